@@ -1,0 +1,144 @@
+"""The bundle's own record, ``opt/adroit/bundle.json``, and the one JSON spelling we hash.
+
+``bundle.json`` lists every file with its size and digest, so that a diff of two versions is a
+matter of two small files, and so that a server can tell whether it holds what was published. Its
+sha256 is the *bundle id*: what a running server can know of itself. It holds content only: no
+time, no user, no commit, no flavor name, no host, no absolute path.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from adroit_publish.bundle.digest import Digest
+from adroit_publish.bundle.layer import ROOT, Layer
+from adroit_publish.errors import VerificationError
+
+SCHEMA = 1
+BUNDLE_PATH = f"{ROOT}/bundle.json"
+FILE_KINDS = ("model", "runtime", "source")
+
+
+@dataclass(frozen=True)
+class BundleFacts:
+    """What a bundle says of itself beside its list of files.
+
+    Attributes:
+        model_name: The project's model name.
+        run_id: MLflow run id, 32 hex digits.
+        model_id: MLflow 3 logged model id, or None for an MLflow 2 run.
+        model_uuid: ``model_uuid`` of the MLmodel file, or None.
+        serve: The parsed ``serve`` section of config.yaml.
+        signature: The MLmodel's signature, or None.
+        requirements: The model's pip requirements, a line each.
+        python_version: The Python the model was logged under, or None.
+        conda_env_name: The env's name in conda_envs.yaml.
+        conda_env_digest: Digest of the env's image, or of its environment.yml where there is none.
+    """
+
+    model_name: str
+    run_id: str
+    model_id: str | None
+    model_uuid: str | None
+    serve: Mapping[str, Any]
+    signature: Mapping[str, Any] | None
+    requirements: tuple[str, ...]
+    python_version: str | None
+    conda_env_name: str
+    conda_env_digest: str | None
+
+
+def canonical_json(value: Any) -> bytes:
+    """Returns the one spelling of ``value``: UTF-8, sorted keys, no blanks, no NaN.
+
+    Raises:
+        ValueError: ``value`` holds NaN, an infinity or something that is not JSON.
+    """
+    text = json.dumps(
+        value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
+    )
+    return text.encode()
+
+
+def bundle_document(facts: BundleFacts, layers: Iterable[Layer]) -> bytes:
+    """Returns the bytes of ``bundle.json`` for ``facts`` and the files of ``layers``."""
+    files: dict[str, list[dict[str, Any]]] = {kind: [] for kind in FILE_KINDS}
+    for layer in layers:
+        files[layer.kind] += _file_entries(layer)
+    for entries in files.values():
+        entries.sort(key=lambda entry: entry["path"].encode())
+    document = {
+        "schema": SCHEMA,
+        "model_name": facts.model_name,
+        "run_id": facts.run_id,
+        "model_id": facts.model_id,
+        "model_uuid": facts.model_uuid,
+        "files": files,
+        "serve": facts.serve,
+        "signature": facts.signature,
+        "requirements": list(facts.requirements),
+        "python_version": facts.python_version,
+        "conda_env": {"name": facts.conda_env_name, "digest": facts.conda_env_digest},
+    }
+    return canonical_json(document)
+
+
+def _file_entries(layer: Layer) -> list[dict[str, Any]]:
+    prefix = f"{ROOT}/{layer.kind}/"
+    entries = []
+    for file in layer.files:
+        entry: dict[str, Any] = {
+            "path": file.path.removeprefix(prefix),
+            "size": file.content.size_bytes,
+        }
+        if layer.alone:
+            entry["layer"] = str(layer.descriptor.digest)
+        else:
+            entry["sha256"] = layer.file_digests[file.path].hex
+        if file.executable:
+            entry["executable"] = True
+        entries.append(entry)
+    return entries
+
+
+def parse_bundle_document(data: bytes) -> dict[str, Any]:
+    """Returns the parsed ``bundle.json``.
+
+    Raises:
+        VerificationError: It is no JSON object, or of a schema this program does not know.
+    """
+    document = parse_json_object(data, "bundle.json")
+    if document.get("schema") != SCHEMA:
+        raise VerificationError(
+            "The bundle was made by another version of this program.",
+            where="bundle.json",
+            got=f"schema {document.get('schema')!r}",
+            wanted=f"schema {SCHEMA}",
+            next_step="update this checkout and its environment, then run the command again",
+        )
+    return document
+
+
+def parse_json_object(data: bytes, where: str) -> dict[str, Any]:
+    """Returns the JSON object in ``data``.
+
+    Raises:
+        VerificationError: ``data`` is not a JSON object.
+    """
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise VerificationError(
+            "A document is not a JSON object.", where=where, got=repr(data[:80])
+        )
+    return value
+
+
+def file_digest(entry: Mapping[str, Any]) -> Digest:
+    """Returns what names the content of one entry of ``files``: its own digest or its layer's."""
+    return Digest(entry["layer"] if "layer" in entry else "sha256:" + entry["sha256"])

@@ -1,0 +1,237 @@
+"""Layers: which file goes into which tar, and the bytes of that tar.
+
+A bundle's own files live under ``opt/adroit`` in the image:
+
+    opt/adroit/model/...       one layer for each large file, one for all the others
+    opt/adroit/runtime/...     what serves the model
+    opt/adroit/source/...      the project's code
+    opt/adroit/bundle.json     the bundle record
+
+A tar is a function of paths, contents and the executable bit alone: entries sorted by path bytes,
+mode 0644 or 0755, ids 0, no names, mtime 0, a PAX header only where a name or a size needs one,
+two zero blocks at the end. Uncompressed: weights do not compress, and the bytes of a compressor
+depend on its build.
+
+Source: POSIX.1-2017 ``pax``, "ustar Interchange Format" and "pax Extended Header"; OCI image
+specification, "Image Layer Filesystem Changeset".
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from adroit_publish.bundle.content import Concatenation, Content, Readable
+from adroit_publish.bundle.digest import Descriptor, Digest
+from adroit_publish.errors import SourceError
+
+LAYER_MEDIA_TYPE = "application/vnd.oci.image.layer.v1.tar"
+KIND_ANNOTATION = "adroit.layer"
+ROOT = "opt/adroit"
+LARGE_FILE_BYTES = 16 << 20
+MAX_LARGE_LAYERS = 48
+_BLOCK = 512
+_USTAR_SIZE_LIMIT = 8**11
+
+
+@dataclass(frozen=True)
+class PackedFile:
+    """One file of a layer.
+
+    Attributes:
+        path: POSIX path in the image, from the root, without a leading slash.
+        content: Its bytes.
+        executable: Whether its mode is 0755 and not 0644.
+    """
+
+    path: str
+    content: Readable
+    executable: bool = False
+
+
+@dataclass(frozen=True)
+class LayerRecipe:
+    """A layer before it is hashed.
+
+    Attributes:
+        kind: ``model``, ``runtime``, ``source`` or ``record``.
+        files: Its files, in any order.
+        alone: Whether its one file is named by the layer's digest and hashed only once.
+    """
+
+    kind: str
+    files: tuple[PackedFile, ...]
+    alone: bool = False
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of its files, headers and padding aside."""
+        return sum(file.content.size_bytes for file in self.files)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer whose digest is known.
+
+    Attributes:
+        kind: As in its recipe.
+        descriptor: Names the tar; its annotation tells the kind.
+        file_digests: sha256 of each file by its path in the image; empty where ``alone``.
+        files: The files of the recipe, sorted by path bytes.
+        content: The tar.
+        alone: As in its recipe.
+    """
+
+    kind: str
+    descriptor: Descriptor
+    file_digests: Mapping[str, Digest]
+    files: tuple[PackedFile, ...]
+    content: Content
+    alone: bool
+
+
+def model_recipes(files: Iterable[PackedFile]) -> tuple[LayerRecipe, ...]:
+    """Returns the layers of a model: large files alone, all others in one.
+
+    Files of at least ``LARGE_FILE_BYTES`` get a layer each, the largest ``MAX_LARGE_LAYERS`` of
+    them (ties by path); so a changed tokenizer does not send the weights again. The shared layer
+    comes last, because it changes most.
+    """
+    large = sorted(
+        (file for file in files if file.content.size_bytes >= LARGE_FILE_BYTES),
+        key=lambda file: (-file.content.size_bytes, file.path.encode()),
+    )[:MAX_LARGE_LAYERS]
+    alone = {file.path for file in large}
+    rest = tuple(file for file in files if file.path not in alone)
+    recipes = [
+        LayerRecipe("model", (file,), alone=True)
+        for file in sorted(large, key=lambda file: file.path.encode())
+    ]
+    return (*recipes, LayerRecipe("model", rest)) if rest else tuple(recipes)
+
+
+def hash_layer(recipe: LayerRecipe) -> Layer:
+    """Returns the layer of ``recipe``, having read each of its files once.
+
+    Raises:
+        SourceError: A path cannot stand in an image layer.
+        VerificationError: A file changed its length while it was read.
+    """
+    files = _sorted_checked(recipe.files)
+    whole = hashlib.sha256()
+    file_digests: dict[str, Digest] = {}
+    parts: list[bytes | Readable] = []
+    for piece in _tar_parts(files):
+        if isinstance(piece, bytes):
+            parts.append(piece)
+            whole.update(piece)
+            continue
+        parts.append(piece.content)
+        one = whole if recipe.alone else hashlib.sha256()
+        for chunk in Concatenation((piece.content,)).chunks():
+            whole.update(chunk)
+            if not recipe.alone:
+                one.update(chunk)
+        if not recipe.alone:
+            file_digests[piece.path] = Digest("sha256:" + one.hexdigest())
+    content = Concatenation(parts)
+    digest = Digest("sha256:" + whole.hexdigest())
+    descriptor = Descriptor(
+        LAYER_MEDIA_TYPE, digest, content.size_bytes, {KIND_ANNOTATION: recipe.kind}
+    )
+    return Layer(recipe.kind, descriptor, file_digests, files, content, recipe.alone)
+
+
+def _sorted_checked(files: Iterable[PackedFile]) -> tuple[PackedFile, ...]:
+    for file in files:
+        names = file.path.split("/")
+        if names[-1].startswith(".wh."):
+            raise SourceError(
+                "A file's name cannot stand in an image layer.",
+                where=file.path,
+                got=names[-1],
+                wanted="a name that does not start with .wh. (image layers read it as a deletion)",
+                next_step="rename the file, or leave it out by source.exclude",
+            )
+        if file.path.startswith("/") or any(name in ("", ".", "..") for name in names):
+            raise ValueError(f"not a plain relative path: {file.path!r}")
+    return tuple(sorted(files, key=lambda file: file.path.encode()))
+
+
+def _tar_parts(files: tuple[PackedFile, ...]) -> Iterator[bytes | PackedFile]:
+    directories = {parent for file in files for parent in _parents(file.path)}
+    entries: list[str | PackedFile] = [*directories, *files]
+    entries.sort(key=lambda entry: (entry if isinstance(entry, str) else entry.path).encode())
+    for entry in entries:
+        if isinstance(entry, str):
+            yield tar_header(entry + "/", size_bytes=0, directory=True, executable=True)
+            continue
+        size_bytes = entry.content.size_bytes
+        yield tar_header(
+            entry.path, size_bytes=size_bytes, directory=False, executable=entry.executable
+        )
+        yield entry
+        if size_bytes % _BLOCK:
+            yield bytes(_BLOCK - size_bytes % _BLOCK)
+    yield bytes(2 * _BLOCK)
+
+
+def _parents(path: str) -> Iterator[str]:
+    # `opt` itself belongs to the base image, whose mode or link there must survive.
+    while (path := path.rpartition("/")[0]) and path != ROOT.partition("/")[0]:
+        yield path
+
+
+def tar_header(name: str, *, size_bytes: int, directory: bool, executable: bool) -> bytes:
+    """Returns the header of one entry, with its PAX header where it needs one.
+
+    Args:
+        name: Path of the entry; a directory's ends in a slash.
+        size_bytes: Length of its content.
+        directory: Whether it is a directory.
+        executable: Whether its mode is 0755 and not 0644.
+    """
+    mode = 0o755 if executable else 0o644
+    typeflag = b"5" if directory else b"0"
+    raw = name.encode()
+    keywords = {}
+    if len(raw) > 100 or not raw.isascii():
+        keywords["path"] = name
+    if size_bytes >= _USTAR_SIZE_LIMIT:
+        keywords["size"] = str(size_bytes)
+    extended = b""
+    if keywords:
+        body = b"".join(_pax_record(key, value) for key, value in sorted(keywords.items()))
+        extended = _block(b"././@PaxHeader", len(body), 0o644, b"x") + body
+        extended += bytes(-len(body) % _BLOCK)
+    short = name.encode("ascii", "replace")[:100]
+    stored_size = 0 if size_bytes >= _USTAR_SIZE_LIMIT else size_bytes
+    return extended + _block(short, stored_size, mode, typeflag)
+
+
+def _pax_record(key: str, value: str) -> bytes:
+    # The record's length counts its own digits: grow it until it agrees.
+    rest = b" " + key.encode() + b"=" + value.encode() + b"\n"
+    length = len(rest)
+    while len(str(length)) + len(rest) != length:
+        length = len(str(length)) + len(rest)
+    return str(length).encode() + rest
+
+
+def _block(name: bytes, size_bytes: int, mode: int, typeflag: bytes) -> bytes:
+    def octal(value: int, width: int) -> bytes:
+        return b"%0*o\0" % (width - 1, value)
+
+    fields = [
+        name.ljust(100, b"\0"),
+        octal(mode, 8) + octal(0, 8) + octal(0, 8),  # mode, uid, gid
+        octal(size_bytes, 12) + octal(0, 12),  # size, mtime
+        b" " * 8,  # the checksum counts itself as blanks
+        typeflag + bytes(100),  # type, link name
+        b"ustar\x0000" + bytes(64),  # magic and version, user and group names
+        octal(0, 8) + octal(0, 8) + bytes(155 + 12),  # device numbers, prefix, filler
+    ]
+    block = b"".join(fields)
+    checksum = b"%06o\0 " % sum(block)
+    return block[:148] + checksum + block[156:]
