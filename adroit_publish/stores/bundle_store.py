@@ -1,0 +1,314 @@
+"""How bundles are laid out over a place of objects, and the order in which they come to be there.
+
+    blobs/sha256/<hex>                        every blob, shared by all models
+    <model_name>/<version>/oci-layout
+    <model_name>/<version>/index.json         the commit point; a function of content
+    <model_name>/<version>/referrers/<hex>    descriptors of records and attestations; added only
+
+A blob that is there is believed where its size agrees, and its checksum where the place vouches
+for one. Every read is verified to the last byte. Source: OCI image specification, "Image Layout".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from adroit_publish.bundle.content import Content, Inline
+from adroit_publish.bundle.digest import Descriptor, Digest, verified
+from adroit_publish.bundle.document import (
+    BUNDLE_PATH,
+    canonical_json,
+    parse_bundle_document,
+    parse_json_object,
+)
+from adroit_publish.bundle.manifest import (
+    EMPTY_BLOB,
+    EMPTY_MEDIA_TYPE,
+    MANIFEST_MEDIA_TYPE,
+    OCI_LAYOUT,
+    Bundle,
+    Manifest,
+    index_bytes,
+    parse_index,
+    parse_manifest,
+    referrer_manifest,
+)
+from adroit_publish.errors import ConfigError, RefusedError, StoreError, VerificationError
+from adroit_publish.stores.contract import KeyTaken, Objects, Progress, unheard
+
+_VERSION = re.compile(r"v[0-9a-f]{8}-[0-9a-f]{12}")
+_DOCUMENT_LIMIT_BYTES = 64 << 20
+NO_MODELS = frozenset({"blobs", "rollovers", "ledger", "tmp"})
+"""Names directly below the store that are no model's; no model may be called so."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A version that is in the store.
+
+    Attributes:
+        model_name: Its model.
+        version: Its version.
+        manifest: Names its manifest.
+    """
+
+    model_name: str
+    version: str
+    manifest: Descriptor
+
+
+class BundleStore:
+    """Bundles in one place.
+
+    Args:
+        objects: Where the bytes are kept.
+    """
+
+    def __init__(self, objects: Objects) -> None:
+        self.objects = objects
+        self.location = objects.location
+
+    # Writing, in the order of a publish.
+
+    def put_blob(
+        self, descriptor: Descriptor, content: Content, progress: Progress = unheard
+    ) -> bool:
+        """Makes sure that the blob is there.
+
+        Args:
+            descriptor: Its digest and length.
+            content: Its bytes, read only where they have to be sent.
+            progress: Told as bytes are accepted.
+
+        Returns:
+            Whether it was sent; False where it was there already.
+
+        Raises:
+            StoreError: The place failed.
+            VerificationError: ``content`` is not what ``descriptor`` says.
+        """
+        key = blob_key(descriptor.digest)
+        if self.has_blob(descriptor):
+            return False
+        try:
+            self.objects.create(key, content, descriptor.digest, progress)
+        except KeyTaken:
+            if self.has_blob(descriptor):
+                return False
+            self._heal(key, descriptor, content)
+        return True
+
+    def has_blob(self, descriptor: Descriptor, *, checksum: bool = True) -> bool:
+        """Tells whether the blob is there with the right length and, where known, checksum.
+
+        Args:
+            descriptor: Its digest and length.
+            checksum: False asks for the length alone, which is cheaper on a directory.
+        """
+        found = self.objects.stat(blob_key(descriptor.digest), checksum=checksum)
+        return (
+            found is not None
+            and found.size_bytes == descriptor.size_bytes
+            and found.sha256 in (None, descriptor.digest)
+        )
+
+    def put_documents(self, bundle: Bundle) -> None:
+        """Stores the config and the manifest of ``bundle``, by digest, still without a name."""
+        self.put_blob(bundle.config, Inline(bundle.config_bytes))
+        self.put_blob(bundle.manifest, Inline(bundle.manifest_bytes))
+
+    def attach(
+        self, model_name: str, version: str, subject: Descriptor, media_type: str, data: bytes
+    ) -> Descriptor:
+        """Attaches a document to a version, without changing the version's digest.
+
+        Args:
+            model_name: The model.
+            version: The version.
+            subject: Names the version's manifest.
+            media_type: What the document is; also its artifact type.
+            data: The document.
+
+        Returns:
+            The descriptor of the referrer's manifest.
+        """
+        blob = Descriptor(media_type, Digest.of(data), len(data))
+        manifest_data = referrer_manifest(subject, blob)
+        manifest = Descriptor(
+            MANIFEST_MEDIA_TYPE,
+            Digest.of(manifest_data),
+            len(manifest_data),
+            {"artifactType": media_type},
+        )
+        empty = Descriptor(EMPTY_MEDIA_TYPE, Digest.of(EMPTY_BLOB), len(EMPTY_BLOB))
+        self.put_blob(blob, Inline(data))
+        self.put_blob(empty, Inline(EMPTY_BLOB))
+        self.put_blob(manifest, Inline(manifest_data))
+        named = canonical_json(manifest.as_dict())
+        self._create_same(f"{model_name}/{version}/referrers/{manifest.digest.hex}", named)
+        return manifest
+
+    def commit(self, model_name: str, version: str, manifest: Descriptor) -> bool:
+        """Gives the manifest its version's name; from here on it is published.
+
+        Returns:
+            Whether this call did it; False where it was there already.
+
+        Raises:
+            RefusedError: The version names another manifest.
+        """
+        self._create_same(f"{model_name}/{version}/oci-layout", OCI_LAYOUT)
+        return self._create_same(
+            f"{model_name}/{version}/index.json", index_bytes(manifest, version)
+        )
+
+    # Reading.
+
+    def models(self) -> Iterator[str]:
+        """Yields the names of all models that have an entry, sorted."""
+        yield from (name for name in self.objects.children("") if name not in NO_MODELS)
+
+    def versions(self, model_name: str) -> Iterator[Published]:
+        """Yields the published versions of a model, sorted by version.
+
+        Raises:
+            VerificationError: An index is damaged.
+        """
+        for version in self.objects.children(f"{model_name}/"):
+            found = self.find(model_name, version)
+            if found is not None:
+                yield found
+
+    def find(self, model_name: str, version: str) -> Published | None:
+        """Returns the version, or None where it was never committed here.
+
+        Raises:
+            VerificationError: Its index is damaged.
+        """
+        key = f"{model_name}/{version}/index.json"
+        if not _VERSION.fullmatch(version) or self.objects.stat(key) is None:
+            return None
+        where = f"{self.location}/{key}"
+        return Published(model_name, version, parse_index(self._document(key), version, where))
+
+    def get(self, version: str) -> Published:
+        """Returns the version, whichever model it is of.
+
+        Raises:
+            ConfigError: No model has it, or it is no version at all.
+            VerificationError: Its index is damaged.
+        """
+        if _VERSION.fullmatch(version):
+            for model_name in self.models():
+                if found := self.find(model_name, version):
+                    return found
+        raise ConfigError(
+            f"There is no version {version} in this store.",
+            where=self.location,
+            wanted="v<8 hex digits>-<12 hex digits>",
+            next_step="python -m adroit_publish versions MODEL",
+        )
+
+    def read_blob(self, descriptor: Descriptor) -> Iterator[memoryview | bytes]:
+        """Yields a blob's bytes; raises VerificationError at their end unless they are the blob's.
+
+        Raises:
+            StoreError: The place failed, or has no such blob.
+            VerificationError: The bytes are not what the descriptor says.
+        """
+        key = blob_key(descriptor.digest)
+        yield from verified(
+            self.objects.read(key),
+            descriptor.digest,
+            descriptor.size_bytes,
+            f"{self.location}/{key}",
+        )
+
+    def document(self, descriptor: Descriptor) -> bytes:
+        """Returns a blob that is a document, verified.
+
+        Raises:
+            StoreError: The place failed, or has no such blob.
+            VerificationError: The bytes are not what the descriptor says, or too many to be one.
+        """
+        if descriptor.size_bytes > _DOCUMENT_LIMIT_BYTES:
+            raise VerificationError(
+                "A document is too large.",
+                where=f"{self.location}/{blob_key(descriptor.digest)}",
+                got=f"{descriptor.size_bytes} bytes",
+                wanted=f"at most {_DOCUMENT_LIMIT_BYTES} bytes",
+            )
+        return b"".join(bytes(chunk) for chunk in self.read_blob(descriptor))
+
+    def manifest(self, published: Published) -> Manifest:
+        """Returns the parsed manifest of a version; raises as ``document`` does."""
+        where = f"{self.location} {published.version}"
+        return parse_manifest(self.document(published.manifest), where)
+
+    def bundle_document(self, published: Published) -> tuple[Digest, dict[str, object]]:
+        """Returns the bundle id and the parsed ``bundle.json`` of a version.
+
+        The record layer is a tar of a few directories and that one file; its bytes are found by
+        parsing the tar. Raises as ``document`` does.
+        """
+        import io
+        import tarfile
+
+        layer = self.manifest(published).own_layers[-1]
+        with tarfile.open(fileobj=io.BytesIO(self.document(layer))) as tar:
+            member = tar.extractfile(BUNDLE_PATH)
+            data = member.read() if member else b""
+        return Digest.of(data), parse_bundle_document(data)
+
+    def attached(self, published: Published, media_type: str) -> Iterator[bytes]:
+        """Yields the documents of ``media_type`` that are attached to a version, verified."""
+        prefix = f"{published.model_name}/{published.version}/referrers/"
+        for name in self.objects.children(prefix):
+            where = f"{self.location}/{prefix}{name}"
+            named = Descriptor.from_dict(parse_json_object(self._document(prefix + name), where))
+            if named.digest.hex != name:
+                raise VerificationError(
+                    "A referrer is filed under another digest.", where=where, got=named.digest
+                )
+            layers = parse_manifest(self.document(named), where).layers
+            yield from (self.document(blob) for blob in layers if blob.media_type == media_type)
+
+    # How.
+
+    def _document(self, key: str) -> bytes:
+        return b"".join(bytes(chunk) for chunk in self.objects.read(key))
+
+    def _create_same(self, key: str, data: bytes) -> bool:
+        """Makes a small object whose bytes are a function of its key; equal bytes are success."""
+        try:
+            self.objects.create(key, Inline(data), Digest.of(data))
+        except KeyTaken:
+            there = self._document(key)
+            if there == data:
+                return False
+            raise RefusedError(
+                "A version that was published may not change.",
+                where=f"{self.location}/{key}",
+                got=there[:300].decode(errors="replace"),
+                wanted=data[:300].decode(errors="replace"),
+                next_step="find out who wrote it; nothing was overwritten",
+            ) from None
+        return True
+
+    def _heal(self, key: str, descriptor: Descriptor, content: Content) -> None:
+        seen = self.objects.stat(key, checksum=True)
+        if seen is None:
+            raise StoreError(
+                "A blob came and went while it was stored.",
+                where=f"{self.location}/{key}",
+                transient=True,
+                next_step="run the same command again",
+            )
+        self.objects.replace(key, content, descriptor.digest, seen)
+
+
+def blob_key(digest: Digest) -> str:
+    """Returns the key of a blob."""
+    return f"blobs/sha256/{digest.hex}"

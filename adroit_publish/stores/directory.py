@@ -1,0 +1,219 @@
+"""A directory as a place of immutable objects: the embedded default.
+
+Every object is written to a temporary file, synced, and linked to its name: ``link`` fails where
+the name is taken, so that creating is atomic and exclusive on any POSIX file system; then the
+directory is synced. Writers hold a lock on their temporary file; those of killed writers are
+recognised by its absence and removed when the directory is next written to.
+
+A file system keeps no checksum, so ``stat(checksum=True)`` reads the file: a flipped bit on disk
+is seen by the next publish that would re-use the blob.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from adroit_publish.bundle.content import CHUNK_BYTES, Content
+from adroit_publish.bundle.digest import Digest, verified
+from adroit_publish.errors import RefusedError, StoreError
+from adroit_publish.stores.contract import KeyTaken, Progress, Stat, unheard
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+class DirectoryObjects:
+    """Objects as files below one directory, their keys as relative paths.
+
+    Args:
+        root: The directory; it is made when the first object is.
+    """
+
+    vouches = True
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.location = f"file:{root}"
+        self._swept = False
+
+    def path_of(self, key: str) -> Path:
+        """Returns where ``key`` is kept on disk.
+
+        Raises:
+            ValueError: ``key`` is not a plain relative path.
+        """
+        if any(name in ("", ".", "..") for name in key.split("/")) or "\0" in key:
+            raise ValueError(f"not a plain key: {key!r}")
+        return self.root / key
+
+    def stat(self, key: str, *, checksum: bool = False) -> Stat | None:
+        path = self.path_of(key)
+        with _translated(path):
+            try:
+                found = path.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            sha256 = self._hash(path) if checksum else None
+        tag = f"{found.st_dev}-{found.st_ino}-{found.st_mtime_ns}-{found.st_size}"
+        return Stat(found.st_size, tag, sha256)
+
+    def create(
+        self, key: str, content: Content, digest: Digest, progress: Progress = unheard
+    ) -> None:
+        path = self.path_of(key)
+        with _translated(path), self._temporary(content, digest, progress) as temporary:
+            _make_directories(path.parent)
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                raise KeyTaken(key) from None
+            _sync_directory(path.parent)
+
+    def replace(self, key: str, content: Content, digest: Digest, seen: Stat) -> None:
+        path = self.path_of(key)
+        with _translated(path), self._temporary(content, digest, unheard) as temporary:
+            with _locked(path.parent, fcntl.LOCK_EX):
+                now = self.stat(key)
+                if now is None or now.tag != seen.tag:
+                    raise KeyTaken(key)
+                os.rename(temporary, path)
+            _sync_directory(path.parent)
+
+    def read(self, key: str) -> Iterator[memoryview | bytes]:
+        path = self.path_of(key)
+        with _translated(path):
+            try:
+                file = path.open("rb", buffering=0)
+            except (FileNotFoundError, NotADirectoryError):
+                raise StoreError("An object is not there.", where=path) from None
+            with file:
+                buffer = memoryview(bytearray(CHUNK_BYTES))
+                while count := file.readinto(buffer):
+                    yield buffer[:count]
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        start = self.root / prefix.rpartition("/")[0]
+        found = []
+        with _translated(start):
+            for directory, _, names in os.walk(start):
+                below = os.path.relpath(directory, self.root)
+                found += [name if below == "." else f"{below}/{name}" for name in names]
+        found = [key for key in found if key.startswith(prefix) and not key.startswith("tmp/")]
+        yield from sorted(found, key=os.fsencode)
+
+    def children(self, prefix: str) -> Iterator[str]:
+        with _translated(self.root / prefix):
+            try:
+                names = os.listdir(self.root / prefix)
+            except (FileNotFoundError, NotADirectoryError):
+                return
+        yield from sorted(name for name in names if prefix or name != "tmp")
+
+    def delete(self, key: str) -> None:
+        path = self.path_of(key)
+        with _translated(path), suppress(FileNotFoundError):
+            path.unlink()
+            _sync_directory(path.parent)
+
+    @contextmanager
+    def _temporary(self, content: Content, digest: Digest, progress: Progress) -> Iterator[Path]:
+        """Gives a synced, read-only file of ``content``; whatever happens, its name goes away."""
+        directory = self.root / "tmp"
+        _make_directories(directory)
+        self._sweep(directory)
+        path = directory / f"{os.getpid()}-{os.urandom(8).hex()}"
+        with _locked(directory, fcntl.LOCK_SH):  # so that no sweeper sees it before its own lock
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            for chunk in verified(content.chunks(), digest, content.size_bytes, path):
+                _write_all(descriptor, chunk)
+                progress(len(chunk))
+            os.fchmod(descriptor, 0o444)
+            os.fsync(descriptor)
+            yield path
+        finally:
+            with suppress(FileNotFoundError):  # renamed away by `replace`
+                path.unlink()
+            os.close(descriptor)
+
+    def _sweep(self, directory: Path) -> None:
+        if self._swept:
+            return
+        self._swept = True
+        with suppress(BlockingIOError), _locked(directory, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            for path in directory.iterdir():
+                with suppress(OSError), _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                    path.unlink()
+
+    def _hash(self, path: Path) -> Digest:
+        hasher = hashlib.sha256()
+        buffer = memoryview(bytearray(CHUNK_BYTES))
+        with path.open("rb", buffering=0) as file:
+            while count := file.readinto(buffer):
+                hasher.update(buffer[:count])
+        return Digest("sha256:" + hasher.hexdigest())
+
+
+@contextmanager
+def _locked(path: Path, kind: int) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, kind)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, chunk: memoryview | bytes) -> None:
+    rest = memoryview(chunk)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _make_directories(path: Path) -> None:
+    """Makes ``path`` and its missing parents, each durable in its own parent."""
+    if path.is_dir():
+        return
+    _make_directories(path.parent)
+    with suppress(FileExistsError):
+        path.mkdir()
+    _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = f"{error.strerror or error} ({errno.errorcode.get(error.errno or 0, '?')})"
+        if error.errno in _FULL:
+            raise StoreError(
+                "There is no room left in the bundle store.",
+                where=path,
+                got=reason,
+                next_step="make room on that disk and run the same command again",
+            ) from error
+        if error.errno in _DENIED:
+            raise RefusedError(
+                "The bundle store's directory cannot be used.",
+                where=path,
+                got=reason,
+                wanted="a directory this user may read and write",
+                next_step="mend its permissions, or choose another target",
+            ) from error
+        raise StoreError("The bundle store's disk failed.", where=path, got=reason) from error
