@@ -1,0 +1,6 @@
+"""What must be true before an upload: gates look at content and refuse, or let pass.
+
+``prediction`` shows that a bundle loads and predicts, in ``sandbox``, where a model can reach
+neither credentials nor files nor network; ``confinement`` and ``interpreter`` are its parts. From
+above import ``prediction``; from here import the floors below and nothing of a sibling room.
+"""
