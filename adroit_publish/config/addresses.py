@@ -1,0 +1,77 @@
+"""The addresses of adroit.toml: which are accepted, and in which form they come out.
+
+Paths are joined to the directory of adroit.toml: ``file:/abs`` for stores; for MLflow
+``sqlite:////abs`` and ``file:///abs``, the latter percent-encoded, since MLflow decodes it.
+``http:`` is accepted on loopback only: models and credentials would cross the network
+unprotected. No address may hold a user or a password. Each function raises ValueError with a
+reason that follows the key's name and never repeats the address, which may hold a secret.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from urllib.parse import quote, urlsplit
+
+_LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1")
+_S3 = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()-]+)*/?")
+_DATABRICKS = re.compile(r"databricks(://[\w.-]+)?")
+
+
+def storage_address(uri: str, base: str) -> str:
+    """Returns ``file:/abs`` or ``s3://bucket/prefix``, without a slash at its end.
+
+    Args:
+        uri: ``file:PATH`` or ``s3://BUCKET/PREFIX``.
+        base: The absolute directory that relative paths start from.
+    """
+    if uri.startswith("file:"):
+        return f"file:{_absolute(_file_path(uri), base)}"
+    if not _S3.fullmatch(uri) or {".", ".."} & set(uri.split("/")):
+        raise ValueError("must be file:PATH or s3://BUCKET/PREFIX")
+    return uri.rstrip("/")
+
+
+def tracking_address(uri: str, base: str) -> str:
+    """Returns a tracking URI that MLflow takes from any working directory.
+
+    Args:
+        uri: ``sqlite:///PATH``, ``file:PATH``, ``https://``, ``http://`` on loopback,
+            ``databricks`` or ``databricks://PROFILE``.
+        base: The absolute directory that relative paths start from.
+    """
+    if _DATABRICKS.fullmatch(uri):
+        return uri
+    if uri.startswith("sqlite:///"):
+        return f"sqlite:///{_absolute(uri.removeprefix('sqlite:///'), base)}"
+    if uri.startswith("file:"):
+        return f"file://{quote(_absolute(_file_path(uri), base))}"
+    if not uri.startswith(("http:", "https:")):
+        raise ValueError("must begin with sqlite:///, file:, https:// or databricks")
+    return web_address(uri)
+
+
+def web_address(uri: str) -> str:
+    """Returns ``https://HOST...``, or ``http://`` on loopback, without a slash at its end."""
+    try:
+        parts = urlsplit(uri)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise ValueError("is not a web address") from None
+    if parts.scheme not in ("http", "https") or not host or port == 0:
+        raise ValueError("must begin with https:// (or http:// on loopback)")
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise ValueError("may hold no user, password, query or fragment")
+    if parts.scheme == "http" and not _LOOPBACK.fullmatch(host):
+        raise ValueError("is http:// to another machine, where it must be https://")
+    return uri.rstrip("/")
+
+
+def _file_path(uri: str) -> str:
+    return re.sub(r"\A//(localhost)?(?=/)", "", uri.removeprefix("file:"))
+
+
+def _absolute(path: str, base: str) -> str:
+    if not path or path.startswith(("~", "//")):
+        raise ValueError("needs a path, absolute or relative to adroit.toml")
+    return posixpath.normpath(posixpath.join(base, path))

@@ -1,0 +1,174 @@
+"""flavors.yaml: what is to be served, as checked values.
+
+Each top-level key is a flavor, but for those that start with ``x-``. A flavor has ``config`` and
+``conda_env``, and may have ``version``, ``artifact`` and ``hold``; any other key belongs to another
+tool, unless it is so near to one of these that it is a slip.
+
+A version is what its scalar spells, not what YAML makes of it: a run id of digits alone, or one
+like ``1234567e...``, is a number to YAML and still the run id that was meant. What spells neither
+a run id nor a published version is a problem, and where YAML reads it as a number it says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import abc
+from dataclasses import dataclass
+
+from adroit_publish.config.names import name_problem, nearest
+from adroit_publish.config.yaml_text import Report, read_yaml
+from adroit_publish.config.yaml_tree import Entry, Mapping, Scalar, deref
+from adroit_publish.config.yaml_values import (
+    Section,
+    effective_entries,
+    is_null,
+    scalar_value,
+)
+from adroit_publish.errors import ConfigError
+
+KNOWN_KEYS = ("config", "conda_env", "version", "artifact", "hold")
+FOREIGN_PREFIX = "x-"
+
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
+_PUBLISHED = re.compile(r"v[0-9a-f]{8}-[0-9a-f]{12}")
+_WANTED_VERSION = (
+    "a run id (32 lower-case hex digits), a published version (v, 8 and 12 hex digits), or nothing"
+)
+
+
+@dataclass(frozen=True)
+class Flavor:
+    """One deployable variant of a model.
+
+    Attributes:
+        config: The project's config.yaml, a POSIX path relative to the repository's root.
+        conda_env: A name in conda_envs.yaml.
+        version: A run id to publish, a published version, or None.
+        artifact: The logged name of the model, where its run logged several.
+        hold: Why CI has to leave this flavor alone; None where it is not held.
+        line: Where it stands in flavors.yaml, from 1.
+    """
+
+    name: str
+    config: str
+    conda_env: str
+    version: str | None
+    artifact: str | None
+    hold: str | None
+    line: int
+
+
+def is_run_id(version: str | None) -> bool:
+    """Whether a version is an MLflow run id: 32 lower-case hex digits."""
+    return version is not None and _RUN_ID.fullmatch(version) is not None
+
+
+def is_published_version(version: str | None) -> bool:
+    """Whether a version is a published one: ``v5f2b9c01-3f0c9a1b2c3d``."""
+    return version is not None and _PUBLISHED.fullmatch(version) is not None
+
+
+def parse_flavors(data: bytes, file: str = "flavors.yaml") -> dict[str, Flavor]:
+    """Returns the flavors by name, in the order of the file.
+
+    Args:
+        data: The whole file.
+        file: Its path as the user knows it, for messages.
+
+    Raises:
+        ConfigError: The file is not acceptable YAML (see ``yaml_text``), or a flavor is not what
+            it has to be; all problems together, each with its line.
+    """
+    document = read_yaml(data, file)
+    report = Report(file)
+    flavors = {}
+    root = deref(document.root) if document.root is not None else None
+    if isinstance(root, Mapping):
+        for name, entry in effective_entries(root).items():
+            if not name.startswith(FOREIGN_PREFIX):
+                flavors[name] = _read_flavor(name, entry, report)
+    elif root is not None and not is_null(root):
+        report.add(root.line, "must be a mapping of flavor names")
+    report.check()
+    return flavors
+
+
+def find_flavor(flavors: abc.Mapping[str, Flavor], name: str, file: str = "flavors.yaml") -> Flavor:
+    """Returns the flavor of that name.
+
+    Raises:
+        ConfigError: There is none; the message has the names most like it.
+    """
+    if name in flavors:
+        return flavors[name]
+    raise ConfigError(
+        f"There is no flavor {name!r}.",
+        where=file,
+        wanted=f"one of: {nearest(name, flavors)}",
+        next_step=f"give one of these with --flavor, or add {name!r} to {file}",
+    )
+
+
+def own_text(entry: Entry | None) -> str | None:
+    """Returns what a version's entry spells; None where it is missing, null or empty.
+
+    A block scalar (``|``) is taken without the line break that it ends with.
+
+    Raises:
+        ValueError: The value is a list or a mapping.
+    """
+    node = deref(entry.value) if entry else None
+    if node is None or is_null(node):
+        return None
+    if not isinstance(node, Scalar):
+        raise ValueError("must be a string, not a list or a mapping")
+    return (node.text.strip() if node.style in ("|", ">") else node.text) or None
+
+
+def _read_flavor(name: str, entry: Entry, report: Report) -> Flavor:
+    line = entry.key.line
+    wrong = name_problem(name)
+    if wrong:
+        report.add(line, f"the flavor name {name[:80]!r} {wrong}")
+    if is_null(entry.value):
+        report.add(line, f"flavor {name!r} is empty; it needs 'config' and 'conda_env'")
+        return Flavor(name, "", "", None, None, None, line)
+    section = Section(entry.value, f"flavor {name!r}", line, report, KNOWN_KEYS)
+    whole = isinstance(deref(entry.value), Mapping)
+    config = section.path("config", required=whole)
+    if config is not None and ("/" not in config or not config.endswith((".yaml", ".yml"))):
+        section.problem("config", "'config' must name a project's file, projects/NAME/config.yaml")
+    conda_env = section.text("conda_env", required=whole)
+    if conda_env is not None and (wrong := name_problem(conda_env)):
+        section.problem("conda_env", f"'conda_env' {wrong}")
+    return Flavor(
+        name=name,
+        config=config or "",
+        conda_env=conda_env or "",
+        version=_read_version(section),
+        artifact=section.text("artifact"),
+        hold=None if section.value("hold") in (None, False) else _read_hold(section),
+        line=line,
+    )
+
+
+def _read_version(section: Section) -> str | None:
+    entry = section.entries.get("version")
+    try:
+        text = own_text(entry)
+    except ValueError as reason:
+        section.problem("version", f"'version' {reason}")
+        return None
+    if text is None or is_run_id(text) or is_published_version(text):
+        return text
+    said = f"'version' is {text[:80]!r}; it must be {_WANTED_VERSION}"
+    node = deref(entry.value) if entry else None
+    if isinstance(node, Scalar) and isinstance(scalar_value(node), int | float):
+        said += "; YAML reads this one as a number or a truth value: quote it"
+    section.problem("version", said)
+    return None
+
+
+def _read_hold(section: Section) -> str | None:
+    """``hold: true`` holds as well as a reason does."""
+    return "held" if section.value("hold") is True else section.text("hold")

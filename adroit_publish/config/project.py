@@ -1,0 +1,253 @@
+"""projects/NAME/config.yaml: how one model is served, packed and checked.
+
+The ``serve`` section goes into ``bundle.json`` as it is, merges and aliases carried out, so keys
+in it that this program does not know are kept. ``source``, ``verify``, ``security`` and
+``serve.handler`` are this program's alone: an unknown key there would be without effect, so it is
+an error. Other keys at the top belong to other tools. A key near a known one is an error anywhere.
+
+``excluded`` decides what of a project is not packed. Its patterns are .gitignore's without ``!``;
+pathspec would do it, but is not among what a publish needs at run time.
+
+Source: gitignore(5), "PATTERN FORMAT"; OCI distribution specification 1.1, section "Pulling
+manifests" (the grammar of repository names).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import PurePosixPath
+from typing import Any
+
+from adroit_publish.config.names import name_problem, relative_path
+from adroit_publish.config.yaml_text import Report, read_yaml
+from adroit_publish.config.yaml_values import Section
+
+DEFAULT_EXCLUDES = ("config.yaml", "flow.py", "tests/", "*.md", "*.ipynb")
+DEFAULT_RTOL = 1e-6
+MAX_STARS = 10  # each one more multiplies what a regular expression may try
+
+_TOP = ("model_name", "serve", "source", "verify", "security")
+_CLASS_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+_GLOBAL = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+_OCI_COMPONENT = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*")
+
+
+@dataclass(frozen=True)
+class Handler:
+    """The class that serves the model, and what it is constructed with.
+
+    Attributes:
+        class_path: ``module.path:Class``.
+        kwargs: Its keyword arguments, JSON values.
+    """
+
+    class_path: str
+    kwargs: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Project:
+    """One model's config.yaml.
+
+    Attributes:
+        include: Further directories to pack, relative to the repository's root.
+        exclude: The project's own patterns for ``excluded``, beside ``DEFAULT_EXCLUDES``.
+        rtol: How far a republished model's outputs may differ, relative.
+        allow_pickle_globals: ``module.name`` entries waived for this model.
+        serve: The serve section as JSON values.
+    """
+
+    model_name: str
+    handler: Handler
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    rtol: float
+    allow_pickle_globals: tuple[str, ...]
+    serve: Mapping[str, Any]
+
+
+def parse_project(data: bytes, file: str, directory: str) -> Project:
+    """Returns one project's configuration.
+
+    Args:
+        data: The whole config.yaml.
+        file: Its path as the user knows it, for messages.
+        directory: The directory it lies in; its last part is what ``model_name`` must equal.
+
+    Raises:
+        ConfigError: The file is not acceptable YAML (see ``yaml_text``), or something in it is not
+            what it has to be; all problems together, each with its line.
+    """
+    report = Report(file)
+    top = Section(read_yaml(data, file).root, "config.yaml", 1, report, _TOP)
+    serve = top.section("serve", ("handler",))
+    source = top.section("source", ("include", "exclude"), closed=True)
+    verify = top.section("verify", ("rtol",), closed=True)
+    security = top.section("security", ("allow_pickle_globals",), closed=True)
+    project = Project(
+        model_name=_read_model_name(top, PurePosixPath(directory).name),
+        handler=_read_handler(serve),
+        include=_read_include(source),
+        exclude=_read_exclude(source),
+        rtol=_read_rtol(verify),
+        allow_pickle_globals=_read_globals(security),
+        serve=_read_json(top, "serve"),
+    )
+    report.check()
+    return project
+
+
+def excluded(path: str, patterns: Sequence[str]) -> bool:
+    """Whether a file is kept out of the bundle by one of the patterns.
+
+    As in .gitignore: a pattern without a slash, or with one at its end alone, matches a name at
+    any depth; any other is anchored at the project's directory. A slash at the end matches
+    directories alone. What lies in a matched directory is excluded with it. ``*`` and ``?`` do not
+    cross a slash, ``**`` does; ``[a-z]`` and ``[!a-z]`` are classes.
+
+    Args:
+        path: A file's POSIX path relative to the project's directory.
+        patterns: Such as ``DEFAULT_EXCLUDES``.
+    """
+    return any(_matcher(pattern).match(path) for pattern in patterns)
+
+
+@lru_cache(maxsize=512)
+def _matcher(pattern: str) -> re.Pattern[str]:
+    body = pattern.rstrip("/")
+    lead = "" if "/" in body else "(?:.*/)?"
+    tail = "/.*" if pattern.endswith("/") else "(?:/.*)?"
+    parts = body.removeprefix("/").split("/")
+    last = len(parts) - 1
+    regex = ""
+    for index, part in enumerate(parts):
+        if part == "**":
+            regex += "(?:.*/)?" if index < last else ".+"
+        else:
+            regex += _translate_part(part) + ("/" if index < last else "")
+    return re.compile(f"{lead}{regex}{tail}\\Z", re.DOTALL)
+
+
+def _translate_part(part: str) -> str:
+    """Returns the regular expression for a pattern between two slashes."""
+    wild = {"*": "[^/]*", "?": "[^/]"}
+    regex = ""
+    for token in re.findall(r"\*+|\?|\[[!^]?\]?[^\]]*\]|\\.|.", part, re.DOTALL):
+        if token[0] == "[" and len(token) > 1:
+            inside = token[1:-1].replace("\\", "\\\\").replace("[", "\\[")
+            negated = inside[:1] in ("!", "^")
+            inside = inside[1:] if negated else inside
+            inside = "\\]" + inside[1:] if inside[:1] == "]" else inside
+            regex += f"(?!/)[{'^' if negated else ''}{inside}]"
+        else:
+            regex += wild.get(token[0]) or re.escape(token[-1])
+    return regex
+
+
+def _read_model_name(top: Section, directory: str) -> str:
+    name = top.text("model_name", required=True)
+    if name is None:
+        return ""
+    wrong = name_problem(name, ascii_only=True)
+    if wrong:
+        top.problem("model_name", f"'model_name' {wrong}")
+    elif not _OCI_COMPONENT.fullmatch(name.lower()):
+        said = "cannot name an image repository: '.', '_' and '-' stand between letters and digits"
+        top.problem("model_name", f"'model_name' {name!r} {said}, one at a time ('-' may repeat)")
+    elif name != directory:
+        said = f"'model_name' is {name!r}, but the directory is {directory!r}; they must be equal"
+        top.problem("model_name", said)
+    return name
+
+
+def _read_handler(serve: Section) -> Handler:
+    if "handler" not in serve.entries:
+        serve.problem("handler", "'handler' is missing")
+        return Handler("", {})
+    handler = serve.section("handler", ("class_path", "kwargs"), closed=True)
+    class_path = handler.text("class_path", required=True) or ""
+    if class_path and not _CLASS_PATH.fullmatch(class_path):
+        handler.problem("class_path", f"'class_path' is {class_path!r}, not 'module.path:Class'")
+    kwargs = _read_json(handler, "kwargs")
+    percent = kwargs.get("log_features_percent")
+    if percent is not None and not (_is_number(percent) and 0 <= percent <= 100):
+        said = f"'log_features_percent' is {percent!r}; it is a number of percent, from 0 to 100"
+        handler.problem("kwargs", said)
+    return Handler(class_path, kwargs)
+
+
+def _read_json(section: Section, key: str) -> dict[str, Any]:
+    value = section.value(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        # A mapping that is read as a Section has been reported there.
+        if key == "kwargs":
+            section.problem(key, f"{key!r} must be a mapping")
+        return {}
+    if not _is_finite(value):
+        section.problem(key, f"{key!r} holds .inf or .nan, which JSON does not have")
+    return value
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(_is_finite(item) for item in value.values())
+    if isinstance(value, list):
+        return all(_is_finite(item) for item in value)
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _read_include(source: Section) -> tuple[str, ...]:
+    paths = []
+    for text in source.texts("include"):
+        try:
+            paths.append(relative_path(text))
+        except ValueError as reason:
+            source.problem("include", f"'include' {text!r} {reason}")
+    return tuple(paths)
+
+
+def _read_exclude(source: Section) -> tuple[str, ...]:
+    patterns = source.texts("exclude")
+    for pattern in patterns:
+        if pattern.startswith("!"):
+            source.problem("exclude", f"'exclude' {pattern!r}: a pattern cannot bring files back")
+        elif pattern.count("*") > MAX_STARS:
+            said = f"has more than {MAX_STARS} '*'; write several patterns"
+            source.problem("exclude", f"'exclude' {pattern!r} {said}")
+        elif not pattern.strip("/"):
+            source.problem("exclude", f"'exclude' {pattern!r} names nothing")
+        else:
+            try:
+                _matcher(pattern)
+            except re.error:
+                source.problem("exclude", f"'exclude' {pattern!r} has a class [...] out of order")
+    return patterns
+
+
+def _read_rtol(verify: Section) -> float:
+    rtol = verify.value("rtol")
+    if rtol is None:
+        return DEFAULT_RTOL
+    if not (_is_number(rtol) and 0 <= rtol < 1):
+        verify.problem("rtol", f"'rtol' is {rtol!r}; it is a number from 0 to below 1")
+        return DEFAULT_RTOL
+    return float(rtol)
+
+
+def _read_globals(security: Section) -> tuple[str, ...]:
+    names = security.texts("allow_pickle_globals")
+    for name in names:
+        if not _GLOBAL.fullmatch(name):
+            said = f"'allow_pickle_globals' has {name!r}; an entry is module.name, no wildcard"
+            security.problem("allow_pickle_globals", said)
+    return names

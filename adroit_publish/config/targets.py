@@ -1,0 +1,298 @@
+"""adroit.toml: the places to publish to, and which of them a command means.
+
+Every key is this program's, so an unknown one is an error. Relative paths are relative to
+adroit.toml and come out absolute (see ``addresses``).
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from adroit_publish.config.addresses import storage_address, tracking_address, web_address
+from adroit_publish.config.names import name_problem, near_miss
+from adroit_publish.config.yaml_text import Report
+from adroit_publish.config.yaml_tree import MAX_BYTES
+from adroit_publish.errors import ConfigError
+
+_TOP = ("default_target", "targets")
+_KNOWN = (
+    "profiles",
+    "account",
+    "tracking_uri",
+    "source_profile",
+    "bundles",
+    "images",
+    "images_endpoint",
+    "images_auth",
+    "sitevars",
+)
+_IMAGES = re.compile(
+    r"([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9a-fA-F:]+\])(:[0-9]+)?(/[a-z0-9]+([._/-]+[a-z0-9]+)*)?"
+)
+_CREDENTIALS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A named place to publish to.
+
+    Attributes:
+        profiles: AWS profiles that mean this target.
+        account: The AWS account (12 digits) that credentials must be of; None: not checked.
+        tracking_uri: MLflow's, absolute.
+        source_profile: The AWS profile that reads MLflow's artifacts, where it is another.
+        bundles: The bundle store: ``file:/abs`` or ``s3://bucket/prefix``.
+        images: The image registry and prefix, ``host[:port]/prefix``.
+        images_endpoint: Where the registry is reached, if not at its own name.
+        images_auth: ``ecr`` or None.
+        sitevars: ``file:/abs`` or ``s3://bucket/key``.
+    """
+
+    name: str
+    profiles: tuple[str, ...]
+    account: str | None
+    tracking_uri: str
+    source_profile: str | None
+    bundles: str
+    images: str | None
+    images_endpoint: str | None
+    images_auth: str | None
+    sitevars: str | None
+
+
+@dataclass(frozen=True)
+class Targets:
+    """All targets of one adroit.toml."""
+
+    default: str | None
+    by_name: Mapping[str, Target]
+
+
+def parse_targets(data: bytes, file: str, base: str) -> Targets:
+    """Returns the targets.
+
+    Args:
+        data: The whole adroit.toml.
+        file: Its path as the user knows it, for messages.
+        base: The absolute directory it lies in; relative paths start there.
+
+    Raises:
+        ConfigError: It is not TOML, or something in it is not what it has to be; all problems
+            together, with their lines.
+    """
+    report = Report(file)
+    text, tree = _read_toml(data, report)
+    report.check()
+    lines = _lines_of_keys(text)
+    for key in sorted(tree.keys() - set(_TOP)):
+        report.add(lines.get(("", key), 0), _unknown(key, _TOP))
+    tables = tree.get("targets", {})
+    if not isinstance(tables, dict) or not tables:
+        report.add(lines.get(("", "targets"), 0), "needs a [targets.NAME] table")
+        tables = {}
+    by_name = {
+        name: _TargetReader(name, table, base, report, lines).read()
+        for name, table in tables.items()
+    }
+    default = tree.get("default_target")
+    if default is not None and default not in by_name:
+        said = f"'default_target' is {default!r}; the targets are: {', '.join(sorted(by_name))}"
+        report.add(lines.get(("", "default_target"), 0), said)
+    _check_profiles(by_name, report, lines)
+    report.check()
+    return Targets(default, by_name)
+
+
+def choose_target(targets: Targets, *, flag: str | None, environ: Mapping[str, str]) -> Target:
+    """Returns the target a command means.
+
+    In order: ``flag``, ``ADROIT_TARGET``, the target whose profiles hold ``AWS_PROFILE``, the
+    default. Under CI only the first two name one; with AWS credentials in the environment and no
+    profile, the default is not taken.
+
+    Args:
+        flag: What ``--target`` says, if it was given.
+        environ: The environment's variables.
+
+    Raises:
+        ConfigError: The named target does not exist, no target holds the profile, or the target
+            has to be named and is not; the message lists the targets.
+    """
+    for source, name in (("--target", flag), ("ADROIT_TARGET", environ.get("ADROIT_TARGET"))):
+        if name:
+            if name not in targets.by_name:
+                raise _no_target(targets, f"There is no target {name!r}, which {source} names.")
+            return targets.by_name[name]
+    if environ.get("CI", "").lower() not in ("", "0", "false", "no"):
+        raise _no_target(targets, "Under CI (the variable CI is set) the target has to be named.")
+    profile = environ.get("AWS_PROFILE")
+    if profile:
+        for target in targets.by_name.values():
+            if profile in target.profiles:
+                return target
+        raise _no_target(targets, f"No target holds the AWS profile {profile!r} (AWS_PROFILE).")
+    if any(environ.get(variable) for variable in _CREDENTIALS):
+        said = "AWS credentials are in the environment without AWS_PROFILE: the target has to be"
+        raise _no_target(targets, f"{said} named.")
+    if targets.default is None:
+        raise _no_target(targets, "No target is named, and there is no default_target.")
+    return targets.by_name[targets.default]
+
+
+def _no_target(targets: Targets, what: str) -> ConfigError:
+    listed = [
+        name + (f" (profiles: {', '.join(target.profiles)})" if target.profiles else "")
+        for name, target in sorted(targets.by_name.items())
+    ]
+    return ConfigError(
+        what,
+        where="adroit.toml",
+        wanted=f"one of: {'; '.join(listed)}",
+        next_step="name the target with --target NAME or ADROIT_TARGET=NAME",
+    )
+
+
+def _read_toml(data: bytes, report: Report) -> tuple[str, dict[str, Any]]:
+    if len(data) > MAX_BYTES:
+        report.add(0, f"the file has more than {MAX_BYTES:,} bytes; that is the limit")
+        return "", {}
+    try:
+        text = data.decode()
+        return text, tomllib.loads(text)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        report.add(line, "these bytes are not UTF-8; save the file as UTF-8")
+    except tomllib.TOMLDecodeError as error:
+        found = re.search(r"at line (\d+)", str(error))
+        line = int(found[1]) if found else len(text.splitlines())
+        report.add(line, f"not valid TOML: {error}")
+    except RecursionError:
+        report.add(0, "not acceptable TOML: nested too deeply")
+    return "", {}
+
+
+def _lines_of_keys(text: str) -> dict[tuple[str, str], int]:
+    """Finds the line of each ``key =`` by (target, key); tomllib does not tell.
+
+    A search by shape: where a file is written unusually, a key is missing here and its problem
+    names the file alone.
+    """
+    lines: dict[tuple[str, str], int] = {}
+    target = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(
+            r"\s*\[\s*\"?([\w-]+)\"?\s*(?:\.\s*[\"']?([\w-]+)[\"']?\s*)?\]", line
+        ):
+            target = header[2] or ""
+            lines.setdefault(("", header[1]), number)
+            lines.setdefault((target, ""), number)
+        elif key := re.match(r"\s*[\"']?([\w-]+)[\"']?\s*=", line):
+            lines.setdefault((target, key[1]), number)
+    return lines
+
+
+def _unknown(key: str, known: tuple[str, ...]) -> str:
+    meant = near_miss(key, known)
+    hint = f"is {meant!r} meant?" if meant else f"known: {', '.join(known)}"
+    return f"unknown key {key[:80]!r}; {hint}"
+
+
+def _check_profiles(
+    by_name: Mapping[str, Target], report: Report, lines: Mapping[tuple[str, str], int]
+) -> None:
+    holder: dict[str, str] = {}
+    for name, target in by_name.items():
+        for profile in target.profiles:
+            if holder.setdefault(profile, name) != name:
+                said = f"the profile {profile!r} is held by {holder[profile]!r} and {name!r}"
+                report.add(lines.get((name, "profiles"), 0), f"{said}; it can mean one target")
+
+
+class _TargetReader:
+    """Reads one ``[targets.NAME]`` table; what is wrong goes to the report."""
+
+    def __init__(
+        self,
+        name: str,
+        table: Any,
+        base: str,
+        report: Report,
+        lines: Mapping[tuple[str, str], int],
+    ) -> None:
+        self._name, self._base, self._report, self._lines = name, base, report, lines
+        self._table: dict[str, Any] = table if isinstance(table, dict) else {}
+        wrong = name_problem(name, ascii_only=True)
+        if wrong:
+            self._problem("", f"the name {wrong}")
+        if not isinstance(table, dict):
+            self._problem("", "must be a table")
+        for key in sorted(self._table.keys() - set(_KNOWN)):
+            self._problem(key, _unknown(key, _KNOWN))
+
+    def read(self) -> Target:
+        account = self._text("account")
+        if account is not None and not re.fullmatch(r"[0-9]{12}", account):
+            self._problem("account", "'account' must be 12 digits")
+        images_auth = self._text("images_auth")
+        if images_auth not in (None, "ecr"):
+            self._problem("images_auth", "'images_auth' can be \"ecr\" alone")
+        images = self._text("images")
+        if images is not None and not _IMAGES.fullmatch(images):
+            self._problem(
+                "images", "'images' is HOST[:PORT]/PREFIX in lower case, without a scheme"
+            )
+        return Target(
+            name=self._name,
+            profiles=self._profiles(),
+            account=account,
+            tracking_uri=self._address("tracking_uri", tracking_address, required=True) or "",
+            source_profile=self._text("source_profile"),
+            bundles=self._address("bundles", storage_address, required=True) or "",
+            images=images,
+            images_endpoint=self._address("images_endpoint", lambda uri, _: web_address(uri)),
+            images_auth=images_auth,
+            sitevars=self._address("sitevars", storage_address),
+        )
+
+    def _problem(self, key: str, message: str) -> None:
+        line = self._lines.get((self._name, key)) or self._lines.get((self._name, ""), 0)
+        self._report.add(line, f"target {self._name!r}: {message}")
+
+    def _text(self, key: str, *, required: bool = False) -> str | None:
+        value = self._table.get(key)
+        if value is None:
+            if required:
+                self._problem(key, f"{key!r} is missing")
+            return None
+        if not isinstance(value, str) or not value or not value.isprintable():
+            self._problem(key, f"{key!r} must be a string that prints and is not empty")
+            return None
+        return value
+
+    def _profiles(self) -> tuple[str, ...]:
+        value = self._table.get("profiles", [])
+        if isinstance(value, list) and all(isinstance(item, str) and item for item in value):
+            return tuple(value)
+        self._problem("profiles", "'profiles' must be a list of AWS profile names")
+        return ()
+
+    def _address(
+        self, key: str, read: Callable[[str, str], str], *, required: bool = False
+    ) -> str | None:
+        text = self._text(key, required=required)
+        if text is None:
+            return None
+        try:
+            return read(text, self._base)
+        except ValueError as reason:
+            self._problem(key, f"{key!r} {reason}")
+            return None
