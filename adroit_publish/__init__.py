@@ -1,3 +1,60 @@
-"""Adroit Publish: a model of an MLflow run becomes an immutable, verified, servable version."""
+"""Adroit Publish: a model of an MLflow run becomes an immutable, verified, servable version.
+
+    from adroit_publish import publish
+    release = publish("my_flavor")
+
+does what ``python publish_mlflow_model_flow.py run --flavor=my_flavor`` does, without Metaflow.
+"""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from adroit_publish.pipeline.release import Release
+
+__all__ = ["publish"]
+
+
+def publish(
+    flavor: str,
+    *,
+    root: Path | str = ".",
+    target: str | None = None,
+    run_id: str | None = None,
+    allow_dirty: bool = False,
+    verify: str = "process",
+) -> Release:
+    """Publishes one flavor and writes its new version into flavors.yaml.
+
+    Args:
+        flavor: Its name.
+        root: The checkout, or a directory below it.
+        target: A target of adroit.toml; by default what the environment means.
+        run_id: Publish this MLflow run, whatever the flavor's ``version`` says.
+        allow_dirty: Pack uncommitted files, and record it.
+        verify: ``process`` (a sandboxed prediction) or ``none``.
+
+    Returns:
+        What was published; ``news`` is False where nothing had to be done.
+
+    Raises:
+        PublishError: As ``adroit_publish.errors`` lists them; flavors.yaml is as it was.
+    """
+    from adroit_publish.pipeline.prepare import prepare
+    from adroit_publish.pipeline.publish import publish as publish_job
+    from adroit_publish.pipeline.release import Failure, Options, Release
+    from adroit_publish.pipeline.workspace import find_root, read_workspace
+    from adroit_publish.pipeline.write_back import write_versions
+
+    workspace = read_workspace(find_root(Path(root).absolute()))
+    options = Options(target, run_id, allow_dirty, verify)
+    (prepared,) = prepare(workspace, [flavor], options)
+    if isinstance(prepared, Failure):
+        raise prepared.error
+    if isinstance(prepared, Release):
+        return prepared
+    release = publish_job(prepared)
+    write_versions(workspace.flavors_file, {flavor: (release.expected, release.version)})
+    return release

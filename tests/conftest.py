@@ -8,14 +8,22 @@ ADROIT_REQUIRE_SERVERS. Done at import, so that servers started by fixtures see 
 from __future__ import annotations
 
 import os
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.checkouts import Trained
 
 KEPT = {"ADROIT_FULL", "ADROIT_REQUIRE_SERVERS"}
 FOREIGN = ("ADROIT_", "AWS_", "DATABRICKS_", "METAFLOW_", "MLFLOW_")
 
 for name in [name for name in os.environ if name.startswith(FOREIGN) and name not in KEPT]:
     del os.environ[name]
-for name in ("CI", "GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE"):
+for name in ("CI", "GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE", "PYTHONDONTWRITEBYTECODE"):
     os.environ.pop(name, None)
+sys.dont_write_bytecode = False  # users have bytecode beside their code; so have the tests
 
 os.environ |= {
     "AWS_CONFIG_FILE": os.devnull,
@@ -25,3 +33,11 @@ os.environ |= {
     "METAFLOW_USER": "tester",  # Metaflow refuses root, and an environment that names nobody
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Really logged models, made once for each worker that needs them."""
+    from tests.checkouts import train_models
+
+    return train_models(tmp_path_factory.mktemp("trained"))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import pytest
+
+from adroit_publish.gates import sandbox
 
 
 def require(condition: object, reason: str) -> None:
@@ -22,3 +25,18 @@ def require(condition: object, reason: str) -> None:
     if os.environ.get("ADROIT_REQUIRE_SERVERS") == "1":
         pytest.fail(f"required here, and missing: {reason}", pytrace=False)
     pytest.skip(reason)
+
+
+def require_sandbox(kind: sandbox.Kind) -> None:
+    """Lets the test go on only where this kind of sandbox works.
+
+    A kernel may refuse one kind (user namespaces in a chroot, say). Where the other one works that
+    is a plain skip; a machine without any, or without bubblewrap installed, lacks what CI needs.
+
+    Args:
+        kind: ``bubblewrap``, ``namespaces`` or ``plain``.
+    """
+    require(shutil.which("bwrap"), "bubblewrap is not installed (a Debian package)")
+    require(sandbox.available() != "plain", "no sandbox works on this machine")
+    if not sandbox.works(kind):
+        pytest.skip(f"the kernel refuses {kind} here; {sandbox.available()} works")

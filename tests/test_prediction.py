@@ -11,7 +11,7 @@ import pytest
 from adroit_publish.errors import RefusedError, VerificationError
 from adroit_publish.gates import prediction, sandbox
 from adroit_publish.gates.prediction import Verification, predict_in_sandbox
-from tests.requirements import require
+from tests.requirements import require, require_sandbox
 from tests.serving_bundles import bundle, loader_model, predicting
 
 DOUBLES = '[{"type": "double", "required": true}]'
@@ -21,7 +21,7 @@ GOOD = loader_model(predicting("return [x * 2.0 for x in model_input['x']]"), ou
 @pytest.fixture(params=["bubblewrap", "namespaces", "plain"])
 def kind(request: pytest.FixtureRequest) -> sandbox.Kind:
     chosen: sandbox.Kind = request.param
-    require(sandbox.works(chosen), f"{chosen} does not work on this machine")
+    require_sandbox(chosen)
     return chosen
 
 

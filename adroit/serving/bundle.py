@@ -128,7 +128,9 @@ class Bundle:
             BundleError: Names every file that differs (the first 20).
         """
         listed = {file.path: file for file in self.files}
-        present = dict(self._present())
+        present = {
+            path: file for path, file in self._present() if path in listed or not _made(file)
+        }
         problems = [f"{path}: missing" for path in listed if path not in present]
         problems += [f"{path}: not in bundle.json" for path in present if path not in listed]
         for path, file in listed.items():
@@ -198,8 +200,7 @@ class Bundle:
     def _present(self) -> Iterator[tuple[str, Path]]:
         for kind in KINDS:
             for path in (self.root / kind).rglob("*"):
-                # Python may have written bytecode beside the code of an image that runs as root.
-                if "__pycache__" not in path.parts and (path.is_symlink() or not path.is_dir()):
+                if path.is_symlink() or not path.is_dir():
                     yield path.relative_to(self.root).as_posix(), path
 
     def _differences(self, file: BundleFile, path: Path, deep: bool) -> list[str]:
@@ -214,6 +215,11 @@ class Bundle:
             if digest != file.sha256:
                 return [f"{file.path}: sha256 {digest}, bundle.json says {file.sha256}"]
         return []
+
+
+def _made(path: Path) -> bool:
+    """Tells whether Python wrote the file beside the code, in an image that runs as root."""
+    return path.parent.name == "__pycache__" and path.suffix == ".pyc"
 
 
 class _SourceFirst(MetaPathFinder):

@@ -4,3 +4,5 @@
 neither credentials nor files nor network; ``confinement`` and ``interpreter`` are its parts. From
 above import ``prediction``; from here import the floors below and nothing of a sibling room.
 """
+
+__all__ = ["prediction", "sandbox"]

@@ -1,0 +1,206 @@
+"""Publish one flavor: the whole way of a model, in the order that makes a crash harmless.
+
+    pull model        the run's files, from the tracking server or its artifact store
+    snapshot source   the project at the commit that was checked
+    upload layers     hashed once, sent where they are missing
+    upload manifest   by digest, still without a name
+    verify            exactly these files load and predict, in a sandbox
+    commit            the record, then ``index.json``: from here on it is published
+
+Until ``index.json`` is there, nobody sees anything; flavors.yaml is written after it, by
+``write_back``. The same call again after a crash at any point does what is missing.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from adroit_publish.bundle.document import BundleFacts
+from adroit_publish.bundle.layer import ROOT, PackedFile, model_recipes
+from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE, Bundle, assemble
+from adroit_publish.errors import SourceError
+from adroit_publish.gates.prediction import predict_in_sandbox
+from adroit_publish.pipeline.layout import lay_out
+from adroit_publish.pipeline.places import is_local, open_store
+from adroit_publish.pipeline.record import publish_record, records
+from adroit_publish.pipeline.release import Job, LayerReceipt, Release
+from adroit_publish.pipeline.source import project_source, runtime_recipe, source_recipe
+from adroit_publish.pipeline.stages import Listener, Silence, Stage, Stages
+from adroit_publish.pipeline.upload import hash_and_upload, receipt
+from adroit_publish.sources.artifacts import PulledModel, pull_model
+from adroit_publish.sources.git_source import Snapshot
+from adroit_publish.sources.mlmodel import read_mlmodel
+from adroit_publish.stores.bundle_store import BundleStore
+
+
+def publish(
+    job: Job, listener: Listener | None = None, origin: Mapping[str, str] | None = None
+) -> Release:
+    """Publishes one flavor to its target; flavors.yaml is left to ``write_versions``.
+
+    Args:
+        job: What ``prepare`` found out.
+        listener: Hears of stages and bytes; nobody by default.
+        origin: What started the publish, for the record.
+
+    Returns:
+        What was published, or was already.
+
+    Raises:
+        SourceError: The model or the source is gone or not what it was.
+        RefusedError: A policy stands against it; nothing became visible.
+        StoreError: A place failed; the same call again goes on where this one stopped.
+        VerificationError: The bundle does not load or predict; nothing became visible.
+    """
+    stages = Stages(job.flavor.name, listener or Silence())
+    store = open_store(job.target)
+    with stages("pull model") as stage:
+        model = _pull(job, stage)
+    with stages("snapshot source"):
+        source = project_source(
+            Path(job.root), job.flavor, job.project, allow_dirty=job.options.allow_dirty
+        )
+        _check_commit(job, source)
+    with stages("upload layers") as stage:
+        bundle, receipts = _upload_layers(job, model, source, store, stage)
+    with stages("upload manifest"):
+        store.put_documents(bundle)
+    with stages("verify") as stage:
+        earlier = _earlier_verification(job, bundle, store)
+        verification = earlier or _verify(job, bundle, stages)
+        stage.note = str(verification["how"]) + (", before" if earlier else "")
+    with stages("commit"):
+        release = _release(job, bundle, source, receipts, stages, verification, store)
+        if not earlier:
+            record = publish_record(release, verification, origin or {})
+            store.attach(
+                release.model_name, release.version, bundle.manifest, RECORD_MEDIA_TYPE, record
+            )
+        store.commit(release.model_name, release.version, bundle.manifest)
+    return release
+
+
+def _pull(job: Job, stage: Stage) -> PulledModel:
+    total_bytes = sum(file.size_bytes for file in job.model.files)
+    cache = Path(job.root) / ".adroit" / "cache"
+    model = pull_model(
+        job.model,
+        cache,
+        progress=stage.progress(total_bytes),
+        source_profile=job.target.source_profile,
+    )
+    stage.note = f"{len(model.files)} files, {total_bytes:,} bytes"
+    return model
+
+
+def _check_commit(job: Job, source: Snapshot) -> None:
+    if source.commit != job.commit:
+        raise SourceError(
+            "HEAD moved while the publish was on its way.",
+            where=job.root,
+            got=source.commit,
+            wanted=job.commit,
+            next_step="run the same command again",
+        )
+
+
+def _upload_layers(
+    job: Job, model: PulledModel, source: Snapshot, store: BundleStore, stage: Stage
+) -> tuple[Bundle, tuple[LayerReceipt, ...]]:
+    model_files = tuple(
+        PackedFile(f"{ROOT}/model/{path}", content) for path, content in model.files.items()
+    )
+    recipes = (*model_recipes(model_files), runtime_recipe(), source_recipe(source))
+    progress = stage.progress(sum(recipe.size_bytes for recipe in recipes))
+    layers, receipts = hash_and_upload(recipes, (store,), progress)
+    bundle = assemble(
+        _facts(job, model),
+        layers,
+        base=None,
+        python=job.conda_env.python,
+        platform=job.conda_env.platform,
+    )
+    record = bundle.layers[-1]
+    sent = store.put_blob(record.descriptor, record.content)
+    receipts = (*receipts, receipt(record, {store.location: sent}))
+    layers_sent = sum(layer.sent[store.location] for layer in receipts)
+    stage.note = f"{layers_sent} of {len(receipts)} layers sent"
+    return bundle, receipts
+
+
+def _facts(job: Job, model: PulledModel) -> BundleFacts:
+    mlmodel = read_mlmodel(model.files)
+    return BundleFacts(
+        model_name=job.project.model_name,
+        run_id=job.model.run_id,
+        model_id=job.model.model_id,
+        model_uuid=mlmodel.model_uuid,
+        serve=job.project.serve,
+        signature=mlmodel.signature,
+        requirements=mlmodel.requirements,
+        python_version=mlmodel.python_version,
+        conda_env_name=job.conda_env.name,
+        conda_env_digest=job.conda_env_digest,
+    )
+
+
+def _earlier_verification(job: Job, bundle: Bundle, store: BundleStore) -> Mapping[str, Any] | None:
+    """Returns what an earlier publish of this very version found, where that is enough."""
+    published = store.find(job.project.model_name, bundle.version)
+    for record in reversed(records(store, published)) if published else ():
+        verification: Mapping[str, Any] = record.get("verification") or {"how": "none"}
+        if job.options.verify == "none" or verification.get("how") != "none":
+            return verification
+    return None
+
+
+def _verify(job: Job, bundle: Bundle, stages: Stages) -> Mapping[str, Any]:
+    if job.options.verify == "none":
+        stages.warn("not verified: nobody has seen this bundle load (--verify none)")
+        return {"how": "none", "predicted": False}
+    with tempfile.TemporaryDirectory(prefix="adroit-verify-") as directory:
+        files = [file for layer in bundle.layers for file in layer.files]
+        lay_out(files, Path(directory))
+        verification = predict_in_sandbox(Path(directory), allow_plain=is_local(job.target))
+    if not verification.predicted:
+        stages.warn("not predicted: the model has no input example; log it with input_example=...")
+    if verification.how == "plain":
+        stages.warn(
+            "verified without a sandbox: this machine has neither bubblewrap nor namespaces"
+        )
+    return verification.as_dict()
+
+
+def _release(
+    job: Job,
+    bundle: Bundle,
+    source: Snapshot,
+    receipts: tuple[LayerReceipt, ...],
+    stages: Stages,
+    verification: Mapping[str, Any],
+    store: BundleStore,
+) -> Release:
+    return Release(
+        flavor=job.flavor.name,
+        expected=job.flavor.version,
+        model_name=job.project.model_name,
+        run_id=job.model.run_id,
+        run_url=job.model.run_url,
+        version=bundle.version,
+        manifest_digest=bundle.manifest.digest,
+        bundle_id=bundle.bundle_id,
+        target=job.target.name,
+        stores=(store.location,),
+        commit=source.commit,
+        dirty=source.dirty,
+        conda_env=job.conda_env.name,
+        conda_env_digest=job.conda_env_digest,
+        layers=receipts,
+        seconds=dict(stages.seconds),
+        verification={key: value for key, value in verification.items() if key != "outputs"},
+        metrics=dict(job.model.metrics),
+        warnings=tuple(stages.warnings),
+    )

@@ -1,0 +1,156 @@
+"""The values of a publish: what is asked, what has to be done, what came of it.
+
+All are small, frozen and picklable: they pass between the steps of a flow. None holds model bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from adroit_publish.config.conda_envs import CondaEnv
+from adroit_publish.config.flavors import Flavor
+from adroit_publish.config.project import Project
+from adroit_publish.config.targets import Target
+from adroit_publish.errors import PublishError
+from adroit_publish.sources.mlflow_model import ResolvedModel
+
+VERIFY_KINDS = ("process", "none")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user asks of a publish beside the flavors.
+
+    Attributes:
+        target: Name of the target; None lets the environment decide (design, section 4).
+        run_id: Publish this MLflow run, whatever the flavor's ``version`` says.
+        allow_dirty: Pack the working tree where it differs from the commit, and record it.
+        verify: ``process`` or ``none``.
+    """
+
+    target: str | None = None
+    run_id: str | None = None
+    allow_dirty: bool = False
+    verify: str = "process"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One flavor that can be published: everything that could be refused has been asked.
+
+    Attributes:
+        root: The checkout, absolute.
+        flavor: As flavors.yaml has it; its ``version`` is what the write-back expects to find.
+        project: Its parsed config.yaml.
+        conda_env: Its conda env.
+        conda_env_digest: What pins the env: its image's digest or its environment.yml's.
+        target: Where it goes.
+        model: The model of the run.
+        commit: The commit whose source is packed, 40 hex digits.
+        options: What was asked.
+    """
+
+    root: str
+    flavor: Flavor
+    project: Project
+    conda_env: CondaEnv
+    conda_env_digest: str | None
+    target: Target
+    model: ResolvedModel
+    commit: str
+    options: Options
+
+
+@dataclass(frozen=True)
+class LayerReceipt:
+    """One layer of our own and what became of it.
+
+    Attributes:
+        kind: ``model``, ``runtime``, ``source`` or ``record``.
+        digest: sha256 of the tar.
+        size_bytes: Length of the tar.
+        files: How many files it holds.
+        sent: Whether it was sent, by place; False where the place had it.
+    """
+
+    kind: str
+    digest: str
+    size_bytes: int
+    files: int
+    sent: Mapping[str, bool]
+
+
+@dataclass(frozen=True)
+class Release:
+    """One flavor that is published.
+
+    Attributes:
+        flavor: Its name.
+        expected: The value of ``version`` in flavors.yaml that the write-back replaces.
+        model_name: Its model.
+        run_id: The MLflow run, or None where nothing had to be done.
+        run_url: Where the run can be looked at, or None.
+        version: What the flavor's ``version`` is to be.
+        manifest_digest: Digest of the image manifest.
+        bundle_id: Digest of ``bundle.json``.
+        target: Name of the target.
+        stores: Locations the bundle is at.
+        commit: The commit of the source.
+        dirty: Paths that were packed from the working tree instead.
+        conda_env: Its name.
+        conda_env_digest: What pins it.
+        layers: Receipts of the layers, bottom up.
+        seconds: Seconds by stage.
+        verification: Outcome of the sandboxed prediction, without its outputs.
+        metrics: The run's metrics.
+        warnings: What should be known.
+        news: False where flavors.yaml already named this version and nothing was done.
+    """
+
+    flavor: str
+    expected: str | None
+    model_name: str
+    run_id: str | None
+    run_url: str | None
+    version: str
+    manifest_digest: str
+    bundle_id: str
+    target: str
+    stores: tuple[str, ...] = ()
+    commit: str = ""
+    dirty: tuple[str, ...] = ()
+    conda_env: str = ""
+    conda_env_digest: str | None = None
+    layers: tuple[LayerReceipt, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    verification: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    news: bool = True
+
+    def sent_bytes(self, place: str) -> int:
+        """Returns how many bytes of layers were sent to ``place``."""
+        return sum(layer.size_bytes for layer in self.layers if layer.sent.get(place))
+
+    def reused_bytes(self, place: str) -> int:
+        """Returns how many bytes of layers ``place`` had already."""
+        return sum(layer.size_bytes for layer in self.layers) - self.sent_bytes(place)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the release as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One flavor that was not published.
+
+    Attributes:
+        flavor: Its name.
+        error: Why.
+    """
+
+    flavor: str
+    error: PublishError

@@ -1,0 +1,58 @@
+"""The files of a bundle that are not the model's: the project's source and the runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import adroit
+from adroit_publish.bundle.content import InlineFile
+from adroit_publish.bundle.layer import ROOT, LayerRecipe, PackedFile
+from adroit_publish.config.flavors import Flavor
+from adroit_publish.config.project import DEFAULT_EXCLUDES, Project, excluded
+from adroit_publish.sources.git_source import Snapshot, snapshot
+
+
+def project_source(root: Path, flavor: Flavor, project: Project, *, allow_dirty: bool) -> Snapshot:
+    """Returns the project's files at HEAD, with its includes and less its excludes.
+
+    Raises:
+        DirtyTree: A file that would be packed is not what HEAD says, and ``allow_dirty`` is off.
+        SourceError: The checkout, or a file in it, cannot be packed.
+    """
+    directory = flavor.config.rpartition("/")[0]
+    patterns = (*DEFAULT_EXCLUDES, *project.exclude)
+
+    def is_excluded(path: str) -> bool:
+        # Patterns are relative to the project; an include keeps all of its files.
+        inside = path.startswith(directory + "/")
+        return inside and excluded(path[len(directory) + 1 :], patterns)
+
+    return snapshot(
+        root,
+        (directory, *project.include),
+        is_excluded=is_excluded,
+        allow_dirty=allow_dirty,
+    )
+
+
+def source_recipe(source: Snapshot) -> LayerRecipe:
+    """Returns the source layer: paths relative to the repository's root, the import root."""
+    files = (
+        PackedFile(f"{ROOT}/source/{file.path}", file.content, file.executable)
+        for file in source.files
+    )
+    return LayerRecipe("source", tuple(files))
+
+
+def runtime_recipe() -> LayerRecipe:
+    """Returns the runtime layer: ``adroit`` as this program has it, its serving part alone."""
+    package = Path(adroit.__file__).parent
+    paths = [package / "__init__.py", *package.glob("serving/**/*.py")]
+    files = (
+        PackedFile(
+            f"{ROOT}/runtime/adroit/{path.relative_to(package).as_posix()}",
+            InlineFile(path.read_bytes()),
+        )
+        for path in paths
+    )
+    return LayerRecipe("runtime", tuple(files))

@@ -1,0 +1,98 @@
+"""The stages of a publish as the user sees them: a line each, bytes on the move, seconds.
+
+A stage's name is its log line. What listens (a terminal, a log, nobody) is handed in.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from adroit_publish.stores.contract import Progress
+
+
+class Listener(Protocol):
+    """Hears how a publish goes; called from several threads."""
+
+    def started(self, flavor: str, stage: str) -> None:
+        """A stage began."""
+
+    def moved(self, flavor: str, stage: str, done_bytes: int, total_bytes: int) -> None:
+        """More bytes of a stage are done."""
+
+    def ended(self, flavor: str, stage: str, seconds: float, note: str) -> None:
+        """A stage is done."""
+
+    def warned(self, flavor: str, warning: str) -> None:
+        """Something did not stop the publish and should be known."""
+
+
+class Silence:
+    """A listener that does nothing."""
+
+    def started(self, flavor: str, stage: str) -> None: ...
+    def moved(self, flavor: str, stage: str, done_bytes: int, total_bytes: int) -> None: ...
+    def ended(self, flavor: str, stage: str, seconds: float, note: str) -> None: ...
+    def warned(self, flavor: str, warning: str) -> None: ...
+
+
+class Stage:
+    """One running stage.
+
+    Attributes:
+        note: What the line at its end says beside the seconds.
+    """
+
+    def __init__(self, moved: Callable[[int, int], None]) -> None:
+        self.note = ""
+        self._moved = moved
+        self._lock = threading.Lock()
+        self._done = 0
+
+    def progress(self, total_bytes: int) -> Progress:
+        """Returns a callback to be told of more bytes, of ``total_bytes`` in all."""
+
+        def heard(size_bytes: int) -> None:
+            with self._lock:
+                self._done += size_bytes
+                done = self._done
+            self._moved(done, total_bytes)
+
+        return heard
+
+
+class Stages:
+    """The stages of one flavor's publish.
+
+    Args:
+        flavor: Its name.
+        listener: Hears of it.
+
+    Attributes:
+        seconds: Seconds by stage, in their order.
+        warnings: What was warned of.
+    """
+
+    def __init__(self, flavor: str, listener: Listener) -> None:
+        self.flavor = flavor
+        self.seconds: dict[str, float] = {}
+        self.warnings: list[str] = []
+        self._listener = listener
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[Stage]:
+        """Runs the stage ``name``."""
+        stage = Stage(lambda done, total: self._listener.moved(self.flavor, name, done, total))
+        self._listener.started(self.flavor, name)
+        began = time.monotonic()
+        yield stage
+        self.seconds[name] = round(time.monotonic() - began, 3)
+        self._listener.ended(self.flavor, name, self.seconds[name], stage.note)
+
+    def warn(self, warning: str) -> None:
+        """Keeps and tells a warning."""
+        self.warnings.append(warning)
+        self._listener.warned(self.flavor, warning)

@@ -1,0 +1,97 @@
+"""Layers on their way: hashed side by side, each sent as soon as its digest is known."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from typing import Protocol
+
+from adroit_publish.bundle.content import Content
+from adroit_publish.bundle.digest import Descriptor
+from adroit_publish.bundle.layer import Layer, LayerRecipe, hash_layer
+from adroit_publish.pipeline.release import LayerReceipt
+from adroit_publish.stores.contract import Progress
+
+HASHING_THREADS = 2
+SENDING_THREADS = 4
+
+
+class _Stopped(Exception):
+    """Ends an upload because another one failed."""
+
+
+class Place(Protocol):
+    """Where blobs can be put: a bundle store or a registry."""
+
+    location: str
+
+    def put_blob(self, descriptor: Descriptor, content: Content, progress: Progress = ...) -> bool:
+        """Makes sure that the blob is there; tells whether it had to be sent."""
+        ...
+
+
+def hash_and_upload(
+    recipes: Sequence[LayerRecipe], places: Sequence[Place], progress: Progress
+) -> tuple[tuple[Layer, ...], tuple[LayerReceipt, ...]]:
+    """Hashes every layer once and puts it into every place that lacks it.
+
+    Args:
+        recipes: The layers, bottom up.
+        places: Where to put them.
+        progress: Told as bytes are accepted by a place.
+
+    Returns:
+        The layers and their receipts, both in the order of ``recipes``.
+
+    Raises:
+        PublishError: Whatever a file or a place failed with; the rest is stopped.
+    """
+    stop = threading.Event()
+
+    def heard(size_bytes: int) -> None:
+        if stop.is_set():
+            raise _Stopped
+        progress(size_bytes)
+
+    layers: list[Layer] = []
+    puts: list[dict[str, Future[bool]]] = []
+    with (
+        ThreadPoolExecutor(HASHING_THREADS, "hash") as hashing,
+        ThreadPoolExecutor(SENDING_THREADS * len(places), "send") as sending,
+    ):
+        try:
+            for layer in hashing.map(hash_layer, recipes):
+                layers.append(layer)
+                puts.append(
+                    {
+                        place.location: sending.submit(
+                            place.put_blob, layer.descriptor, layer.content, heard
+                        )
+                        for place in places
+                    }
+                )
+            futures = [future for put in puts for future in put.values()]
+            for future in wait(futures, return_when=FIRST_EXCEPTION).done:
+                future.result()
+            receipts = tuple(
+                receipt(layer, {where: future.result() for where, future in put.items()})
+                for layer, put in zip(layers, puts, strict=True)
+            )
+        except BaseException:
+            stop.set()
+            hashing.shutdown(wait=False, cancel_futures=True)
+            sending.shutdown(wait=False, cancel_futures=True)
+            raise
+    return tuple(layers), receipts
+
+
+def receipt(layer: Layer, sent: dict[str, bool]) -> LayerReceipt:
+    """Returns what became of one layer."""
+    return LayerReceipt(
+        layer.kind,
+        str(layer.descriptor.digest),
+        layer.descriptor.size_bytes,
+        len(layer.files),
+        sent,
+    )
