@@ -56,7 +56,9 @@ def test_a_layer_is_the_tar_that_tarfile_and_gnu_tar_read(tmp_path):
 def test_the_bytes_are_fixed_for_ever():
     """Changing this digest would change every version: it needs a new bundle schema."""
     files = {"MLmodel": b"flavors: {}\n", "data/ü.bin": bytes(range(256)), "run.sh": b"#!/bin/sh\n"}
-    assert hashed(files).descriptor.digest == ("sha256:f892110b4a3ffd5af152fb76b192d4479470a8edfe3b45e598317006c811d308")
+    assert hashed(files).descriptor.digest == (
+        "sha256:f892110b4a3ffd5af152fb76b192d4479470a8edfe3b45e598317006c811d308"
+    )
 
 
 def test_opt_itself_is_left_to_the_base_image():

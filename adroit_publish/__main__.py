@@ -1,0 +1,3 @@
+from adroit_publish.cli.commands import main
+
+main()

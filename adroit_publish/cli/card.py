@@ -1,0 +1,113 @@
+"""The card of a publish run: what was published, from what, how long it took, what is next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from adroit_publish.cli.render import bytes_text
+from adroit_publish.pipeline.release import Failure, Release
+
+if TYPE_CHECKING:
+    from metaflow.cards import MetaflowCardComponent
+
+
+def components(outcomes: Sequence[Release | Failure], run_id: str) -> list[MetaflowCardComponent]:
+    """Returns the card's parts.
+
+    Args:
+        outcomes: What came of each flavor.
+        run_id: Of the Metaflow run.
+    """
+    parts = [_text(f"# Publish run {run_id}"), _overview(outcomes)]
+    for item in outcomes:
+        parts += _failure(item) if isinstance(item, Failure) else _release(item)
+    return parts
+
+
+def _text(markdown: str) -> MetaflowCardComponent:
+    from metaflow.cards import Markdown
+
+    return Markdown(markdown)  # type: ignore[no-untyped-call]
+
+
+def _table(headers: list[str], rows: list[list[str]]) -> MetaflowCardComponent:
+    from metaflow.cards import Table
+
+    return Table(headers=headers, data=rows)  # type: ignore[arg-type]
+
+
+def _overview(outcomes: Sequence[Release | Failure]) -> MetaflowCardComponent:
+    rows = []
+    for item in outcomes:
+        if isinstance(item, Failure):
+            rows.append([item.flavor, "failed", item.error.what])
+        else:
+            rows.append([item.flavor, "published" if item.news else "unchanged", item.version])
+    return _table(["flavor", "outcome", "version"], rows)
+
+
+def _failure(failure: Failure) -> list[MetaflowCardComponent]:
+    return [_text(f"## {failure.flavor}: not published"), _text(f"```\n{failure.error}\n```")]
+
+
+def _release(release: Release) -> list[MetaflowCardComponent]:
+    parts = [
+        _text(f"## {release.flavor}: {release.version}"),
+        _table(["what", "value"], [list(row) for row in _facts(release)]),
+    ]
+    if release.layers:
+        places = list(release.stores)
+        parts += [
+            _text("### Layers"),
+            _table(
+                ["layer", "files", "size", *places, "digest"],
+                [
+                    [layer.kind, str(layer.files), bytes_text(layer.size_bytes)]
+                    + ["sent" if layer.sent.get(place) else "re-used" for place in places]
+                    + [layer.digest]
+                    for layer in release.layers
+                ],
+            ),
+            _text("### Seconds by stage"),
+            _table(
+                ["stage", "seconds"],
+                [[name, f"{seconds:.2f}"] for name, seconds in release.seconds.items()],
+            ),
+        ]
+    parts += [_text(f"**Warning:** {warning}") for warning in release.warnings]
+    return [*parts, _text("### Next"), _text(_next(release))]
+
+
+def _facts(release: Release) -> Iterator[tuple[str, str]]:
+    yield "model", release.model_name
+    yield (
+        "MLflow run",
+        f"[{release.run_id}]({release.run_url})" if release.run_url else (release.run_id or ""),
+    )
+    yield "manifest", release.manifest_digest
+    yield "bundle id", release.bundle_id
+    yield "target", f"{release.target}: {', '.join(release.stores)}"
+    if not release.news:
+        return
+    yield "commit", release.commit + (f" and {', '.join(release.dirty)}" if release.dirty else "")
+    yield "conda env", f"{release.conda_env} {release.conda_env_digest or ''}"
+    verification = release.verification
+    yield "verified", str(verification.get("how"))
+    for key, unit in (("load_seconds", "s"), ("predict_seconds", "s")):
+        if key in verification:
+            yield key.replace("_seconds", ""), f"{verification[key]} {unit}"
+    if "peak_memory_bytes" in verification:
+        yield "peak memory", bytes_text(int(verification["peak_memory_bytes"]))
+    for name, value in release.metrics.items():
+        yield name, f"{value:.6g}"
+
+
+def _next(release: Release) -> str:
+    commands = [
+        f"python -m adroit_publish show {release.version} --target {release.target}",
+        f"python -m adroit_publish verify {release.version} --target {release.target}",
+    ]
+    if release.news:
+        commands.insert(0, "git add flavors.yaml && git commit")
+    return "```\n" + "\n".join(commands) + "\n```"

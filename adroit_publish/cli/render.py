@@ -1,0 +1,39 @@
+"""Values as people read them: tables, sizes, and JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+
+def bytes_text(size_bytes: int) -> str:
+    """Returns a size in the largest binary unit that keeps it above one, such as ``1.5 MiB``."""
+    size = float(size_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024 or unit == "GiB":
+            break
+        size /= 1024
+    return f"{size_bytes} B" if unit == "B" else f"{size:.1f} {unit}"
+
+
+def print_json(value: Any) -> None:
+    """Prints ``value`` as one indented JSON document."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Prints an aligned table; the headers are bold on a terminal."""
+    texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(headers, *texts, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        return "  ".join(
+            cell.ljust(width) for cell, width in zip(cells, widths, strict=True)
+        ).rstrip()
+
+    heading = line(list(headers))
+    print(f"\x1b[1m{heading}\x1b[0m" if sys.stdout.isatty() else heading)
+    for row in texts:
+        print(line(row))

@@ -1,0 +1,77 @@
+"""Publish models of MLflow runs as immutable, verified versions.
+
+    python publish_mlflow_model_flow.py run --flavor=NAME[,NAME...]
+
+Reads the flavors from flavors.yaml, pulls each one's MLflow model, bundles it with the project's
+source and a reference to its conda env, proves that the bundle loads and predicts, stores it, and
+writes the new version back into flavors.yaml. Exit codes: 0 done or nothing to do, 2 bad input,
+3 source side, 4 refused, 5 store or network (run it again), 6 verification failed.
+"""
+
+from metaflow import FlowSpec, Parameter, card, current, step
+
+
+class PublishMlflowModelFlow(FlowSpec):
+    """Publish one or several flavors; one Metaflow run, one card."""
+
+    flavor = Parameter("flavor", help="flavors to publish, with commas between them")
+    pending = Parameter(
+        "pending", is_flag=True, default=False, help="every flavor whose version is a run id"
+    )
+    target = Parameter("target", help="where to publish to: a target of adroit.toml")
+    mlflow_run_id = Parameter(
+        "mlflow-run-id", help="publish this run, whatever the flavor's version says"
+    )
+    allow_dirty = Parameter(
+        "allow-dirty", is_flag=True, default=False, help="pack uncommitted files, and record it"
+    )
+    verify = Parameter("verify", default="process", help="process (in a sandbox) or none")
+
+    @step
+    def start(self):
+        """Read the files, choose the target, find each run's model; refuse what can be refused."""
+        from adroit_publish.cli import flow_run
+        from adroit_publish.pipeline.release import Options
+
+        options = Options(self.target, self.mlflow_run_id, self.allow_dirty, self.verify)
+        with flow_run.refusals_end_the_run():
+            self.prepared = flow_run.prepare_flavors(__file__, self.flavor, self.pending, options)
+        self.next(self.publish, foreach="prepared")
+
+    @step
+    def publish(self):
+        """Pull, bundle, store, verify and commit one flavor."""
+        from adroit_publish.cli import flow_run
+
+        retries = [int(d.attributes["times"]) for d in self.publish.decorators if d.name == "retry"]
+        self.outcome = flow_run.publish_one(
+            self.input,
+            attempts_left=sum(retries) - current.retry_count,
+            origin={"metaflow": current.pathspec},
+        )
+        self.next(self.record)
+
+    @step
+    def record(self, inputs):
+        """Write all new versions to flavors.yaml in one edit."""
+        from adroit_publish.cli import flow_run
+
+        with flow_run.refusals_end_the_run():
+            self.outcomes = flow_run.write_back(__file__, [branch.outcome for branch in inputs])
+        self.next(self.end)
+
+    @card(type="blank")
+    @step
+    def end(self):
+        """Say what was published, from what, and what is next."""
+        from adroit_publish.cli import card as publish_card
+        from adroit_publish.cli import flow_run
+
+        current.card.extend(publish_card.components(self.outcomes, current.run_id))
+        flow_run.summarize(self.outcomes)
+
+
+if __name__ == "__main__":
+    from adroit_publish.cli.flow_run import main
+
+    main(PublishMlflowModelFlow)

@@ -1,0 +1,118 @@
+"""The floors of adroit_publish: an import goes down, never up, and only into rooms it may enter."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+from pathlib import Path
+
+import pytest
+
+import adroit
+import adroit_publish
+
+ROOT = Path(adroit_publish.__file__).parent.parent
+FLOORS = {
+    "errors": 1,
+    "bundle": 2,
+    "config": 2,
+    "rollover": 2,
+    "sources": 3,
+    "gates": 3,
+    "stores": 3,
+    "evidence": 3,
+    "plan": 3,
+    "pipeline": 4,
+    "cli": 5,
+    "__main__": 6,
+    "__init__": 5,
+}
+FRONTS_ONLY = {"metaflow", "click", "rich"}
+IMPURE = {
+    "asyncio", "boto3", "docker", "fcntl", "git", "http", "io", "mlflow", "multiprocessing", "os",
+    "pathlib", "random", "requests", "secrets", "shutil", "socket", "subprocess", "tempfile",
+    "threading", "time", "urllib",
+}  # fmt: skip
+PURE_PARTS = {"io.BytesIO", "pathlib.PurePosixPath", "urllib.parse"}
+HEAVY = {"boto3", "botocore", "docker", "git", "mlflow", "numpy", "pandas", "rich", "sklearn"}
+
+
+def modules(package):
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imports(path, *, top_level_only=False):
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            for alias in node.names:
+                yield node.module, f"{node.module}.{alias.name}"
+
+
+def room(path):
+    return path.relative_to(ROOT / "adroit_publish").parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", modules("adroit_publish"), ids=str)
+def test_imports_go_down_and_never_across(path):
+    here = room(path)
+    for module, name in imports(path):
+        if not module.startswith("adroit_publish"):
+            continue
+        there = [*name.split("."), "__init__"][1]
+        there = there if there in FLOORS else "__init__"
+        same = there == here
+        assert same or FLOORS[there] < FLOORS[here], f"{here} imports {name}"
+
+
+@pytest.mark.parametrize("path", modules("adroit_publish"), ids=str)
+def test_only_the_fronts_know_the_frameworks_of_fronts(path):
+    if FLOORS[room(path)] < 5:
+        assert not {module.split(".")[0] for module, _ in imports(path)} & FRONTS_ONLY
+
+
+@pytest.mark.parametrize("path", modules("adroit_publish"), ids=str)
+def test_rules_touch_no_files_network_clock_or_environment(path):
+    if FLOORS[room(path)] > 2 and room(path) != "plan":
+        return
+    for module, name in imports(path):
+        impure = module.split(".")[0] in IMPURE or name == "datetime.datetime"
+        assert not impure or name in PURE_PARTS or module in PURE_PARTS, f"imports {name}"
+
+
+@pytest.mark.parametrize("path", modules("adroit_publish"), ids=str)
+def test_heavy_packages_are_imported_where_they_are_needed(path):
+    top = {module.split(".")[0] for module, _ in imports(path, top_level_only=True)}
+    assert not top & HEAVY
+
+
+@pytest.mark.parametrize("path", modules("adroit"), ids=str)
+def test_what_runs_beside_a_model_knows_nothing_of_the_pipeline(path):
+    names = {module.split(".")[0] for module, _ in imports(path)}
+    assert "adroit_publish" not in names
+    if path.is_relative_to(ROOT / "adroit/serving"):
+        assert not names & {"boto3", "botocore", "docker", "metaflow", "git", "click", "rich"}
+
+
+@pytest.mark.parametrize(
+    "package",
+    [
+        name
+        for root in (adroit, adroit_publish)
+        for _, name, is_package in pkgutil.walk_packages(root.__path__, root.__name__ + ".")
+        if is_package
+    ],
+)
+def test_a_folder_says_what_lives_there_and_pins_its_names(package):
+    module = importlib.import_module(package)
+    assert module.__doc__
+    assert module.__all__ == sorted(module.__all__)
+
+
+def test_every_room_of_the_house_has_a_floor():
+    assert {room(path) for path in modules("adroit_publish")} <= FLOORS.keys()
