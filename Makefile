@@ -1,0 +1,82 @@
+# One command each; none needs another before it. `make` lists them.
+#
+# Everything runs from .venv, which is made on first use from requirements.lock (every file in it
+# pinned by hash) and brought up to date when the lock changes. PYTHON=... names the interpreter
+# to make it with; otherwise the first of python3, python3.13, python3.12, python3.11 that is
+# 3.11 or newer and can make one.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check reliability bench lock clean
+
+python := .venv/bin/python
+ready := .venv/.made-from-lock
+checked := adroit adroit_publish $(wildcard publish_mlflow_model_flow.py republish.py)
+
+# Metaflow refuses root, and an environment that names nobody (a bare container).
+METAFLOW_USER ?= $(patsubst root,adroit,$(shell id -un 2>/dev/null || echo adroit))
+export METAFLOW_USER
+
+help: ## list these
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1	\2/p' Makefile | expand -t 18
+
+demo: $(ready) ## train the example, publish the best run to this machine, list its versions
+	@MLFLOW_TRACKING_URI= METAFLOW_DEFAULT_DATASTORE=local METAFLOW_DEFAULT_METADATA=local; \
+	export MLFLOW_TRACKING_URI METAFLOW_DEFAULT_DATASTORE METAFLOW_DEFAULT_METADATA; \
+	set -e; mkdir -p .adroit; \
+	$(python) projects/example_metaflow/flow.py run --run-id-file .adroit/demo-run; \
+	best=$$($(python) -c 'import sys, metaflow; metaflow.namespace(None); \
+	    print(metaflow.Run("ExampleMetaflow/" + open(sys.argv[1]).read()).data.best_run_id)' \
+	    .adroit/demo-run); \
+	set -x; \
+	$(python) publish_mlflow_model_flow.py run --flavor=example_metaflow \
+	    --mlflow-run-id="$$best" --target=local; \
+	$(python) -m adroit_publish versions example_metaflow --target=local
+
+test: $(ready) ## run the tests (ADROIT_REQUIRE_SERVERS=1: a missing server fails, not skips)
+	@$(python) -m pytest -n 2 --dist loadfile
+
+check: $(ready) ## format, lint and types
+	@$(python) -m ruff format --check .
+	@$(python) -m ruff check .
+	@$(python) -m mypy --strict $(checked)
+
+reliability: $(ready) ## run tests/reliability at its full floors (hours)
+	@ADROIT_FULL=1 $(python) -m pytest tests/reliability -s
+
+bench: $(ready) ## run the benchmarks
+	@if ls benchmarks/bench_*.py >/dev/null 2>&1; then \
+	    for each in benchmarks/bench_*.py; do $(python) "$$each" || exit; done; \
+	else echo 'bench: there are no benchmarks yet (benchmarks/bench_*.py)'; fi
+
+lock: ## re-make requirements.lock from pyproject.toml; pins that still fit stay
+	@command -v uv >/dev/null || { echo 'lock: needs `uv` on the PATH' >&2; exit 1; }
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-emit-find-links --no-header \
+	    --group pyproject.toml:dev pyproject.toml --output-file requirements.lock
+	@! grep -nE '://|file:|(^|[ (@])/' requirements.lock || \
+	    { echo 'lock: the lines above hold an address or a path' >&2; exit 1; }
+
+clean: ## delete .venv and caches; trained runs and published bundles (.adroit) stay
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --no-deps: the lock is complete. --only-binary: nothing is built, so nothing unpinned is run.
+$(ready): requirements.lock
+	@found=; \
+	for each in $${PYTHON:-python3 python3.13 python3.12 python3.11}; do \
+	    "$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	    found=$$each; \
+	    "$$each" -c 'import ensurepip, venv' 2>/dev/null || continue; \
+	    echo "making .venv with $$("$$each" --version); some minutes the first time"; \
+	    "$$each" -m venv .venv && \
+	    .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+	        --require-hashes --no-deps --only-binary=:all: -r requirements.lock && \
+	    touch $@; exit; \
+	done; \
+	if [ "$$found" ]; then \
+	    echo "$$found lacks the module ensurepip; on Debian and Ubuntu: apt install python3-venv"; \
+	else \
+	    echo 'needs Python 3.11 or newer: install one, or name it: make PYTHON=/path/to/python3'; \
+	fi >&2; exit 1
