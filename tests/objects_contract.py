@@ -78,6 +78,10 @@ def test_of_many_creators_exactly_one_succeeds(objects):
 
 
 def test_bytes_that_are_not_the_digest_are_not_stored(objects):
+    if not getattr(objects, "enforces_checksums", True):  # a server that tests have to put up with
+        objects.create("wrong", Inline(b"got"), Digest.of(b"wanted"))
+        assert read_all(objects, "wrong") == b"got", "it does by now: correct the trait"
+        return
     with pytest.raises(VerificationError):
         objects.create("wrong", Inline(b"got"), Digest.of(b"wanted"))
     assert objects.stat("wrong") is None

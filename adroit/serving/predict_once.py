@@ -67,7 +67,7 @@ def observe(root: Path) -> dict[str, Any]:
     try:
         _load_and_predict(root, report)
         report["ok"] = True
-    except BaseException as error:  # sys.exit in a model is a failure like any other
+    except BaseException as error:  # noqa: BLE001  sys.exit in a model is a failure like any other
         report["error"] = _described(error)
     report["peak_memory_bytes"] = _peak_memory_bytes()
     report["python_version"] = platform.python_version()
@@ -135,7 +135,7 @@ def _write(channel: int, document: bytes) -> None:
 def _described(error: BaseException) -> dict[str, str]:
     try:
         message, trace = str(error), "".join(traceback.format_exception(error))
-    except BaseException:  # the exception is the model's, and so is its __str__
+    except BaseException:  # noqa: BLE001  the exception is the model's, and so is its __str__
         message, trace = "(the exception cannot be shown)", ""
     return {
         "type": f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins."),
