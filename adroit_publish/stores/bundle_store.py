@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from adroit_publish.bundle.content import Content, Inline
 from adroit_publish.bundle.digest import Descriptor, Digest, verified
@@ -247,7 +248,7 @@ class BundleStore:
         where = f"{self.location} {published.version}"
         return parse_manifest(self.document(published.manifest), where)
 
-    def bundle_document(self, published: Published) -> tuple[Digest, dict[str, object]]:
+    def bundle_document(self, published: Published) -> tuple[Digest, dict[str, Any]]:
         """Returns the bundle id and the parsed ``bundle.json`` of a version.
 
         The record layer is a tar of a few directories and that one file; its bytes are found by

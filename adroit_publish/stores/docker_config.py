@@ -1,0 +1,190 @@
+"""The Docker config's credentials: what ``docker login`` left behind.
+
+``config.json`` in ``$DOCKER_CONFIG`` or ``~/.docker`` names, by registry, a helper program
+(``credHelpers``), one helper for all (``credsStore``), or the credentials themselves (``auths``);
+that is also the order in which they are asked. A helper is asked as Docker asks it:
+``docker-credential-NAME get`` with the registry on its standard input.
+
+Source: Docker CLI reference, "Credential stores", and docker/docker-credential-helpers, README.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from adroit_publish.errors import ConfigError, RefusedError
+
+_HELPER = re.compile(r"[A-Za-z0-9._-]+")
+_HELPER_TIMEOUT_S = 30
+_DOCKER_HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
+_DOCKER_HUB_KEY = "https://index.docker.io/v1/"
+_TOKEN_USER = "<token>"  # how a helper says that the secret is an identity token
+
+
+@dataclass(frozen=True)
+class Login:
+    """Credentials for one registry.
+
+    Attributes:
+        username: Who.
+        secret: A password, or an identity token where ``username`` is empty.
+    """
+
+    username: str
+    secret: str = field(repr=False)
+
+
+class Credentials(Protocol):
+    """What knows the credentials of registries."""
+
+    def get(self, host: str) -> Login | None:
+        """Returns the credentials for the registry ``host``; None to be anonymous.
+
+        Raises:
+            RefusedError: There ought to be some, and they cannot be had.
+        """
+        ...
+
+    def renew(self, host: str) -> Login | None:
+        """Returns them once more, asking whoever issues them again."""
+        ...
+
+
+class DockerCredentials:
+    """Credentials from a Docker config; a config that is not there knows none.
+
+    Args:
+        environ: The environment, for ``DOCKER_CONFIG``, ``HOME`` and the helpers' PATH.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = dict(environ)
+        directory = environ.get("DOCKER_CONFIG")
+        home = Path(environ.get("HOME") or Path.home())
+        self.path = Path(directory) if directory else home / ".docker"
+        self.path /= "config.json"
+
+    def get(self, host: str) -> Login | None:
+        """Returns the credentials for the registry ``host``; None where the config has none.
+
+        Raises:
+            ConfigError: The config is not what Docker writes.
+            RefusedError: A helper failed.
+        """
+        config = self._read()
+        hub = host in _DOCKER_HUB
+        keys = (_DOCKER_HUB_KEY,) if hub else (host, f"https://{host}", f"http://{host}")
+        helpers = _section(config, "credHelpers")
+        for key in keys:
+            if helper := helpers.get(key):
+                return self._ask(str(helper), key)
+        if store := config.get("credsStore"):
+            for key in keys[:2]:
+                if login := self._ask(str(store), key):
+                    return login
+        for written, entry in _section(config, "auths").items():
+            same = written == _DOCKER_HUB_KEY if hub else _host_of(written) == host
+            if same and isinstance(entry, dict) and (login := self._stored(entry, written)):
+                return login
+        return None
+
+    def renew(self, host: str) -> Login | None:
+        """Returns what ``get`` returns now: helpers issue new tokens, files are edited."""
+        return self.get(host)
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            config = json.loads(self.path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except OSError as error:
+            raise ConfigError(
+                "The Docker config cannot be read.", where=self.path, got=error.strerror
+            ) from error
+        except (ValueError, RecursionError):
+            config = None
+        if not isinstance(config, dict):
+            raise ConfigError(
+                "The Docker config is malformed.", where=self.path, wanted="a JSON object"
+            )
+        return config
+
+    def _stored(self, entry: dict[str, Any], written: str) -> Login | None:
+        if token := entry.get("identitytoken"):
+            return Login("", str(token))
+        if entry.get("username") and entry.get("password"):
+            return Login(str(entry["username"]), str(entry["password"]))
+        if not entry.get("auth"):
+            return None  # Docker leaves an empty entry where a helper holds the credentials
+        try:
+            decoded = base64.b64decode(str(entry["auth"]), validate=True).decode()
+            username, colon, secret = decoded.rstrip("\0").partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            username = colon = secret = ""
+        if not (colon and username):
+            raise ConfigError(
+                "The Docker config is malformed.",
+                where=f"{self.path}, auths, {written}",
+                wanted="`auth`: base64 of user:password",
+                next_step=f"docker login {written}",
+            )
+        return Login(username, secret)
+
+    def _ask(self, helper: str, key: str) -> Login | None:
+        program = f"docker-credential-{helper}"
+        if not _HELPER.fullmatch(helper):
+            raise ConfigError("A credential helper's name is malformed.", where=self.path)
+        try:
+            asked = subprocess.run(
+                [program, "get"],
+                input=key.encode(),
+                capture_output=True,
+                timeout=_HELPER_TIMEOUT_S,
+                env=self._environ,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            reason = getattr(error, "strerror", None) or f"no answer in {_HELPER_TIMEOUT_S} s"
+            raise _helper_failed(program, key, reason) from None
+        if asked.returncode:
+            said = (asked.stdout + asked.stderr).decode(errors="replace").strip()
+            if "credentials not found" in said.lower():
+                return None
+            raise _helper_failed(program, key, said[:200] or f"exit {asked.returncode}")
+        try:
+            answer = json.loads(asked.stdout)
+            username, secret = str(answer["Username"]), str(answer["Secret"])
+        except (ValueError, KeyError, TypeError):
+            raise _helper_failed(program, key, "an answer that is no JSON") from None
+        return Login("" if username == _TOKEN_USER else username, secret)
+
+
+def _helper_failed(program: str, key: str, reason: str) -> RefusedError:
+    return RefusedError(
+        "A Docker credential helper gave no credentials.",
+        where=f"{program} get, for {key}",
+        got=reason,
+        next_step="log in with it again, or take it out of the Docker config",
+    )
+
+
+def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = config.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _host_of(written: str) -> str:
+    """Returns the host of a key, which Docker writes with or without scheme and path."""
+    return (
+        written.partition("://")[2].partition("/")[0]
+        if "://" in written
+        else (written.partition("/")[0])
+    )
