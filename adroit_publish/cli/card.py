@@ -57,7 +57,7 @@ def _release(release: Release) -> list[MetaflowCardComponent]:
         _table(["what", "value"], [list(row) for row in _facts(release)]),
     ]
     if release.layers:
-        places = list(release.stores)
+        places = list(release.places)
         parts += [
             _text("### Layers"),
             _table(
@@ -87,7 +87,7 @@ def _facts(release: Release) -> Iterator[tuple[str, str]]:
     )
     yield "manifest", release.manifest_digest
     yield "bundle id", release.bundle_id
-    yield "target", f"{release.target}: {', '.join(release.stores)}"
+    yield "target", f"{release.target}: {', '.join(release.places)}"
     if not release.news:
         return
     yield "commit", release.commit + (f" and {', '.join(release.dirty)}" if release.dirty else "")

@@ -13,10 +13,11 @@ import click
 
 from adroit_publish.cli.progress import bar
 from adroit_publish.cli.render import bytes_text, print_json, print_table
+from adroit_publish.config.targets import Target
 from adroit_publish.errors import EXIT_INTERRUPTED, PublishError, VerificationError
 from adroit_publish.pipeline import inspect as inspection
 from adroit_publish.pipeline import pull as pulling
-from adroit_publish.pipeline.places import open_store
+from adroit_publish.pipeline.places import open_places, open_store
 from adroit_publish.pipeline.workspace import Workspace, find_root, read_workspace
 from adroit_publish.stores.bundle_store import BundleStore
 
@@ -27,11 +28,13 @@ class Context:
 
     Attributes:
         workspace: The checkout.
-        store: The target's bundle store.
+        target: The target that is looked at.
+        store: Its bundle store.
         as_json: Print JSON for machines.
     """
 
     workspace: Workspace
+    target: Target
     store: BundleStore
     as_json: bool
 
@@ -64,8 +67,8 @@ def _command(function: Callable[..., Any]) -> click.Command:
 
     def run(*, target: str | None, as_json: bool, **arguments: Any) -> None:
         workspace = read_workspace(find_root(Path.cwd()))
-        store = open_store(workspace.target(target, os.environ))
-        function(Context(workspace, store, as_json), **arguments)
+        chosen = workspace.target(target, os.environ)
+        function(Context(workspace, chosen, open_store(chosen), as_json), **arguments)
 
     run.__doc__ = function.__doc__
     run.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
@@ -179,9 +182,12 @@ def pull(context: Context, version: str, directory: Path, oci: bool) -> None:
     """Get VERSION into DIRECTORY, verified to the last byte."""
     published = context.store.get(version)
     layers = context.store.manifest(published).own_layers
-    way = pulling.pull_oci if oci else pulling.pull
     with bar(f"pull {version}", sum(layer.size_bytes for layer in layers)) as progress:
-        way(context.store, published, directory, progress)
+        if oci:
+            places = open_places(context.target, published.model_name)
+            pulling.pull_oci(places, published, directory, progress)
+        else:
+            pulling.pull(context.store, published, directory, progress)
     if context.as_json:
         print_json({"version": version, "directory": str(directory.absolute())})
     else:

@@ -186,9 +186,12 @@ def main(flow: Callable[[], object]) -> NoReturn:
 def _prepared_line(item: Prepared) -> str:
     if isinstance(item, Job):
         model = item.model
+        places = " and ".join(filter(None, (item.target.bundles, item.target.images)))
+        env = f"{item.env.env.name} {item.env.digest or '(not pinned)'}"
+        moved = f"\n{item.flavor.name}: the env was {item.moved_from}" if item.moved_from else ""
         return (
-            f"{item.flavor.name}: will publish {model.name} of run {model.run_id} "
-            f"to {item.target.name} ({item.target.bundles})"
+            f"{item.flavor.name}: will publish {model.name} of run {model.run_id} to "
+            f"{item.target.name} ({places}), conda env {env}{moved}"
         )
     if isinstance(item, Failure):
         return f"{item.flavor}: {item.error}"

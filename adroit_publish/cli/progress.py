@@ -25,6 +25,7 @@ from adroit_publish.stores.contract import Progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
+    from rich.progress import TaskID
 
 SOCKET_VARIABLE = "ADROIT_PROGRESS_SOCKET"
 _TICK_SECONDS = 0.1
@@ -35,7 +36,9 @@ class Lines:
 
     def started(self, flavor: str, stage: str) -> None: ...
 
-    def moved(self, flavor: str, stage: str, done_bytes: int, total_bytes: int) -> None: ...
+    def moved(
+        self, flavor: str, stage: str, place: str, done_bytes: int, total_bytes: int
+    ) -> None: ...
 
     def ended(self, flavor: str, stage: str, seconds: float, note: str) -> None:
         print(f"{flavor}: {stage:<16} {seconds:7.2f} s  {note}".rstrip(), flush=True)
@@ -55,16 +58,16 @@ class Relay(Lines):
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
         self._path = path
-        self._last = 0.0
+        self._last: dict[str, float] = {}
 
-    def moved(self, flavor: str, stage: str, done_bytes: int, total_bytes: int) -> None:
+    def moved(self, flavor: str, stage: str, place: str, done_bytes: int, total_bytes: int) -> None:
         now = time.monotonic()
-        if now - self._last >= _TICK_SECONDS or done_bytes >= total_bytes:
-            self._last = now
-            self._tell([flavor, stage, done_bytes, total_bytes])
+        if now - self._last.get(place, 0.0) >= _TICK_SECONDS or done_bytes >= total_bytes:
+            self._last[place] = now
+            self._tell([flavor, stage, place, done_bytes, total_bytes])
 
     def ended(self, flavor: str, stage: str, seconds: float, note: str) -> None:
-        self._tell([flavor, stage, None, None])
+        self._tell([flavor, stage, None, None, None])
         super().ended(flavor, stage, seconds, note)
 
     def _tell(self, message: list[object]) -> None:
@@ -101,18 +104,19 @@ def bars_for_steps() -> Iterator[None]:
 
 
 def _draw(receiver: socket.socket, bars: Bars) -> None:
-    tasks: dict[tuple[str, str], object] = {}
+    tasks: dict[str, TaskID] = {}
     with suppress(OSError):
         while data := receiver.recv(4096):
-            flavor, stage, done, total = json.loads(data)
-            key = (flavor, stage)
+            flavor, stage, place, done, total = json.loads(data)
+            name = f"{flavor}: {stage}"
             if done is None:
-                if key in tasks:
-                    bars.remove_task(tasks.pop(key))  # type: ignore[arg-type]
+                for bar_name in [each for each in tasks if each.startswith(name)]:
+                    bars.remove_task(tasks.pop(bar_name))
                 continue
-            if key not in tasks:
-                tasks[key] = bars.add_task(f"{flavor}: {stage}", total=total)
-            bars.update(tasks[key], completed=done)  # type: ignore[arg-type]
+            bar_name = f"{name} to {place}" if place else name
+            if bar_name not in tasks:
+                tasks[bar_name] = bars.add_task(bar_name, total=total)
+            bars.update(tasks[bar_name], completed=done)
 
 
 @contextmanager

@@ -15,7 +15,8 @@ from adroit_publish.bundle.digest import sha256_of
 from adroit_publish.config.flavors import Flavor, find_flavor, is_run_id
 from adroit_publish.config.targets import Target
 from adroit_publish.errors import ConfigError, PublishError, RefusedError
-from adroit_publish.pipeline.places import open_store
+from adroit_publish.pipeline.environment import moved_env, resolve_env
+from adroit_publish.pipeline.places import ensure_images, open_store, prove_access
 from adroit_publish.pipeline.release import VERIFY_KINDS, Failure, Job, Options, Release
 from adroit_publish.pipeline.source import project_source
 from adroit_publish.pipeline.workspace import Workspace
@@ -48,11 +49,13 @@ def prepare(
 
     Raises:
         ConfigError: An unknown flavor or target, or options that do not go together.
-        RefusedError: The target's store cannot be used.
+        RefusedError: The credentials are not the target's, or its store cannot be used.
+        StoreError: The target's store could not be reached.
     """
     flavors = [find_flavor(workspace.flavors, name) for name in dict.fromkeys(names)]
     _check_options(options, flavors)
     target = workspace.target(options.target, os.environ if environ is None else environ)
+    prove_access(target)
     store = open_store(target)
     return tuple(_prepare_one(workspace, flavor, target, store, options) for flavor in flavors)
 
@@ -102,28 +105,33 @@ def _prepare_one(
                 next_step="write the run id as its version, or add --mlflow-run-id=RUN_ID",
             )
         if is_run_id(run_id):
-            return _job(workspace, flavor, target, run_id, options)
+            return _job(workspace, flavor, target, store, run_id, options)
         return _nothing_to_do(workspace, flavor, run_id, target, store, options)
     except PublishError as error:
         return Failure(flavor.name, error)
 
 
 def _job(
-    workspace: Workspace, flavor: Flavor, target: Target, run_id: str, options: Options
+    workspace: Workspace,
+    flavor: Flavor,
+    target: Target,
+    store: BundleStore,
+    run_id: str,
+    options: Options,
 ) -> Job:
     project = workspace.project(flavor)
-    conda_env = workspace.conda_env(flavor)
-    digest = workspace.environment_digest(conda_env)
+    env = resolve_env(workspace, flavor, target)
     source = project_source(workspace.root, flavor, project, allow_dirty=options.allow_dirty)
     model = resolve_model(
         target.tracking_uri, run_id, flavor.artifact, source_profile=target.source_profile
     )
+    ensure_images(target, project.model_name)
     return Job(
         root=str(workspace.root),
         flavor=flavor,
         project=project,
-        conda_env=conda_env,
-        conda_env_digest=digest,
+        env=env,
+        moved_from=moved_env(workspace, store, project.model_name, env),
         target=target,
         model=model,
         commit=source.commit,
@@ -166,7 +174,7 @@ def _nothing_to_do(
         manifest_digest=published.manifest.digest,
         bundle_id=bundle_id,
         target=target.name,
-        stores=(store.location,),
+        places=(store.location,),
         news=False,
     )
 

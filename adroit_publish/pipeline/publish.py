@@ -2,10 +2,11 @@
 
     pull model        the run's files, from the tracking server or its artifact store
     snapshot source   the project at the commit that was checked
-    upload layers     hashed once, sent where they are missing
+    take env          the conda env's layers, mounted from its repository (where there are images)
+    upload layers     hashed once, sent where they are missing, to store and registry at once
     upload manifest   by digest, still without a name
     verify            exactly these files load and predict, in a sandbox
-    commit            the record, then ``index.json``: from here on it is published
+    commit            the record, the registry's tag, ``index.json``: from here on it is published
 
 Until ``index.json`` is there, nobody sees anything; flavors.yaml is written after it, by
 ``write_back``. The same call again after a crash at any point does what is missing.
@@ -15,25 +16,30 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from adroit_publish.bundle.document import BundleFacts
 from adroit_publish.bundle.layer import ROOT, PackedFile, model_recipes
-from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE, Bundle, assemble
+from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE, BaseImage, Bundle, assemble
+from adroit_publish.config.targets import Target
 from adroit_publish.errors import SourceError
 from adroit_publish.gates.prediction import predict_in_sandbox
 from adroit_publish.pipeline.layout import lay_out
-from adroit_publish.pipeline.places import is_local, open_store
+from adroit_publish.pipeline.places import Places, is_local, open_images, open_places
 from adroit_publish.pipeline.record import publish_record, records
 from adroit_publish.pipeline.release import Job, LayerReceipt, Release
 from adroit_publish.pipeline.source import project_source, runtime_recipe, source_recipe
 from adroit_publish.pipeline.stages import Listener, Silence, Stage, Stages
-from adroit_publish.pipeline.upload import hash_and_upload, receipt
+from adroit_publish.pipeline.upload import SENDING_THREADS, hash_and_upload, receipt
 from adroit_publish.sources.artifacts import PulledModel, pull_model
 from adroit_publish.sources.git_source import Snapshot
 from adroit_publish.sources.mlmodel import read_mlmodel
 from adroit_publish.stores.bundle_store import BundleStore
+from adroit_publish.stores.image_reference import parse_reference
+from adroit_publish.stores.registry import ImageRepository
 
 
 def publish(
@@ -56,7 +62,8 @@ def publish(
         VerificationError: The bundle does not load or predict; nothing became visible.
     """
     stages = Stages(job.flavor.name, listener or Silence())
-    store = open_store(job.target)
+    model_name = job.project.model_name
+    places = open_places(job.target, model_name)
     with stages("pull model") as stage:
         model = _pull(job, stage)
     with stages("snapshot source"):
@@ -64,22 +71,23 @@ def publish(
             Path(job.root), job.flavor, job.project, allow_dirty=job.options.allow_dirty
         )
         _check_commit(job, source)
+    if places.images and job.env.base:
+        with stages("take env") as stage:
+            _take_env(job.env.base, job.target, places.images, stage)
     with stages("upload layers") as stage:
-        bundle, receipts = _upload_layers(job, model, source, store, stage)
+        bundle, receipts = _upload_layers(job, model, source, places, stage)
     with stages("upload manifest"):
-        store.put_documents(bundle)
+        places.put_documents(bundle)
     with stages("verify") as stage:
-        earlier = _earlier_verification(job, bundle, store)
+        earlier = _earlier_verification(job, bundle, places.store)
         verification = earlier or _verify(job, bundle, stages)
         stage.note = str(verification["how"]) + (", before" if earlier else "")
     with stages("commit"):
-        release = _release(job, bundle, source, receipts, stages, verification, store)
+        release = _release(job, bundle, source, receipts, stages, verification, places)
         if not earlier:
             record = publish_record(release, verification, origin or {})
-            store.attach(
-                release.model_name, release.version, bundle.manifest, RECORD_MEDIA_TYPE, record
-            )
-        store.commit(release.model_name, release.version, bundle.manifest)
+            places.attach(model_name, bundle, RECORD_MEDIA_TYPE, record)
+        places.commit(model_name, bundle)
     return release
 
 
@@ -107,27 +115,41 @@ def _check_commit(job: Job, source: Snapshot) -> None:
         )
 
 
+def _take_env(base: BaseImage, target: Target, images: ImageRepository, stage: Stage) -> None:
+    """Makes sure that the env's layers are in the model's repository: mounted, or else copied."""
+    source = open_images(target, parse_reference(base.reference).repository)
+    copied = stage.progress(sum(layer.size_bytes for layer in base.layers), images.location)
+    with ThreadPoolExecutor(SENDING_THREADS, "env") as pool:
+        sent = pool.map(lambda layer: images.take_blob(layer, source, copied), base.layers)
+        stage.note = f"{sum(sent)} of {len(base.layers)} layers copied"
+
+
 def _upload_layers(
-    job: Job, model: PulledModel, source: Snapshot, store: BundleStore, stage: Stage
+    job: Job, model: PulledModel, source: Snapshot, places: Places, stage: Stage
 ) -> tuple[Bundle, tuple[LayerReceipt, ...]]:
     model_files = tuple(
         PackedFile(f"{ROOT}/model/{path}", content) for path, content in model.files.items()
     )
     recipes = (*model_recipes(model_files), runtime_recipe(), source_recipe(source))
-    progress = stage.progress(sum(recipe.size_bytes for recipe in recipes))
-    layers, receipts = hash_and_upload(recipes, (store,), progress)
+    total_bytes = sum(recipe.size_bytes for recipe in recipes)
+    layers, receipts = hash_and_upload(recipes, places.all, partial(stage.progress, total_bytes))
     bundle = assemble(
         _facts(job, model),
         layers,
-        base=None,
-        python=job.conda_env.python,
-        platform=job.conda_env.platform,
+        base=job.env.base,
+        python=job.env.env.python,
+        platform=job.env.env.platform,
     )
     record = bundle.layers[-1]
-    sent = store.put_blob(record.descriptor, record.content)
-    receipts = (*receipts, receipt(record, {store.location: sent}))
-    layers_sent = sum(layer.sent[store.location] for layer in receipts)
-    stage.note = f"{layers_sent} of {len(receipts)} layers sent"
+    sent = {
+        place.location: place.put_blob(record.descriptor, record.content) for place in places.all
+    }
+    receipts = (*receipts, receipt(record, sent))
+    stage.note = ", ".join(
+        f"{sum(layer.sent[place.location] for layer in receipts)} of {len(receipts)} layers sent"
+        + (f" to {place.location}" if places.images else "")
+        for place in places.all
+    )
     return bundle, receipts
 
 
@@ -142,8 +164,8 @@ def _facts(job: Job, model: PulledModel) -> BundleFacts:
         signature=mlmodel.signature,
         requirements=mlmodel.requirements,
         python_version=mlmodel.python_version,
-        conda_env_name=job.conda_env.name,
-        conda_env_digest=job.conda_env_digest,
+        conda_env_name=job.env.env.name,
+        conda_env_digest=job.env.digest,
     )
 
 
@@ -181,7 +203,7 @@ def _release(
     receipts: tuple[LayerReceipt, ...],
     stages: Stages,
     verification: Mapping[str, Any],
-    store: BundleStore,
+    places: Places,
 ) -> Release:
     return Release(
         flavor=job.flavor.name,
@@ -193,11 +215,11 @@ def _release(
         manifest_digest=bundle.manifest.digest,
         bundle_id=bundle.bundle_id,
         target=job.target.name,
-        stores=(store.location,),
+        places=tuple(place.location for place in places.all),
         commit=source.commit,
         dirty=source.dirty,
-        conda_env=job.conda_env.name,
-        conda_env_digest=job.conda_env_digest,
+        conda_env=job.env.env.name,
+        conda_env_digest=job.env.digest,
         layers=receipts,
         seconds=dict(stages.seconds),
         verification={key: value for key, value in verification.items() if key != "outputs"},

@@ -18,6 +18,7 @@ from adroit_publish.bundle.layer import ROOT
 from adroit_publish.bundle.manifest import OCI_LAYOUT, index_bytes
 from adroit_publish.bundle.tar_reader import TarReader
 from adroit_publish.errors import RefusedError, StoreError
+from adroit_publish.pipeline.places import Places
 from adroit_publish.stores.bundle_store import BundleStore, Published, blob_key
 from adroit_publish.stores.contract import Progress, unheard
 from adroit_publish.stores.directory import DirectoryObjects
@@ -46,27 +47,37 @@ def pull(
 
 
 def pull_oci(
-    store: BundleStore, published: Published, directory: Path, progress: Progress = unheard
+    places: Places, published: Published, directory: Path, progress: Progress = unheard
 ) -> None:
     """Makes ``directory`` a complete OCI layout of a version, for tools that know nothing of us.
 
-    Args, Raises: As in ``pull``.
+    Args:
+        places: Where the version is; the layers of its conda env come from the registry.
+        published: The version.
+        directory: Must not exist, or be empty.
+        progress: Told of bytes that were read.
 
     Raises:
-        RefusedError: The version has layers of a conda env image, which the store does not hold.
+        RefusedError: As ``pull``; or the version has an env's layers, and the target no registry.
+        StoreError: A place, or the disk, failed.
+        VerificationError: The version's bytes are not what they should be.
     """
+    store, images = places.store, places.images
     manifest = store.manifest(published)
-    if manifest.base_layers:
+    if manifest.base_layers and images is None:
         raise RefusedError(
-            "The conda env's layers are in the registry, not in this store.",
+            "The conda env's layers are in a registry, and the target names none.",
             where=f"{published.version} in {store.location}",
             got=f"{len(manifest.base_layers)} layers of the env's image",
+            wanted="a target with `images`",
         )
     with _made_beside(directory) as scratch:
         blobs = scratch / "blobs" / "sha256"
         blobs.mkdir(parents=True)
         for descriptor in (published.manifest, manifest.config, *manifest.own_layers):
             _copy_blob(store, descriptor, blobs / descriptor.digest.hex, progress)
+        for descriptor in manifest.base_layers if images else ():
+            _write(images.read_blob(descriptor), blobs / descriptor.digest.hex, progress)
         (scratch / "oci-layout").write_bytes(OCI_LAYOUT)
         (scratch / "index.json").write_bytes(index_bytes(published.manifest, published.version))
 
@@ -79,21 +90,24 @@ def _unpack(store: BundleStore, layer: Descriptor, scratch: Path, progress: Prog
         if member.directory:
             path.mkdir(exist_ok=True)
             continue
-        with path.open("xb") as file:
-            for piece in reader.content():
-                file.write(piece)
-                progress(len(piece))
+        _write(reader.content(), path, progress)
         path.chmod(0o755 if member.executable else 0o644)
 
 
 def _copy_blob(store: BundleStore, descriptor: Descriptor, path: Path, progress: Progress) -> None:
-    linked = isinstance(store.objects, DirectoryObjects) and _linked(
-        store.objects.path_of(blob_key(descriptor.digest)), path
-    )
-    with path.open("rb" if linked else "xb") as file:
-        for chunk in store.read_blob(descriptor):
-            if not linked:
-                file.write(chunk)
+    if isinstance(store.objects, DirectoryObjects):
+        source = store.objects.path_of(blob_key(descriptor.digest))
+        if _linked(source, path):  # no copy, and read to its end all the same
+            for chunk in store.read_blob(descriptor):
+                progress(len(chunk))
+            return
+    _write(store.read_blob(descriptor), path, progress)
+
+
+def _write(chunks: Iterator[memoryview | bytes], path: Path, progress: Progress) -> None:
+    with path.open("xb") as file:
+        for chunk in chunks:
+            file.write(chunk)
             progress(len(chunk))
 
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from adroit_publish.bundle.digest import Digest
+from adroit_publish.bundle.manifest import BaseImage
 from adroit_publish.config.conda_envs import CondaEnv
 from adroit_publish.config.flavors import Flavor
 from adroit_publish.config.project import Project
@@ -37,6 +39,21 @@ class Options:
 
 
 @dataclass(frozen=True)
+class EnvReference:
+    """A conda env as a bundle refers to it.
+
+    Attributes:
+        env: As conda_envs.yaml has it.
+        base: Its image, pinned, or None where the target has no images.
+        digest: What pins it: the image's digest, or its environment.yml's; None without either.
+    """
+
+    env: CondaEnv
+    base: BaseImage | None
+    digest: Digest | None
+
+
+@dataclass(frozen=True)
 class Job:
     """One flavor that can be published: everything that could be refused has been asked.
 
@@ -44,8 +61,8 @@ class Job:
         root: The checkout, absolute.
         flavor: As flavors.yaml has it; its ``version`` is what the write-back expects to find.
         project: Its parsed config.yaml.
-        conda_env: Its conda env.
-        conda_env_digest: What pins the env: its image's digest or its environment.yml's.
+        env: Its conda env, pinned.
+        moved_from: What versions in flavors.yaml pin for this env, where it is another digest.
         target: Where it goes.
         model: The model of the run.
         commit: The commit whose source is packed, 40 hex digits.
@@ -55,8 +72,8 @@ class Job:
     root: str
     flavor: Flavor
     project: Project
-    conda_env: CondaEnv
-    conda_env_digest: str | None
+    env: EnvReference
+    moved_from: str | None
     target: Target
     model: ResolvedModel
     commit: str
@@ -96,7 +113,7 @@ class Release:
         manifest_digest: Digest of the image manifest.
         bundle_id: Digest of ``bundle.json``.
         target: Name of the target.
-        stores: Locations the bundle is at.
+        places: Where the bundle is: the store, and the repository of its image.
         commit: The commit of the source.
         dirty: Paths that were packed from the working tree instead.
         conda_env: Its name.
@@ -118,7 +135,7 @@ class Release:
     manifest_digest: str
     bundle_id: str
     target: str
-    stores: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
     commit: str = ""
     dirty: tuple[str, ...] = ()
     conda_env: str = ""

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Protocol
 
 from adroit_publish.stores.contract import Progress
@@ -20,8 +21,8 @@ class Listener(Protocol):
     def started(self, flavor: str, stage: str) -> None:
         """A stage began."""
 
-    def moved(self, flavor: str, stage: str, done_bytes: int, total_bytes: int) -> None:
-        """More bytes of a stage are done."""
+    def moved(self, flavor: str, stage: str, place: str, done_bytes: int, total_bytes: int) -> None:
+        """More bytes of a stage are done, on their way to one place (empty: there is but one)."""
 
     def ended(self, flavor: str, stage: str, seconds: float, note: str) -> None:
         """A stage is done."""
@@ -34,7 +35,9 @@ class Silence:
     """A listener that does nothing."""
 
     def started(self, flavor: str, stage: str) -> None: ...
-    def moved(self, flavor: str, stage: str, done_bytes: int, total_bytes: int) -> None: ...
+    def moved(
+        self, flavor: str, stage: str, place: str, done_bytes: int, total_bytes: int
+    ) -> None: ...
     def ended(self, flavor: str, stage: str, seconds: float, note: str) -> None: ...
     def warned(self, flavor: str, warning: str) -> None: ...
 
@@ -46,20 +49,21 @@ class Stage:
         note: What the line at its end says beside the seconds.
     """
 
-    def __init__(self, moved: Callable[[int, int], None]) -> None:
+    def __init__(self, moved: Callable[[str, int, int], None]) -> None:
         self.note = ""
         self._moved = moved
-        self._lock = threading.Lock()
-        self._done = 0
 
-    def progress(self, total_bytes: int) -> Progress:
-        """Returns a callback to be told of more bytes, of ``total_bytes`` in all."""
+    def progress(self, total_bytes: int, place: str = "") -> Progress:
+        """Returns a callback to be told of more bytes, of ``total_bytes`` in all to ``place``."""
+        lock = threading.Lock()
+        done = 0
 
         def heard(size_bytes: int) -> None:
-            with self._lock:
-                self._done += size_bytes
-                done = self._done
-            self._moved(done, total_bytes)
+            nonlocal done
+            with lock:
+                done += size_bytes
+                now = done
+            self._moved(place, now, total_bytes)
 
         return heard
 
@@ -85,7 +89,7 @@ class Stages:
     @contextmanager
     def __call__(self, name: str) -> Iterator[Stage]:
         """Runs the stage ``name``."""
-        stage = Stage(lambda done, total: self._listener.moved(self.flavor, name, done, total))
+        stage = Stage(partial(self._listener.moved, self.flavor, name))
         self._listener.started(self.flavor, name)
         began = time.monotonic()
         yield stage

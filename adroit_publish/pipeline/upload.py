@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import Protocol
 
@@ -32,14 +32,14 @@ class Place(Protocol):
 
 
 def hash_and_upload(
-    recipes: Sequence[LayerRecipe], places: Sequence[Place], progress: Progress
+    recipes: Sequence[LayerRecipe], places: Sequence[Place], progress_to: Callable[[str], Progress]
 ) -> tuple[tuple[Layer, ...], tuple[LayerReceipt, ...]]:
     """Hashes every layer once and puts it into every place that lacks it.
 
     Args:
         recipes: The layers, bottom up.
         places: Where to put them.
-        progress: Told as bytes are accepted by a place.
+        progress_to: Gives what is told as bytes are accepted, by the place's location.
 
     Returns:
         The layers and their receipts, both in the order of ``recipes``.
@@ -49,10 +49,15 @@ def hash_and_upload(
     """
     stop = threading.Event()
 
-    def heard(size_bytes: int) -> None:
-        if stop.is_set():
-            raise _Stopped
-        progress(size_bytes)
+    def until_stopped(progress: Progress) -> Progress:
+        def heard(size_bytes: int) -> None:
+            if stop.is_set():
+                raise _Stopped
+            progress(size_bytes)
+
+        return heard
+
+    heard = {place.location: until_stopped(progress_to(place.location)) for place in places}
 
     layers: list[Layer] = []
     puts: list[dict[str, Future[bool]]] = []
@@ -66,7 +71,10 @@ def hash_and_upload(
                 puts.append(
                     {
                         place.location: sending.submit(
-                            place.put_blob, layer.descriptor, layer.content, heard
+                            place.put_blob,
+                            layer.descriptor,
+                            layer.content,
+                            heard[place.location],
                         )
                         for place in places
                     }

@@ -29,7 +29,7 @@ jobs = prepare(read_workspace(Path.cwd()), ["a"], Options(verify="none"), {})
 before = kib("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")  # the peak is counted afresh
 release = publish(jobs[0])
-print((kib("VmHWM") - before) * 1024, release.sent_bytes(release.stores[0]))
+print((kib("VmHWM") - before) * 1024, release.sent_bytes(release.places[0]))
 """
 
 
