@@ -146,6 +146,7 @@ def test_a_model_takes_along_its_own_code_and_nothing_that_only_trains(trained: 
         assert packed == {
             "projects/example_metaflow/data_prep.py",
             "projects/example_metaflow/model.py",
+            "projects/example_metaflow/served.py",
         }
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import subprocess
 import tarfile
+import zlib
 
 import pytest
 from hypothesis import given
@@ -91,6 +92,16 @@ def test_a_range_of_a_layer_is_that_range_of_its_bytes():
     whole = tar_bytes(layer)
     for start, stop in [(0, 1), (511, 513), (700, 5000), (len(whole) - 3, len(whole)), (9, 9)]:
         assert b"".join(bytes(c) for c in layer.content.chunks(start, stop)) == whole[start:stop]
+
+
+def test_a_large_layer_knows_the_crc_of_each_of_its_parts(monkeypatch):
+    monkeypatch.setattr(layer_module, "PART_BYTES", 3000)
+    layer = hashed({"w": bytes(range(256)) * 40, "x": b"y"})
+    data = tar_bytes(layer)
+    wanted = [zlib.crc32(data[at : at + 3000]) for at in range(0, len(data), 3000)]
+    assert list(layer.content.part_crc32s) == wanted
+    assert layer.descriptor.digest == Digest.of(data)
+    assert hashed({"w": b"small"}).content.part_crc32s is None
 
 
 def test_large_files_stand_alone_and_all_others_share(monkeypatch):

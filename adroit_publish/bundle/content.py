@@ -18,6 +18,8 @@ from typing import BinaryIO, Protocol, runtime_checkable
 from adroit_publish.errors import VerificationError
 
 CHUNK_BYTES = 1 << 20
+PART_BYTES = 64 << 20
+"""How places that take a long blob in parts cut it."""
 
 
 @runtime_checkable
@@ -36,7 +38,7 @@ class Readable(Protocol):
 
 
 class Content(Protocol):
-    """Repeatable bytes of a known length."""
+    """Repeatable bytes of a known length; it may know its ``part_crc32s``."""
 
     @property
     def size_bytes(self) -> int: ...
@@ -89,10 +91,15 @@ class Concatenation:
 
     Args:
         parts: The parts in order; their lengths add up to ``size_bytes``.
+        part_crc32s: CRC-32 of every ``PART_BYTES`` of the whole, where whoever hashed it kept
+            them: a place that checks parts then needs no pass of its own.
     """
 
-    def __init__(self, parts: Sequence[bytes | Readable]) -> None:
+    def __init__(
+        self, parts: Sequence[bytes | Readable], part_crc32s: Sequence[int] | None = None
+    ) -> None:
         self.parts = tuple(parts)
+        self.part_crc32s = part_crc32s
         self._ends = list(accumulate(_size_of(part) for part in self.parts))
 
     @property

@@ -19,10 +19,11 @@ specification, "Image Layer Filesystem Changeset".
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from adroit_publish.bundle.content import Concatenation, Content, Readable
+from adroit_publish.bundle.content import PART_BYTES, Concatenation, Content, Readable
 from adroit_publish.bundle.digest import Descriptor, Digest
 from adroit_publish.errors import SourceError
 
@@ -119,7 +120,7 @@ def hash_layer(recipe: LayerRecipe) -> Layer:
         VerificationError: A file changed its length while it was read.
     """
     files = _sorted_checked(recipe.files)
-    whole = hashlib.sha256()
+    whole = _PartwiseSha256() if recipe.size_bytes > PART_BYTES else hashlib.sha256()
     file_digests: dict[str, Digest] = {}
     parts: list[bytes | Readable] = []
     for piece in _tar_parts(files):
@@ -135,12 +136,39 @@ def hash_layer(recipe: LayerRecipe) -> Layer:
                 one.update(chunk)
         if not recipe.alone:
             file_digests[piece.path] = Digest("sha256:" + one.hexdigest())
-    content = Concatenation(parts)
+    crc32s = whole.part_crc32s() if isinstance(whole, _PartwiseSha256) else None
+    content = Concatenation(parts, crc32s)
     digest = Digest("sha256:" + whole.hexdigest())
     descriptor = Descriptor(
         LAYER_MEDIA_TYPE, digest, content.size_bytes, {KIND_ANNOTATION: recipe.kind}
     )
     return Layer(recipe.kind, descriptor, file_digests, files, content, recipe.alone)
+
+
+class _PartwiseSha256:
+    """A sha256 that keeps the CRC-32 of every ``PART_BYTES`` beside it; a tenth of its cost."""
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+        self._crc32s = [0]
+        self._room = PART_BYTES
+
+    def update(self, data: bytes | memoryview) -> None:
+        self._sha256.update(data)
+        rest = memoryview(data)
+        while rest:
+            if not self._room:
+                self._crc32s.append(0)
+                self._room = PART_BYTES
+            piece, rest = rest[: self._room], rest[self._room :]
+            self._crc32s[-1] = zlib.crc32(piece, self._crc32s[-1])
+            self._room -= len(piece)
+
+    def hexdigest(self) -> str:
+        return self._sha256.hexdigest()
+
+    def part_crc32s(self) -> tuple[int, ...]:
+        return tuple(self._crc32s)
 
 
 def _sorted_checked(files: Iterable[PackedFile]) -> tuple[PackedFile, ...]:

@@ -76,7 +76,8 @@ def pull_oci(
         blobs.mkdir(parents=True)
         for descriptor in (published.manifest, manifest.config, *manifest.own_layers):
             _copy_blob(store, descriptor, blobs / descriptor.digest.hex, progress)
-        for descriptor in manifest.base_layers if images else ():
+        for descriptor in manifest.base_layers:
+            assert images  # or it was refused above
             _write(images.read_blob(descriptor), blobs / descriptor.digest.hex, progress)
         (scratch / "oci-layout").write_bytes(OCI_LAYOUT)
         (scratch / "index.json").write_bytes(index_bytes(published.manifest, published.version))

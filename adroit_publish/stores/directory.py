@@ -147,7 +147,7 @@ class DirectoryObjects:
         if self._swept:
             return
         self._swept = True
-        with suppress(BlockingIOError), _locked(directory, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        with _locked(directory, fcntl.LOCK_EX):  # others hold it for two calls at a time
             for path in directory.iterdir():
                 with suppress(OSError), _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB):
                     path.unlink()

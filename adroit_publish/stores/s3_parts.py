@@ -23,14 +23,13 @@ from datetime import datetime
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
-from adroit_publish.bundle.content import Content, Inline
+from adroit_publish.bundle.content import PART_BYTES, Content, Inline
 from adroit_publish.bundle.digest import Digest
 from adroit_publish.errors import PublishError, StoreError, VerificationError
 from adroit_publish.stores.contract import Progress
 from adroit_publish.stores.s3_body import Body, crc32_of
 from adroit_publish.stores.s3_http import UNSIGNED, Answer, Bucket, Call
 
-PART_BYTES = 64 << 20
 MOST_PARTS = 10_000
 PARTS_AT_ONCE = 4
 PARTS_AHEAD = 16  # what was read to be hashed is still in the page cache when it is sent
