@@ -8,7 +8,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check reliability bench lock clean
+.PHONY: help demo rehearse test check reliability bench lock clean
 
 python := .venv/bin/python
 ready := .venv/.made-from-lock
@@ -33,6 +33,9 @@ demo: $(ready) ## train the example, publish the best run to this machine, list 
 	$(python) publish_mlflow_model_flow.py run --flavor=example_metaflow \
 	    --mlflow-run-id="$$best" --target=local; \
 	$(python) -m adroit_publish versions example_metaflow --target=local
+
+rehearse: $(ready) ## publish the example to an Eng account played on loopback (S3, ECR)
+	@$(python) -m tests.rehearse
 
 test: $(ready) ## run the tests (ADROIT_REQUIRE_SERVERS=1: a missing server fails, not skips)
 	@$(python) -m pytest -n 2 --dist loadfile
