@@ -127,11 +127,8 @@ def test_skopeo_pulls_the_image_by_digest(checkout, eng, tmp_path):
     require(shutil.which("skopeo"), "skopeo is not installed (a Debian package)")
     release = publish("b", root=checkout, verify="none")
     source = f"docker://{eng.registry.host}/adroit/doubler@{release.manifest_digest}"
-    subprocess.run(
-        ["skopeo", "copy", "-q", "--insecure-policy", "--src-tls-verify=false", source]
-        + [f"dir:{tmp_path}/image"],
-        check=True,
-    )
+    options = ("-q", "--insecure-policy", "--src-tls-verify=false")
+    subprocess.run(["skopeo", "copy", *options, source, f"dir:{tmp_path}/image"], check=True)
     manifest = (tmp_path / "image" / "manifest.json").read_bytes()
     assert Digest.of(manifest) == release.manifest_digest
 
