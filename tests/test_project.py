@@ -182,3 +182,9 @@ def test_a_pattern_excludes_what_git_would_ignore(pattern: str, tmp_path: Path) 
     )
     ignored = asked.stdout.splitlines()
     assert [path for path in PATHS if excluded(path, [pattern])] == ignored
+
+
+def test_a_model_may_not_be_called_like_a_part_of_the_store() -> None:
+    text = b"model_name: blobs\nserve: {handler: {class_path: 'a:B'}}\n"
+    with pytest.raises(ConfigError, match="part of every store"):
+        parse_project(text, "projects/blobs/config.yaml", "blobs")

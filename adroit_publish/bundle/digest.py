@@ -73,8 +73,12 @@ class Descriptor:
         return value
 
     @classmethod
-    def from_dict(cls, value: Any) -> Descriptor:
+    def from_dict(cls, value: Any, where: object = None) -> Descriptor:
         """Returns the descriptor that OCI's spelling ``value`` holds.
+
+        Args:
+            value: Parsed JSON.
+            where: The document it stands in, for messages.
 
         Raises:
             VerificationError: A field is missing or of the wrong type.
@@ -82,12 +86,14 @@ class Descriptor:
         try:
             media_type, digest, size = value["mediaType"], value["digest"], value["size"]
             annotations = value.get("annotations") or {}
-            ok = isinstance(media_type, str) and isinstance(digest, str)
+            ok = isinstance(media_type, str) and bool(_DIGEST.fullmatch(digest))
             ok = ok and type(size) is int and size >= 0 and isinstance(annotations, dict)
         except (KeyError, TypeError, AttributeError):
             ok = False
         if not ok:
-            raise VerificationError("A descriptor is malformed.", got=repr(value)[:200])
+            raise VerificationError(
+                "A descriptor is malformed.", where=where, got=repr(value)[:200]
+            )
         return cls(media_type, Digest(digest), size, annotations)
 
 

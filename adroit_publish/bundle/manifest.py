@@ -193,8 +193,8 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
     if value.get("schemaVersion") != 2 or not isinstance(layers, list) or "config" not in value:
         raise VerificationError("A manifest is malformed.", where=where, got=repr(data[:80]))
     return Manifest(
-        Descriptor.from_dict(value["config"]),
-        tuple(Descriptor.from_dict(layer) for layer in layers),
+        Descriptor.from_dict(value["config"], where),
+        tuple(Descriptor.from_dict(layer, where) for layer in layers),
     )
 
 
@@ -218,7 +218,7 @@ def parse_index(data: bytes, version: str, where: str) -> Descriptor:
     manifests = parse_json_object(data, where).get("manifests")
     if not isinstance(manifests, list) or len(manifests) != 1:
         raise VerificationError("An index is malformed.", where=where, got=repr(data[:80]))
-    descriptor = Descriptor.from_dict(manifests[0])
+    descriptor = Descriptor.from_dict(manifests[0], where)
     named = descriptor.annotations.get(REF_NAME)
     if named != version or descriptor.digest.hex[:12] != version.rpartition("-")[2]:
         raise VerificationError(

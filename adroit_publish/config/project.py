@@ -30,6 +30,8 @@ DEFAULT_EXCLUDES = ("config.yaml", "flow.py", "tests/", "*.md", "*.ipynb")
 DEFAULT_RTOL = 1e-6
 MAX_STARS = 10  # each one more multiplies what a regular expression may try
 
+NO_MODELS = frozenset({"blobs", "ledger", "rollovers", "tmp"})
+"""Names that stand beside the models in a store; no model may be called so."""
 _TOP = ("model_name", "serve", "source", "verify", "security")
 _CLASS_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _GLOBAL = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
@@ -158,6 +160,9 @@ def _read_model_name(top: Section, directory: str) -> str:
     elif not _OCI_COMPONENT.fullmatch(name.lower()):
         said = "cannot name an image repository: '.', '_' and '-' stand between letters and digits"
         top.problem("model_name", f"'model_name' {name!r} {said}, one at a time ('-' may repeat)")
+    elif name in NO_MODELS:
+        said = "is the name of a part of every store"
+        top.problem("model_name", f"'model_name' {name!r} {said}; choose another")
     elif name != directory:
         said = f"'model_name' is {name!r}, but the directory is {directory!r}; they must be equal"
         top.problem("model_name", said)

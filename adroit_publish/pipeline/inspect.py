@@ -177,6 +177,9 @@ def verify(store: BundleStore, published: Published, progress: Progress = unhear
     report = Report(published.version)
     check = _Checker(store, report, progress)
     check.blob(published.manifest)
+    if report.problems:
+        index = f"{store.location}/{published.model_name}/{published.version}/index.json"
+        report.problems.append(f"{index}: names {published.manifest.digest}, which cannot be read")
     with check.problems():
         manifest = store.manifest(published)
         check.blob(manifest.config)

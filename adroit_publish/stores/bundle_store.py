@@ -36,13 +36,12 @@ from adroit_publish.bundle.manifest import (
     parse_manifest,
     referrer_manifest,
 )
+from adroit_publish.config.project import NO_MODELS
 from adroit_publish.errors import ConfigError, RefusedError, StoreError, VerificationError
 from adroit_publish.stores.contract import KeyTaken, Objects, Progress, unheard
 
 _VERSION = re.compile(r"v[0-9a-f]{8}-[0-9a-f]{12}")
 _DOCUMENT_LIMIT_BYTES = 64 << 20
-NO_MODELS = frozenset({"blobs", "rollovers", "ledger", "tmp"})
-"""Names directly below the store that are no model's; no model may be called so."""
 
 
 @dataclass(frozen=True)
@@ -268,7 +267,8 @@ class BundleStore:
         prefix = f"{published.model_name}/{published.version}/referrers/"
         for name in self.objects.children(prefix):
             where = f"{self.location}/{prefix}{name}"
-            named = Descriptor.from_dict(parse_json_object(self._document(prefix + name), where))
+            document = parse_json_object(self._document(prefix + name), where)
+            named = Descriptor.from_dict(document, where)
             if named.digest.hex != name:
                 raise VerificationError(
                     "A referrer is filed under another digest.", where=where, got=named.digest
