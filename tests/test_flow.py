@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import signal
@@ -99,6 +100,34 @@ def test_it_runs_for_root_and_for_nobody(checkout):
     environment = {"METAFLOW_USER": "", "USER": "", "USERNAME": "", "LOGNAME": ""}
     code, output = run(checkout, "--flavor=nope", **environment)
     assert code == 2, output
+
+
+def test_a_datastore_of_another_account_is_one_line_that_says_what_to_do(checkout, tmp_path):
+    from tests.object_servers import ACCESS_KEY, SECRET_KEY, running_moto
+
+    home = tmp_path / "metaflow"
+    home.mkdir()
+    with running_moto() as server:
+        settings = {
+            "METAFLOW_DEFAULT_DATASTORE": "s3",
+            "METAFLOW_DATASTORE_SYSROOT_S3": "s3://bucket-of-the-data-account/metaflow",
+            "METAFLOW_S3_ENDPOINT_URL": server.endpoint,
+        }
+        (home / "config.json").write_text(json.dumps(settings))
+        environment = {
+            "METAFLOW_HOME": str(home),
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "METAFLOW_S3_RETRY_COUNT": "0",
+        }
+        code, output = run(checkout, "--flavor=a", "--target=local", **environment)
+        assert code != 0
+        assert "METAFLOW_DEFAULT_DATASTORE=local METAFLOW_DEFAULT_METADATA=local" in output
+        way_out = {"METAFLOW_DEFAULT_DATASTORE": "local", "METAFLOW_DEFAULT_METADATA": "local"}
+        code, output = run(
+            checkout, "--flavor=a", "--target=local", "--verify=none", **environment, **way_out
+        )
+        assert code == 0, output
 
 
 @pytest.mark.parametrize("kill_at", ["upload layers", "verify", "commit"])

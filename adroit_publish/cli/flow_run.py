@@ -180,7 +180,23 @@ def main(flow: Callable[[], object]) -> NoReturn:
             told = json.loads(outcome.read_text())
             print(f"\n{told['message']}", file=sys.stderr)
             code = told["exit_code"]
+        elif code and (hint := _datastore_hint()):
+            print(f"\n{hint}", file=sys.stderr)
     sys.exit(code)
+
+
+def _datastore_hint() -> str | None:
+    """Returns what to type where Metaflow itself failed, and its datastore is not this machine."""
+    from metaflow.metaflow_config import DATASTORE_SYSROOT_S3, DEFAULT_DATASTORE
+
+    if DEFAULT_DATASTORE == "local":
+        return None
+    return (
+        f"Metaflow's configuration keeps its runs in {DEFAULT_DATASTORE} "
+        f"({DATASTORE_SYSROOT_S3}). If these credentials may not write there, keep them here: "
+        f"METAFLOW_DEFAULT_DATASTORE=local METAFLOW_DEFAULT_METADATA=local "
+        f"python {' '.join(sys.argv)}"
+    )
 
 
 def _prepared_line(item: Prepared) -> str:
