@@ -24,6 +24,7 @@ from adroit_publish.stores import registry_referrers
 from adroit_publish.stores.image_reference import Tag
 from tests.checkouts import FLOW, commit, make_checkout
 from tests.eng_account import BASE, eng_account, images, push_base
+from tests.mlflow_servers import log_model, mlflow_server
 from tests.requirements import require
 
 
@@ -180,6 +181,25 @@ def test_a_moved_env_tag_is_shown(checkout, eng, trained):
         assert job.env.digest == moved
     finally:
         push_base(eng.registry, BASE)
+
+
+def test_a_run_of_a_tracking_server_reaches_both_places(tmp_path, eng, monkeypatch):
+    for name, value in eng.environ.items():
+        monkeypatch.setenv(name, value)
+    served = tmp_path / "server"
+    served.mkdir()
+    with mlflow_server(served) as url:
+        run_id, _ = log_model(url, None, "model")
+        target = re.sub(r'tracking_uri = "[^"]*"', f'tracking_uri = "{url}"', eng.target_lines)
+        root = make_checkout(tmp_path / "repo", url, {"a": run_id}, target_lines=target)
+        (root / "conda_envs.yaml").write_text(f"plain:\n  image: {BASE}\n")
+        commit(root, "an image for the env")
+        release = publish("a", root=root)
+    places = open_places(target_of(root), "doubler")
+    assert places.store.get(release.version).manifest.digest == release.manifest_digest
+    tagged = places.images.resolve(Tag(release.version))
+    assert tagged.descriptor.digest == release.manifest_digest
+    assert release.run_url == f"{url}/#/experiments/1/runs/{run_id}"
 
 
 # What is refused, before anything is written.
