@@ -54,7 +54,10 @@ def test_the_flow_publishes_writes_back_and_leaves_a_card(checkout, trained):
     assert git(checkout, "status", "--short") == "M flavors.yaml"
     (card,) = checkout.glob(".metaflow/**/cards/*.html")
     (data,) = re.findall(r'__MF_DATA__\["[^"]*"\] = "([^"]+)"', card.read_text())
-    assert version in base64.b64decode(data).decode()
+    card_text = base64.b64decode(data).decode()
+    assert version in card_text
+    assert output.split("published  a: ")[1].split()[1] in card_text  # the manifest's digest
+    assert "<object>" not in card_text
 
 
 def test_good_flavors_are_published_and_the_broken_one_is_named(tmp_path, trained):

@@ -65,7 +65,7 @@ def _release(release: Release) -> list[MetaflowCardComponent]:
                 [
                     [layer.kind, str(layer.files), bytes_text(layer.size_bytes)]
                     + ["sent" if layer.sent.get(place) else "re-used" for place in places]
-                    + [layer.digest]
+                    + [layer.digest[:19]]
                     for layer in release.layers
                 ],
             ),
@@ -96,7 +96,7 @@ def _facts(release: Release) -> Iterator[tuple[str, str]]:
     yield "verified", str(verification.get("how"))
     for key, unit in (("load_seconds", "s"), ("predict_seconds", "s")):
         if key in verification:
-            yield key.replace("_seconds", ""), f"{verification[key]} {unit}"
+            yield key.replace("_seconds", ""), f"{verification[key]:.2f} {unit}"
     if "peak_memory_bytes" in verification:
         yield "peak memory", bytes_text(int(verification["peak_memory_bytes"]))
     for name, value in release.metrics.items():

@@ -93,8 +93,13 @@ def open_images(target: Target, repository: Repository) -> ImageRepository:
     """
     own = target.images is not None and repository.host == registry_host(target.images)
     endpoint = target.images_endpoint if own else None
-    credentials: Credentials = _ecr(target, repository.host) or DockerCredentials(os.environ)
+    credentials = credentials_of(target, repository.host)
     return ImageRepository(Registry(repository.host, credentials, endpoint), repository.name)
+
+
+def credentials_of(target: Target, host: str) -> Credentials:
+    """Returns what knows the login of a registry: ECR's API, or the Docker config."""
+    return _ecr(target, host) or DockerCredentials(os.environ)
 
 
 def is_local(target: Target) -> bool:
@@ -122,9 +127,13 @@ def ensure_images(target: Target, model_name: str) -> None:
         RefusedError: It is not there and may not be created.
         StoreError: ECR could not be reached.
     """
-    repository = images_of(target, model_name)
-    ecr = _ecr(target, repository.host) if repository else None
-    if repository and ecr:
+    if repository := images_of(target, model_name):
+        ensure_repository(target, repository)
+
+
+def ensure_repository(target: Target, repository: Repository) -> None:
+    """Makes sure that a repository is there; raises as ``ensure_images`` does."""
+    if ecr := _ecr(target, repository.host):
         ecr.ensure_repository(repository.name)
 
 
