@@ -1,0 +1,67 @@
+"""What holds for the repository as a whole."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def tracked():
+    """The files of the repository that are text."""
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True)
+    for name in filter(None, done.stdout.decode().split("\0")):
+        if (ROOT / name).is_file():
+            yield name, (ROOT / name).read_text(errors="replace")
+
+
+def test_the_lock_pins_every_package_by_hash_and_records_no_address():
+    lock = (ROOT / "requirements.lock").read_text()
+    assert "://" not in lock
+    assert not re.search(r"(^|[\s@(])/", lock, re.MULTILINE)
+    entries = re.split(r"\n(?=\S)", lock.strip())
+    pinned = [entry for entry in entries if "==" in entry]
+    assert len(pinned) > 100
+    assert all("--hash=sha256:" in entry for entry in pinned)
+
+
+def test_the_lock_has_every_package_that_the_project_names():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    named = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
+    lock = (ROOT / "requirements.lock").read_text()
+    locked = {
+        normal(name) for name in re.findall(r"^([\w.-]+)(?:\[[^]]*\])?==", lock, re.MULTILINE)
+    }
+    for requirement in named:
+        assert normal(re.match(r"[\w.-]+", requirement)[0]) in locked
+
+
+def normal(name):
+    """A distribution's name as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_what_a_machine_makes_is_not_committed():
+    made = re.compile(r"(^|/)(\.venv|\.adroit|\.metaflow|__pycache__|mlruns|.*\.egg-info)(/|$)")
+    assert [name for name, _ in tracked() if made.search(name)] == []
+
+
+def test_flavors_yaml_is_committed_with_an_empty_version():
+    committed = subprocess.run(
+        ["git", "show", "HEAD:flavors.yaml"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+    assert re.search(r"^  version:\s*(#.*)?$", committed, re.MULTILINE)
+
+
+def test_commands_in_the_readme_are_commands_that_exist():
+    text = (ROOT / "README.md").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"`?make (\w+)", text):
+        assert f"\n{target}:" in makefile
+    from adroit_publish.cli.commands import cli
+
+    for command in re.findall(r"python -m adroit_publish (\w+)", text):
+        assert command in cli.commands
