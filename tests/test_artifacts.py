@@ -16,7 +16,7 @@ from adroit_publish.bundle.content import Readable
 from adroit_publish.errors import ModelNotFound, RefusedError, SourceError, StoreError
 from adroit_publish.sources import LocalFile, RemoteFile, pull_model, resolve_model, s3_artifacts
 from adroit_publish.sources.artifacts import open_root
-from adroit_publish.sources.mlflow_model import ResolvedModel
+from adroit_publish.sources.resolved_model import ResolvedModel
 from tests.mlflow_servers import (
     RUN_ID,
     HostileServer,

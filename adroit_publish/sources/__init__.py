@@ -11,7 +11,8 @@ from __future__ import annotations
 from adroit_publish.sources.artifacts import LocalFile, PulledModel, pull_model
 from adroit_publish.sources.git_source import Snapshot, SourceFile, snapshot
 from adroit_publish.sources.listing import RemoteFile
-from adroit_publish.sources.mlflow_model import ResolvedModel, resolve_model
+from adroit_publish.sources.mlflow_model import resolve_model
+from adroit_publish.sources.resolved_model import ResolvedModel
 
 __all__ = [
     "LocalFile",

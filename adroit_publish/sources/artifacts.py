@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -20,7 +20,7 @@ from adroit_publish.sources.listing import MAX_DEPTH, MAX_FILES, RemoteFile
 from adroit_publish.sources.remote_root import GIVE_UP_AFTER_S, RemoteRoot
 
 if TYPE_CHECKING:
-    from adroit_publish.sources.mlflow_model import ResolvedModel
+    from adroit_publish.sources.resolved_model import ResolvedModel
 
 
 @dataclass(frozen=True)
@@ -117,12 +117,15 @@ class LocalRoot:
             raise _unreadable(self.directory / prefix, error) from error
 
 
-def open_root(artifact_uri: str, source_profile: str | None = None) -> LocalRoot | RemoteRoot:
+def open_root(
+    artifact_uri: str, source_profile: str | None = None, files: Sequence[RemoteFile] = ()
+) -> LocalRoot | RemoteRoot:
     """Returns the artifact store of a location that ``location.artifact_location`` gave.
 
     Args:
-        artifact_uri: ``file:///...``, ``s3://...`` or the URL of an artifact proxy.
+        artifact_uri: ``file:///...``, ``s3://...``, ``dbfs:...`` or the URL of an artifact proxy.
         source_profile: The AWS profile that reads S3; None for boto3's default.
+        files: What is going to be read, as it was listed.
     """
     scheme = urlsplit(artifact_uri).scheme
     if scheme == "file":
@@ -131,6 +134,10 @@ def open_root(artifact_uri: str, source_profile: str | None = None) -> LocalRoot
         from adroit_publish.sources.s3_artifacts import S3Root
 
         return S3Root(artifact_uri, source_profile)
+    if scheme == "dbfs":
+        from adroit_publish.sources.databricks_artifacts import open_databricks
+
+        return open_databricks(artifact_uri, files)
     from adroit_publish.sources.http_artifacts import HttpRoot
 
     return HttpRoot(artifact_uri)
@@ -162,7 +169,7 @@ def pull_model(
         RefusedError: The artifact store wants other credentials.
         StoreError: The cache's disk is full or cannot be written.
     """
-    root = open_root(model.artifact_uri, source_profile)
+    root = open_root(model.artifact_uri, source_profile, model.files)
     if isinstance(root, LocalRoot):
         return _in_place(model, root, progress)
     from adroit_publish.sources.model_cache import ModelCache

@@ -19,11 +19,11 @@ from pathlib import Path
 
 from adroit_publish.bundle.content import Readable
 from adroit_publish.errors import DirtyTree, SourceError
+from adroit_publish.sources.addresses import without_credentials
 from adroit_publish.sources.artifacts import LocalFile
 from adroit_publish.sources.git_blobs import GitBlob
 from adroit_publish.sources.git_process import run_git
 from adroit_publish.sources.listing import check_collisions, check_path
-from adroit_publish.sources.tracking import without_credentials
 
 _SHOWN_FILES = 10
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"

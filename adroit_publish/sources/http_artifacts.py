@@ -21,13 +21,13 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import requests
-from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
 from adroit_publish.errors import RefusedError, SourceError
+from adroit_publish.sources.addresses import check_http_address
+from adroit_publish.sources.http_session import pooled_session, retry_after_s
 from adroit_publish.sources.listing import MAX_DEPTH, MAX_FILES, RemoteFile, check_path
 from adroit_publish.sources.location import PROXY_PATH
-from adroit_publish.sources.model_cache import THREADS
 from adroit_publish.sources.remote_root import (
     CHUNK_BYTES,
     CONNECT_TIMEOUT_S,
@@ -37,7 +37,6 @@ from adroit_publish.sources.remote_root import (
     TransientFault,
     persist,
 )
-from adroit_publish.sources.tracking import check_http_address
 
 _LISTING_LIMIT_BYTES = 64 << 20
 # A server in front of a bucket fetches the whole file before its first byte; at least this fast.
@@ -157,15 +156,8 @@ class HttpRoot:
 
 
 def _session() -> requests.Session:
-    session = requests.Session()
-    adapter = HTTPAdapter(pool_connections=1, pool_maxsize=THREADS, max_retries=0)
-    session.mount("https://", adapter)
-    session.mount("http://", adapter)
-    # Lengths are those of the file, not of a compressed form of it.
-    session.headers["Accept-Encoding"] = "identity"
-    # An authenticator of our own, also where it adds nothing: requests would look into ~/.netrc.
     authorization = _authorization()
-    session.auth = lambda request: _authorized(request, authorization)
+    session = pooled_session(lambda request: _authorized(request, authorization))
     session.verify = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or (
         os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() not in ("true", "1")
     )
@@ -228,7 +220,7 @@ def _check_status(answer: requests.Response, url: str) -> None:
             "MLFLOW_TRACKING_TOKEN",
         )
     if status in (408, 429) or status >= 500:
-        raise TransientFault(f"{got} at {url}", _retry_after_s(answer))
+        raise TransientFault(f"{got} at {url}", retry_after_s(answer))
     if 300 <= status < 400:
         got += ", a redirect"
     raise SourceError(
@@ -238,11 +230,6 @@ def _check_status(answer: requests.Response, url: str) -> None:
         wanted="200 OK",
         next_step="check that the run's artifacts can be opened in MLflow's pages",
     )
-
-
-def _retry_after_s(answer: requests.Response) -> float | None:
-    value = answer.headers.get("Retry-After", "")
-    return float(value) if value.isascii() and value.isdigit() else None
 
 
 def _check_length(answer: requests.Response, file: RemoteFile, begins: int, url: str) -> None:

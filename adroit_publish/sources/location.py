@@ -7,22 +7,31 @@ of another host than the one the credentials are for.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from adroit_publish.errors import SourceError
+from adroit_publish.sources.addresses import is_databricks, is_local, without_credentials
 from adroit_publish.sources.listing import check_path
-from adroit_publish.sources.tracking import is_local, without_credentials
 
 PROXY_PATH = "/api/2.0/mlflow-artifacts/artifacts"
+# What MLflow reads through the workspace's own API; the rest of DBFS is open to a whole workspace.
+_IN_WORKSPACE = re.compile(
+    r"/databricks/mlflow-tracking/[^/]+/(logged_models/m-[0-9a-f]{32}|[0-9a-f]{32})/artifacts(/.+)?"
+    r"|/Volumes/[^/]+/[^/]+/[^/]+(/.+)?"
+)
 
 
 def artifact_location(stated: str, tracking_uri: str) -> str:
-    """Returns the location in one of three forms: ``file:///...``, ``s3://...``, or a proxy URL.
+    """Returns the location: ``file:///...``, ``s3://...``, a proxy URL, or one in Databricks.
+
+    The last is ``dbfs:/PATH``, or ``dbfs://PROFILE@databricks/PATH`` as MLflow spells a workspace
+    that is not the default one.
 
     Args:
-        stated: What the tracking store says: a path, ``file:``, ``s3:``, ``mlflow-artifacts:``, or
-            the URL of an artifact proxy.
+        stated: What the tracking store says: a path, ``file:``, ``s3:``, ``mlflow-artifacts:``,
+            ``dbfs:``, or the URL of an artifact proxy.
         tracking_uri: The tracking store that said it.
 
     Raises:
@@ -47,11 +56,14 @@ def artifact_location(stated: str, tracking_uri: str) -> str:
         return f"s3://{address.netloc}/{address.path.strip('/')}"
     if scheme in ("mlflow-artifacts", "http", "https"):
         return _proxied(stated, tracking_uri)
+    if scheme == "dbfs" and _IN_WORKSPACE.fullmatch(address.path.rstrip("/")):
+        return _in_workspace(stated, tracking_uri)
     raise SourceError(
         "The model's artifact store is of a kind that cannot be read.",
         where=without_credentials(stated),
         got=f"{scheme}:",
-        wanted="a local directory, s3:, or the tracking server's own artifacts",
+        wanted="a local directory, s3:, the tracking server's own artifacts, or in Databricks a "
+        "run, a logged model or a volume",
         next_step="log the model to an experiment with such an artifact location",
     )
 
@@ -87,6 +99,15 @@ def _proxied(stated: str, tracking_uri: str) -> str:
     # MLflow puts the path into the URL as it stands, so it is quoted exactly once here.
     quoted = quote(unquote(path).strip("/"))
     return f"{server.scheme}://{server.netloc}{prefix}/{quoted}"
+
+
+def _in_workspace(stated: str, tracking_uri: str) -> str:
+    address = urlsplit(stated)
+    if not is_databricks(tracking_uri) or address.netloc:
+        raise _refused("is not the tracking store's own workspace", stated, tracking_uri)
+    _, _, profile = tracking_uri.partition("://")
+    workspace = f"//{profile}@databricks" if profile else ""
+    return f"dbfs:{workspace}{address.path.rstrip('/')}"
 
 
 def _decoded(path: str) -> str:

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -23,47 +23,12 @@ from adroit_publish.errors import AmbiguousModel, ModelNotFound, SourceError
 from adroit_publish.sources.artifacts import open_root
 from adroit_publish.sources.listing import RemoteFile, checked_listing
 from adroit_publish.sources.location import artifact_location
+from adroit_publish.sources.resolved_model import ResolvedModel
 from adroit_publish.sources.tracking import tracking_client
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
-
-
-@dataclass(frozen=True)
-class ResolvedModel:
-    """One model of one run, by reference.
-
-    Attributes:
-        run_id: 32 hex digits.
-        model_id: MLflow 3's ``m-...``; None where the model lies in the run's artifacts (MLflow 2).
-        name: The name it was logged under.
-        artifact_uri: Where its files are: ``file:///...``, ``s3://...``, or the URL of the
-            tracking server's artifact proxy. Never holds credentials.
-        files: Its files, sorted by the bytes of their paths; ``MLmodel`` is among them.
-        tracking_uri: The store it was resolved in. Never holds credentials.
-        experiment_id: The run's experiment.
-        run_name: The run's name, for people.
-        run_url: The run's page; None where the tracking store has none.
-        metrics: The run's last value of each metric.
-        cache_key: A directory name that no other model's files share.
-    """
-
-    run_id: str
-    model_id: str | None
-    name: str
-    artifact_uri: str
-    files: tuple[RemoteFile, ...]
-    tracking_uri: str
-    experiment_id: str
-    run_name: str
-    run_url: str | None
-    metrics: Mapping[str, float] = field(compare=False)
-    cache_key: str
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(file.size_bytes for file in self.files)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,14 @@ from pathlib import Path
 
 from adroit_publish.errors import PublishError, SourceError, StoreError
 from adroit_publish.sources.listing import RemoteFile
-from adroit_publish.sources.remote_root import Body, Patience, RemoteRoot, Stopped, TransientFault
+from adroit_publish.sources.remote_root import (
+    Body,
+    CorruptBody,
+    Patience,
+    RemoteRoot,
+    Stopped,
+    TransientFault,
+)
 
 THREADS = 8
 
@@ -181,6 +188,8 @@ class ModelCache:
                     fault = TransientFault(f"the body ended after {at} of {piece.stop} bytes")
                 except TransientFault as error:
                     fault = error
+                    if isinstance(error, CorruptBody):
+                        at = piece.start
                 patience.pause(fault)
         finally:
             os.close(descriptor)

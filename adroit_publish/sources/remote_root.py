@@ -40,6 +40,10 @@ class TransientFault(Exception):
         self.retry_after_s = retry_after_s
 
 
+class CorruptBody(TransientFault):
+    """What arrived is not what the store says it stored; none of it may be kept."""
+
+
 class Stopped(Exception):
     """Another download of the same pull failed, or the user interrupted it."""
 

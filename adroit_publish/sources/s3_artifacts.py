@@ -22,6 +22,7 @@ from adroit_publish.sources.remote_root import (
     CONNECT_TIMEOUT_S,
     READ_TIMEOUT_S,
     Body,
+    CorruptBody,
     Patience,
     TransientFault,
     persist,
@@ -146,6 +147,8 @@ def _translated(where: str) -> Iterator[None]:
         raise _from_client_error(error, where) from error
     except (aws.NoCredentialsError, aws.ProfileNotFound, aws.CredentialRetrievalError) as error:
         raise _refused(where, str(error)) from error
+    except aws.FlexibleChecksumError as error:
+        raise CorruptBody(f"a body of another checksum at {where}") from error
     except (aws.HTTPClientError, aws.IncompleteReadError, HTTPError) as error:
         raise TransientFault(f"{type(error).__name__} at {where}") from error
     except aws.BotoCoreError as error:

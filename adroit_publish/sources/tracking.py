@@ -8,18 +8,22 @@ the length of a call and put back.
 
 from __future__ import annotations
 
-import ipaddress
 import os
-import re
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
 from adroit_publish.errors import ModelNotFound, RefusedError, SourceError
+from adroit_publish.sources.addresses import (
+    check_http_address,
+    is_databricks,
+    is_local,
+    without_credentials,
+)
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -30,7 +34,6 @@ _DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT": "40",
 }
 _ALWAYS = {
     "MLFLOW_ALLOW_HTTP_REDIRECTS": "false",
@@ -40,53 +43,6 @@ _ALWAYS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 _DENIED = {"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
-
-
-def is_local(tracking_uri: str) -> bool:
-    """Returns whether the tracking store is a file or directory of this machine."""
-    return urlsplit(tracking_uri).scheme in ("sqlite", "file")
-
-
-def without_credentials(uri: str) -> str:
-    """Returns the text with every ``user:password@`` of a URL taken out."""
-    return re.sub(r"(?<=//)[^/\s]*@", "", uri)
-
-
-def check_http_address(url: str, what: str) -> None:
-    """Refuses an address that holds credentials, or that would carry them in the clear.
-
-    Args:
-        url: An ``http:`` or ``https:`` URL.
-        what: What it is the address of, for the error.
-
-    Raises:
-        SourceError: It holds a user or password, no host, or is ``http:`` off loopback.
-    """
-    address = urlsplit(url)
-    if "@" in address.netloc:
-        raise SourceError(
-            f"{what} holds credentials in its address.",
-            where=without_credentials(url),
-            next_step="take them out and set MLFLOW_TRACKING_USERNAME and "
-            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
-        )
-    if not address.hostname or (address.scheme == "http" and not _is_loopback(address.hostname)):
-        raise SourceError(
-            f"{what} is not reached over https.",
-            where=url,
-            got=f"{address.scheme}://{address.netloc}",
-            wanted="https://, or http:// on loopback",
-            next_step="set the target's tracking_uri in adroit.toml",
-        )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 @contextmanager
@@ -104,10 +60,15 @@ def tracking_client(tracking_uri: str) -> Iterator[MlflowClient]:
         RefusedError: The server wants other credentials.
     """
     _check_tracking_uri(tracking_uri)
-    with _ENVIRONMENT, _environment(), _translated(tracking_uri):
+    login: Mapping[str, str | None] = {}
+    if is_databricks(tracking_uri):
+        from adroit_publish.sources.databricks_workspace import Workspace
+
+        login = Workspace(tracking_uri).mlflow_settings()
+    with _ENVIRONMENT, _environment(login), _translated(tracking_uri):
         from mlflow.tracking import MlflowClient
 
-        yield MlflowClient(tracking_uri=tracking_uri)
+        yield MlflowClient(tracking_uri="databricks" if login else tracking_uri)
 
 
 def _check_tracking_uri(tracking_uri: str) -> None:
@@ -120,7 +81,7 @@ def _check_tracking_uri(tracking_uri: str) -> None:
             raise _no_store(tracking_uri, directory)
     elif scheme in ("http", "https"):
         check_http_address(tracking_uri, "The tracking server")
-    elif scheme != "databricks" and tracking_uri != "databricks":
+    elif not is_databricks(tracking_uri):
         raise SourceError(
             "This kind of tracking store is not supported.",
             where=without_credentials(tracking_uri),
@@ -161,18 +122,23 @@ def _no_store(tracking_uri: str, place: Path) -> SourceError:
 
 
 @contextmanager
-def _environment() -> Iterator[None]:
-    wanted = {key: os.environ.get(key, value) for key, value in _DEFAULTS.items()} | _ALWAYS
+def _environment(login: Mapping[str, str | None]) -> Iterator[None]:
+    kept = {key: os.environ.get(key, value) for key, value in _DEFAULTS.items()}
+    wanted = {**kept, **_ALWAYS, **login}
     before = {key: os.environ.get(key) for key in wanted}
-    os.environ.update(wanted)
+    _set_environment(wanted)
     try:
         yield
     finally:
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
-                os.environ[key] = value
+        _set_environment(before)
+
+
+def _set_environment(values: Mapping[str, str | None]) -> None:
+    for key, value in values.items():
+        if value is None:
+            os.environ.pop(key, None)
+        else:
+            os.environ[key] = value
 
 
 @contextmanager
@@ -199,7 +165,9 @@ def _translated(tracking_uri: str) -> Iterator[None]:
                 "The tracking server refused the credentials.",
                 where=where,
                 got=_first_line(error),
-                next_step="log in again, or set MLFLOW_TRACKING_USERNAME and "
+                next_step="databricks auth login, or set DATABRICKS_TOKEN"
+                if is_databricks(tracking_uri)
+                else "log in again, or set MLFLOW_TRACKING_USERNAME and "
                 "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
             ) from error
         # A page that says 404 is not MLflow's word that a run does not exist.
