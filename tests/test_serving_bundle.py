@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from adroit.serving import Bundle, BundleError, outputs
+from adroit.serving.loading import load_handler
 from tests.serving_bundles import bundle, loader_model, predicting
 
 MODEL = loader_model(predicting("return [1, 2]"))
@@ -121,7 +122,7 @@ def test_a_handler_of_ones_own_is_imported_from_the_source(tmp_path: Path) -> No
         class_path="shop.handler:MyHandler",
         kwargs={"threshold": 0.9},
     )
-    handler = read(root).load_handler()
+    handler = load_handler(read(root))
     assert handler.predict(None) == [0.9]
 
 
@@ -146,7 +147,7 @@ def test_what_is_wrong_with_a_class_path_is_said_plainly(
     record["serve"]["handler"]["kwargs"] = kwargs
     (root / "bundle.json").write_text(json.dumps(record))
     with pytest.raises(BundleError, match=said):
-        read(root).load_handler()
+        load_handler(read(root))
 
 
 @pytest.mark.parametrize(

@@ -5,25 +5,18 @@
     source/       the project's code, paths relative to the repository's root: the import root
     bundle.json   what the bundle is: every file with its size and digest, and how to serve it
 
-``Bundle.read`` parses bundle.json, ``check`` compares the files with it, ``load_handler`` imports
-the class that config.yaml named. Nothing here imports the model or MLflow.
+``Bundle.read`` parses bundle.json, ``check`` compares the files with it; ``loading`` imports the
+class that config.yaml named. Nothing here imports the model or MLflow.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
-from types import ModuleType
 from typing import Any
-
-from adroit.serving.handler import Handler
 
 DEFAULT_ROOT = Path("/opt/adroit")
 SCHEMA = 1
@@ -142,61 +135,6 @@ class Bundle:
                 f"{self.root}: {len(problems)} files differ from bundle.json\n{shown}"
             )
 
-    def load_handler(self) -> Handler:
-        """Returns the handler, constructed and not loaded.
-
-        source/ becomes the first place where modules are looked for, also before the copies that
-        MLflow logged with the model (``code_paths``) and puts in front when it loads: so a
-        republished model runs the republished code.
-
-        Raises:
-            BundleError: ``class_path`` is malformed, its module or class is not there, the class
-                does not take these kwargs, or it has no ``load`` and ``predict``.
-            Exception: Whatever the handler's module or constructor raises of its own.
-        """
-        if str(self.source_dir) not in sys.path:
-            sys.path.insert(0, str(self.source_dir))
-            sys.meta_path.insert(0, _SourceFirst(self.source_dir))
-        handler_class = self._import_class()
-        try:
-            handler = handler_class(**self.kwargs)
-        except TypeError as error:
-            raise BundleError(
-                f"{self.class_path} does not take the kwargs {sorted(self.kwargs)} of "
-                f"serve.handler: {error}"
-            ) from error
-        lacking = [
-            name for name in ("load", "predict") if not callable(getattr(handler, name, None))
-        ]
-        if lacking:
-            raise BundleError(f"{self.class_path} has no method {' and no method '.join(lacking)}")
-        return handler  # type: ignore[no-any-return]
-
-    def _import_class(self) -> Any:
-        module_name, _, class_name = self.class_path.partition(":")
-        if not module_name or not class_name:
-            raise BundleError(f"class_path is {self.class_path!r}; it has the form module:Class")
-        try:
-            module = importlib.import_module(module_name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-                raise BundleError(
-                    f"{module_name} imports {error.name}, which is neither in the bundle's "
-                    "source nor in the conda environment"
-                ) from error
-            raise BundleError(
-                f"module {module_name} of class_path {self.class_path!r} is not in the bundle: "
-                f"no {error.name} under {self.source_dir} (it holds {self._source_tops()})"
-            ) from error
-        try:
-            return getattr(module, class_name)
-        except AttributeError as error:
-            raise BundleError(f"module {module_name} has no class {class_name}") from error
-
-    def _source_tops(self) -> str:
-        names = sorted(path.name for path in self.source_dir.glob("*"))
-        return ", ".join(names) or "nothing"
-
     def _present(self) -> Iterator[tuple[str, Path]]:
         for kind in KINDS:
             for path in (self.root / kind).rglob("*"):
@@ -210,31 +148,23 @@ class Bundle:
         if size != file.size_bytes:
             return [f"{file.path}: {size} bytes, bundle.json says {file.size_bytes}"]
         if deep and file.sha256 is not None:
-            with path.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            digest = _sha256(path)
             if digest != file.sha256:
                 return [f"{file.path}: sha256 {digest}, bundle.json says {file.sha256}"]
         return []
 
 
+def _sha256(path: Path) -> str:
+    hasher = hashlib.sha256()  # hashlib.file_digest is Python 3.11's, and an image may have 3.10
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            hasher.update(chunk)
+    return hasher.hexdigest()
+
+
 def _made(path: Path) -> bool:
     """Tells whether Python wrote the file beside the code, in an image that runs as root."""
     return path.parent.name == "__pycache__" and path.suffix == ".pyc"
-
-
-class _SourceFirst(MetaPathFinder):
-    """Finds the modules of ``directory`` before every other finder; leaves the rest to them."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        parent = self._directory.joinpath(*fullname.split(".")[:-1])
-        spec = PathFinder.find_spec(fullname, [str(parent)])
-        # A directory without __init__.py has no origin: its parts may lie in several places.
-        return spec if spec is not None and spec.origin is not None else None
 
 
 def _files(sections: Mapping[str, Any]) -> Iterator[BundleFile]:

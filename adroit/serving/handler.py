@@ -15,7 +15,8 @@
         def predict(self, inputs, params=None):
             return self.model.predict(inputs) > self.threshold
 
-There is nothing to inherit from: any class with these two methods is a handler.
+There is nothing to inherit from: any class with these two methods is a handler. One that has an
+attribute ``log_features_percent`` gets its requests' features logged (see ``drift``).
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Handler(Protocol):
         ...
 
     def predict(self, inputs: Any, params: Mapping[str, Any] | None = None) -> Any:
-        """Answers one request.
+        """Answers one request; the server calls it from several threads at once.
 
         Args:
             inputs: What the request holds: a pandas DataFrame where the model's signature has
