@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from adroit_publish.errors import RefusedError, VerificationError
-from adroit_publish.gates import prediction, sandbox
+from adroit_publish.gates import report, sandbox
 from adroit_publish.gates.prediction import Verification, predict_in_sandbox
 from tests.requirements import require, require_sandbox
 from tests.serving_bundles import bundle, loader_model, predicting
@@ -197,16 +197,18 @@ GENUINE: dict[str, Any] = {
     "outputs": [1],
     "outputs_sha256": "0" * 64,
     "outputs_truncated": False,
+    "served": False,
     "load_seconds": 0.1,
     "predict_seconds": 0.1,
     "peak_memory_bytes": 1,
     "python_version": "3.11.7",
     "packages": {"numpy": "2.0"},
+    "import_names": ["numpy"],
 }
 
 
 def parsed(stdout: bytes, exit_code: int = 0) -> dict[str, Any]:
-    return prediction._parsed(
+    return report._parsed(
         sandbox.CompletedRun("plain", exit_code, stdout, b"adroit: load\n", False)
     )
 
@@ -230,7 +232,8 @@ def test_a_genuine_report_is_read() -> None:
         {"load_seconds": float("nan")},
         {"load_seconds": 10**400},
         {"packages": {"numpy": 2}},
-        {"packages": {str(n): "1" for n in range(5001)}},
+        {"packages": {str(n): "1" for n in range(10_001)}},
+        {"import_names": ["numpy", 1]},
         {"peak_memory_bytes": None},
     ],
 )

@@ -43,14 +43,14 @@ class CompletedRun:
     """How a run ended.
 
     Attributes:
-        kind: What confined it.
+        kind: What confined it; ``image`` for a container.
         exit_code: Its exit code; 128 + N, or -N, where signal N ended it.
         stdout: The first ``STDOUT_BYTES``, and one byte more where there was more.
         stderr: The last ``STDERR_BYTES``.
         timed_out: Whether it was ended for taking too long.
     """
 
-    kind: Kind
+    kind: Kind | Literal["image"]
     exit_code: int
     stdout: bytes
     stderr: bytes

@@ -1,0 +1,207 @@
+"""The gate that shows a published image runs: a container of exactly that image, by digest.
+
+``predict_in_image`` lets a Docker engine pull the image and runs ``adroit.serving.predict_once`` in
+it, the real server included, where the model can reach no credentials, files or network. ``report``
+judges what it wrote. The engine is left as it was.
+
+The container has no network but its own loopback, a read-only root with a bounded /tmp, no mounts,
+no capability, no way to gain one, a user that owns nothing, the image's environment variables and
+no others (the Docker config's proxies would be), and limits on memory, processes and time. What it
+writes is streamed to here and bounded; the engine keeps no log of it.
+
+Source: Docker Engine API, ``ImageCreate``, ``ContainerCreate``, ``ContainerAttach``.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from adroit_publish.errors import VerificationError
+from adroit_publish.gates import docker_engine
+from adroit_publish.gates.confinement import PROCESSES, SANDBOX_ID, SCRATCH_BYTES
+from adroit_publish.gates.env_contract import ObservedEnv
+from adroit_publish.gates.report import TIMEOUT_S, Verification, judged
+from adroit_publish.gates.sandbox import STDERR_BYTES, STDOUT_BYTES, CompletedRun
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+    from docker.models.containers import Container
+
+LABEL = "adroit.verification"
+"""The label of every container made here: what a killed publish leaves can be found by it."""
+
+_DRAIN_TIMEOUT_S = 10.0
+
+
+def predict_in_image(
+    reference: str,
+    *,
+    python: str,
+    auth: Mapping[str, str] | None = None,
+    timeout_s: float = TIMEOUT_S,
+    memory_bytes: int | None = None,
+    cpus: float | None = None,
+    check_env: Callable[[ObservedEnv], None] = lambda env: None,
+    pulled: Callable[[int], None] = lambda size_bytes: None,
+) -> Verification:
+    """Runs an image once: its bundle has to load and to predict on the model's input example.
+
+    Args:
+        reference: ``host[:port]/repository@sha256:...``, as the engine can pull it.
+        python: Path in the image of the interpreter that serves.
+        auth: Docker's words for a login: ``username`` and ``password``, or ``identitytoken``; None
+            to be anonymous. The Docker config is not asked.
+        timeout_s: Wall-clock seconds for the run, without the pull.
+        memory_bytes: Most memory of the container, /tmp included; None for the engine's.
+        cpus: Most CPUs at a time; None for the engine's.
+        check_env: As for ``predict_in_sandbox``.
+        pulled: Told as bytes of layers arrive.
+
+    Returns:
+        What was seen; ``how`` is ``image``.
+
+    Raises:
+        VerificationError: The image does not start, or as ``predict_in_sandbox``.
+        RefusedError: No Docker engine answers, or the registry denies it the image.
+        StoreError: The image cannot be pulled, or the engine fails; may be tried again.
+    """
+    if "@sha256:" not in reference:
+        raise ValueError(f"{reference} is no image by digest")
+    with (
+        docker_engine.connected(
+            "the image cannot be run before it is published",
+            "or give --verify process: the same in a sandbox here, without the image's own env",
+        ) as client,
+        _image(client, reference, auth, pulled),
+        _container(client, reference, python, timeout_s, memory_bytes, cpus) as container,
+    ):
+        done = _run(container, reference, python, timeout_s)
+    return judged(done, timeout_s, check_env)
+
+
+@contextmanager
+def _image(
+    client: DockerClient,
+    reference: str,
+    auth: Mapping[str, str] | None,
+    pulled: Callable[[int], None],
+) -> Iterator[None]:
+    """Has the image in the engine for a while; one that was there before stays."""
+    import docker
+
+    try:
+        client.images.get(reference)
+        there = True
+    except docker.errors.ImageNotFound:
+        there = False
+        docker_engine.pull(client, reference, auth or {}, pulled)
+    try:
+        yield
+    finally:
+        # Another publish may be running it, or have removed it.
+        with suppress(docker.errors.APIError):
+            if not there:
+                client.images.remove(reference)
+
+
+@contextmanager
+def _container(
+    client: DockerClient,
+    reference: str,
+    python: str,
+    timeout_s: float,
+    memory_bytes: int | None,
+    cpus: float | None,
+) -> Iterator[Container]:
+    import docker
+    from docker.types import LogConfig, Ulimit
+
+    machine = client.info()
+    memory_bytes = memory_bytes or int(machine["MemTotal"])
+    cpu_s = math.ceil(timeout_s) * int(machine["NCPU"]) + 1
+    container = client.containers.create(
+        reference,
+        entrypoint=[python, "-X", "faulthandler", "-m", "adroit.serving.predict_once", "--server"],
+        user=f"{SANDBOX_ID}:{SANDBOX_ID}",
+        use_config_proxy=False,
+        network_mode="none",
+        hostname="adroit",
+        read_only=True,
+        tmpfs={"/tmp": f"rw,nosuid,nodev,mode=1777,size={SCRATCH_BYTES}"},
+        shm_size=SCRATCH_BYTES,
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges"],
+        mem_limit=memory_bytes,
+        memswap_limit=memory_bytes,
+        nano_cpus=int(cpus * 1e9) if cpus else None,
+        pids_limit=PROCESSES,
+        ulimits=[Ulimit(name="cpu", soft=cpu_s, hard=cpu_s), Ulimit(name="core", soft=0, hard=0)],
+        log_config=LogConfig(type="none"),
+        labels={LABEL: reference},
+    )
+    try:
+        yield container
+    finally:
+        with suppress(docker.errors.NotFound):
+            container.remove(force=True, v=True)
+
+
+def _run(container: Container, reference: str, python: str, timeout_s: float) -> CompletedRun:
+    import docker
+    import requests
+
+    output = _Output(container)
+    started = time.monotonic()
+    try:
+        container.start()
+    except docker.errors.APIError as error:
+        if not error.is_client_error():
+            raise
+        raise VerificationError(
+            "The image does not start.",
+            where=reference,
+            got=docker_engine.words(error),
+            wanted=f"an image with the interpreter {python}",
+            next_step="correct `python` of the conda env in conda_envs.yaml, or its image",
+        ) from error
+    exit_code, timed_out = -1, False
+    try:
+        exit_code = int(container.wait(timeout=timeout_s)["StatusCode"])
+    except requests.RequestException:
+        # A read that times out; from a socket the SDK makes it the error of a lost connection.
+        if time.monotonic() - started < timeout_s:
+            raise
+        timed_out = True
+        with suppress(docker.errors.APIError):  # it may have ended just now
+            container.kill()
+    stdout, stderr = output.kept()
+    return CompletedRun("image", exit_code, stdout, stderr, timed_out)
+
+
+class _Output(threading.Thread):
+    """Reads what a container writes, and keeps the first of stdout and the last of stderr.
+
+    Attached before the container starts, so that nothing is missed.
+    """
+
+    def __init__(self, container: Container) -> None:
+        super().__init__(daemon=True)
+        self._pieces = container.attach(stdout=True, stderr=True, stream=True, demux=True)
+        self._stdout, self._stderr = bytearray(), bytearray()
+        self.start()
+
+    def run(self) -> None:
+        with suppress(OSError):  # the engine is gone, which whoever waits for it notices
+            for stdout, stderr in self._pieces:
+                self._stdout += (stdout or b"")[: STDOUT_BYTES + 1 - len(self._stdout)]
+                self._stderr += stderr or b""
+                del self._stderr[:-STDERR_BYTES]
+
+    def kept(self) -> tuple[bytes, bytes]:
+        self.join(_DRAIN_TIMEOUT_S)
+        return bytes(self._stdout), bytes(self._stderr)

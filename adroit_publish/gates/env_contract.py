@@ -1,0 +1,247 @@
+"""The gate between what is wanted of an environment and what it holds.
+
+The runtime wants Python 3.10 and what it imports; the model wants what it was logged with. Each
+want becomes one row: ok, differs, refused, accepted or unchecked. The rules:
+
+    not installed                         refused
+    pinned (==), other major version      refused
+    pinned, other minor version           refused for Python and for packages whose saved objects
+                                          another minor version need not load; else differs
+    pinned, other patch version or build  differs
+    outside a range (<, >=, ~=, !=)       refused: a person wrote it, where MLflow wrote the pins
+    no version to compare                 unchecked
+
+A waived name is never refused; what it would have been refused for stays in its row. Nothing here
+opens anything: both sides are values.
+
+Source: PEP 440 (versions, specifiers), PEP 508 (markers, evaluated for the environment's Python);
+scikit-learn, "Model persistence"; cloudpickle, README: equal versions of Python are required.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from packaging.markers import Marker, default_environment
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from adroit_publish.errors import VerificationError
+from adroit_publish.gates.model_requirements import Wanted
+
+Verdict = Literal["ok", "differs", "refused", "accepted", "unchecked"]
+
+RUNTIME_NEEDS = (
+    Wanted("python", ">=3.10", "runtime"),
+    Wanted("mlflow-skinny", ">=3", "runtime"),
+    Wanted("numpy", "", "runtime"),
+    Wanted("pandas", "", "runtime"),
+    Wanted("starlette", "", "runtime"),
+    Wanted("uvicorn", "", "runtime"),
+)
+"""What ``adroit.serving`` imports, whatever the model."""
+
+_MINOR_BREAKS = {"python", "cloudpickle", "lightgbm", "scikit-learn", "torch", "xgboost"}
+_STANDS_IN = {"mlflow": "mlflow-skinny", "mlflow-skinny": "mlflow"}
+_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+
+
+@dataclass(frozen=True)
+class ObservedEnv:
+    """What an interpreter's environment was seen to hold.
+
+    Attributes:
+        python: Its version, ``3.11.7``, or only ``3.11``; None where nobody knows.
+        packages: Version of every distribution, by any spelling of its name.
+        import_names: Top-level modules that can be imported there, Python's own among them; None
+            where nobody knows.
+        platform: ``os/architecture`` of its image; None for this machine.
+    """
+
+    python: str | None
+    packages: Mapping[str, str]
+    import_names: frozenset[str] | None = None
+    platform: str | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One want against what is there.
+
+    Attributes:
+        name: Distribution, or ``python``.
+        wanted: PEP 440 specifier, or ``any``.
+        by: Who wants it: a file of the model, or ``runtime``.
+        got: The version that is there, or None.
+        verdict: What came of it.
+        why: The reason, where it is not plainly ok.
+    """
+
+    name: str
+    wanted: str
+    by: str
+    got: str | None
+    verdict: Verdict
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class EnvReport:
+    """Everything that was wanted of an environment, kept in the record of a publish.
+
+    Attributes:
+        rows: One for each want, in their order.
+    """
+
+    rows: tuple[Row, ...]
+
+    @property
+    def refused(self) -> tuple[Row, ...]:
+        """The rows that stop a publish."""
+        return tuple(row for row in self.rows if row.verdict == "refused")
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """The names whose waiver was needed."""
+        return tuple(sorted({row.name for row in self.rows if row.verdict == "accepted"}))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns it as JSON values."""
+        return {"rows": [asdict(row) for row in self.rows], "accepted": list(self.accepted)}
+
+
+def check_env(
+    wanted: Iterable[Wanted],
+    env: ObservedEnv,
+    *,
+    env_name: str,
+    accept: Collection[str] = (),
+) -> EnvReport:
+    """Returns the table of what the model and the runtime want against what ``env`` holds.
+
+    Args:
+        wanted: What the model wants, from ``model_requirements``.
+        env: What the environment holds.
+        env_name: Its name in conda_envs.yaml, for the message.
+        accept: Names whose mismatch is waived: distributions, or ``python``.
+
+    Raises:
+        VerificationError: Something is missing or too far from what is wanted; all such rows are
+            in the one message.
+    """
+    report = compare(wanted, env, accept)
+    if report.refused:
+        names = sorted({row.name for row in report.refused})
+        raise VerificationError(
+            f"Conda env {env_name} does not hold what the model and its runtime need.",
+            where=f"Python {env.python or 'of unknown version'} with {len(env.packages)} packages",
+            got="\n".join(_line(row) for row in report.refused),
+            next_step=(
+                f"publish with an env that holds these (its environment.yml, then make build_env "
+                f"ENV={env_name}), or train under this env and log the model "
+                f"again; to publish all the same: --accept-env-mismatch={','.join(names)}"
+            ),
+        )
+    return report
+
+
+def compare(wanted: Iterable[Wanted], env: ObservedEnv, accept: Collection[str] = ()) -> EnvReport:
+    """Returns the table as ``check_env`` does, and leaves refused rows to the caller."""
+    packages = {str(canonicalize_name(name)): version for name, version in env.packages.items()}
+    if env.python is not None:
+        packages["python"] = env.python
+    waived = {str(canonicalize_name(name)) for name in accept}
+    rows = []
+    for want in (*RUNTIME_NEEDS, *wanted):
+        row = _row(want, packages, env)
+        if row is not None and row.verdict == "refused" and row.name in waived:
+            row = Row(row.name, row.wanted, row.by, row.got, "accepted", row.why)
+        if row is not None:
+            rows.append(row)
+    return EnvReport(tuple(rows))
+
+
+def _row(want: Wanted, packages: Mapping[str, str], env: ObservedEnv) -> Row | None:
+    """Returns the row of one want, or None where its marker rules it out."""
+    found = want.name if want.name in packages else _STANDS_IN.get(want.name, want.name)
+    got = packages.get(found)
+    verdict, why = _verdict(want, got, env)
+    if verdict is None:
+        return None
+    if found != want.name and got is not None:
+        why = f"{found} stands in for it" + (f"; {why}" if why else "")
+    return Row(want.name, want.specifier or "any", want.by, got, verdict, why)
+
+
+def _verdict(want: Wanted, got: str | None, env: ObservedEnv) -> tuple[Verdict | None, str]:
+    if want.unchecked:
+        return "unchecked", want.unchecked
+    if want.name == "python" and got is None:
+        return "unchecked", "the env's Python is not known"
+    if want.marker is not None:
+        if env.python is None:
+            return "unchecked", "whether it is wanted depends on the env's Python"
+        if not Marker(want.marker).evaluate(_marker_values(env)):
+            return None, ""
+    if got is None:
+        return "refused", "not installed"
+    try:
+        return _compared(want, Version(got))
+    except InvalidVersion:
+        return "unchecked", "its version is none that can be compared"
+
+
+def _compared(want: Wanted, got: Version) -> tuple[Verdict, str]:
+    specifiers = SpecifierSet(want.specifier)
+    if specifiers.contains(got, prereleases=True):
+        return "ok", ""
+    pins = [
+        Version(each.version)
+        for each in specifiers
+        if each.operator in ("==", "===") and not each.version.endswith(".*")
+    ]
+    if not pins and want.name == "python" and want.specifier.startswith("=="):
+        return "refused", _minor_reason("python")
+    if not pins:
+        return "refused", "outside the range that is asked for"
+    pin = pins[0]
+    if (pin.epoch, pin.major) != (got.epoch, got.major):
+        return "refused", "another major version"
+    if pin.minor != got.minor:
+        if want.name in _MINOR_BREAKS:
+            return "refused", _minor_reason(want.name)
+        return "differs", "another minor version"
+    return "differs", "another build" if pin.release == got.release else "another patch version"
+
+
+def _minor_reason(name: str) -> str:
+    if name == "python":
+        return "pickles and bytecode are of one minor version of Python"
+    return f"another minor version of {name} need not load what this one saved"
+
+
+def _marker_values(env: ObservedEnv) -> dict[str, str]:
+    values = {**default_environment()}
+    assert env.python is not None  # the caller has looked
+    values |= {
+        "extra": "",
+        "python_version": ".".join(env.python.split(".")[:2]),
+        "python_full_version": env.python,
+        "implementation_version": env.python,
+    }
+    if env.platform is not None:
+        machine = env.platform.split("/")[1]
+        values |= {
+            "os_name": "posix",
+            "sys_platform": "linux",
+            "platform_system": "Linux",
+            "platform_machine": _MACHINES.get(machine, machine),
+        }
+    return values  # type: ignore[return-value]
+
+
+def _line(row: Row) -> str:
+    return f"{row.name}: {row.got or 'nothing'}, {row.by} wants {row.wanted}: {row.why}"
