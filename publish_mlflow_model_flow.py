@@ -25,7 +25,12 @@ class PublishMlflowModelFlow(FlowSpec):
     allow_dirty = Parameter(
         "allow-dirty", is_flag=True, default=False, help="pack uncommitted files, and record it"
     )
-    verify = Parameter("verify", default="process", help="process (in a sandbox) or none")
+    verify = Parameter(
+        "verify", help="image (a container), process (a sandbox) or none; by default the target's"
+    )
+    accept_env_mismatch = Parameter(
+        "accept-env-mismatch", default="", help="packages that may differ from what the model wants"
+    )
 
     @step
     def start(self):
@@ -33,7 +38,8 @@ class PublishMlflowModelFlow(FlowSpec):
         from adroit_publish.cli import flow_run
         from adroit_publish.pipeline.release import Options
 
-        options = Options(self.target, self.mlflow_run_id, self.allow_dirty, self.verify)
+        accepted = tuple(filter(None, self.accept_env_mismatch.split(",")))
+        options = Options(self.target, self.mlflow_run_id, self.allow_dirty, self.verify, accepted)
         with flow_run.refusals_end_the_run():
             self.prepared = flow_run.prepare_flavors(__file__, self.flavor, self.pending, options)
         self.next(self.publish, foreach="prepared")

@@ -8,6 +8,7 @@ does what ``python publish_mlflow_model_flow.py run --flavor=my_flavor`` does, w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,8 @@ def publish(
     target: str | None = None,
     run_id: str | None = None,
     allow_dirty: bool = False,
-    verify: str = "process",
+    verify: str | None = None,
+    accept_env_mismatch: Sequence[str] = (),
 ) -> Release:
     """Publishes one flavor and writes its new version into flavors.yaml.
 
@@ -34,7 +36,9 @@ def publish(
         target: A target of adroit.toml; by default what the environment means.
         run_id: Publish this MLflow run, whatever the flavor's ``version`` says.
         allow_dirty: Pack uncommitted files, and record it.
-        verify: ``process`` (a sandboxed prediction) or ``none``.
+        verify: ``image`` (a container of the published image), ``process`` (a sandbox here) or
+            ``none``; by default the image, where the target has images.
+        accept_env_mismatch: Packages (or ``python``) whose mismatch with the env is waived.
 
     Returns:
         What was published; ``news`` is False where nothing had to be done.
@@ -49,7 +53,7 @@ def publish(
     from adroit_publish.pipeline.write_back import write_versions
 
     workspace = read_workspace(find_root(Path(root).absolute()))
-    options = Options(target, run_id, allow_dirty, verify)
+    options = Options(target, run_id, allow_dirty, verify, tuple(accept_env_mismatch))
     (prepared,) = prepare(workspace, [flavor], options)
     if isinstance(prepared, Failure):
         raise prepared.error

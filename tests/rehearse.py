@@ -49,6 +49,7 @@ def publish_and_show(account: EngAccount, clone: Path, run_id: str) -> None:
     (clone / "rehearsal.toml").write_text(account.target_lines)
     environ = dict(account.environ) | {"ADROIT_CONFIG": "rehearsal.toml"}
     flow = [sys.executable, "publish_mlflow_model_flow.py", "run", f"--flavor={FLAVOR}"]
+    flow.append("--verify=none")  # the image that stands in for the env holds no Python
     say("AWS_PROFILE=eng AWS_DEFAULT_REGION=us-east-1 python " + " ".join(flow[1:]) + " ...")
     run([*flow, f"--mlflow-run-id={run_id}"], clone, environ)
     say("the same again: nothing to do")

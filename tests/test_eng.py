@@ -65,7 +65,7 @@ def requests_to(server, *methods):
 
 def test_the_flow_publishes_one_digest_to_both_places(checkout, eng):
     done = subprocess.run(
-        [sys.executable, str(FLOW), "run", "--flavor=a"],
+        [sys.executable, str(FLOW), "run", "--flavor=a", "--verify=none"],
         cwd=checkout,
         capture_output=True,
         text=True,
@@ -174,7 +174,7 @@ def test_a_moved_env_tag_is_shown(checkout, eng, trained):
         (job,) = prepare(
             read_workspace(checkout),
             ["b"],
-            Options(target="eng", run_id=trained.good[0]),
+            Options(target="eng", run_id=trained.good[0], verify="none"),
             os.environ,
         )
         assert job.moved_from == before.conda_env_digest
@@ -194,7 +194,7 @@ def test_a_run_of_a_tracking_server_reaches_both_places(tmp_path, eng, monkeypat
         root = make_checkout(tmp_path / "repo", url, {"a": run_id}, target_lines=target)
         (root / "conda_envs.yaml").write_text(f"plain:\n  image: {BASE}\n")
         commit(root, "an image for the env")
-        release = publish("a", root=root)
+        release = publish("a", root=root, verify="none")
     places = open_places(target_of(root), "doubler")
     assert places.store.get(release.version).manifest.digest == release.manifest_digest
     tagged = places.images.resolve(Tag(release.version))
@@ -210,7 +210,7 @@ def refused(eng, root, kind, match, **options):
     store = open_store(target_of(root))
     before = list(store.objects.keys(""))
     with pytest.raises(kind, match=match) as error:
-        publish("b", root=root, **options)
+        publish("b", root=root, verify="none", **options)
     assert requests_to(eng.registry, "PUT", "POST", "PATCH", "DELETE")[mark:] == []
     assert list(store.objects.keys("")) == before
     return error.value
@@ -236,7 +236,7 @@ def test_images_in_another_account_are_refused(checkout, eng):
 def test_a_bucket_that_is_not_there_is_refused(checkout, eng):
     edit(checkout / "adroit.toml", "s3://nextdoor-adroit", "s3://nextdoor-nothing")
     with pytest.raises(RefusedError, match="nextdoor-nothing"):
-        publish("b", root=checkout)
+        publish("b", root=checkout, verify="none")
 
 
 def test_an_env_without_an_image_is_refused(checkout, eng):

@@ -95,9 +95,9 @@ def _facts(release: Release) -> Iterator[tuple[str, str]]:
     verification = release.verification
     yield "verified", str(verification.get("how"))
     for key, unit in (("load_seconds", "s"), ("predict_seconds", "s")):
-        if key in verification:
+        if verification.get(key) is not None:
             yield key.replace("_seconds", ""), f"{verification[key]:.2f} {unit}"
-    if "peak_memory_bytes" in verification:
+    if verification.get("peak_memory_bytes") is not None:
         yield "peak memory", bytes_text(int(verification["peak_memory_bytes"]))
     for name, value in release.metrics.items():
         yield name, f"{value:.6g}"

@@ -1,25 +1,34 @@
-"""``python -m adroit_publish``: look at what is published, check it, get it."""
+"""``python -m adroit_publish``: look at what is published, check it, get it, serve it."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
+from adroit_publish.bundle.deployment import KINDS
 from adroit_publish.cli.progress import bar
-from adroit_publish.cli.render import bytes_text, print_json, print_table
+from adroit_publish.cli.render import bytes_text, print_json, print_table, print_yaml
 from adroit_publish.config.targets import Target
 from adroit_publish.errors import EXIT_INTERRUPTED, PublishError, VerificationError
 from adroit_publish.pipeline import inspect as inspection
+from adroit_publish.pipeline import predict as asking
 from adroit_publish.pipeline import pull as pulling
+from adroit_publish.pipeline import serve as service
+from adroit_publish.pipeline.build_env import build_env as build_env_image
+from adroit_publish.pipeline.deployment import manifests_of
 from adroit_publish.pipeline.places import open_places, open_store
 from adroit_publish.pipeline.workspace import Workspace, find_root, read_workspace
 from adroit_publish.stores.bundle_store import BundleStore
+
+SERVED = "the served one"
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,7 @@ def _command(function: Callable[..., Any]) -> click.Command:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
-    """Look at published models, check every byte of them, get them."""
+    """Look at published models, check every byte of them, get them, serve them."""
 
 
 @_command
@@ -195,6 +204,62 @@ def pull(context: Context, version: str, directory: Path, oci: bool) -> None:
 
 
 @_command
+@click.argument("version")
+@click.option("--kind", type=click.Choice(KINDS), required=True, help="what is to run it")
+def manifest(context: Context, version: str, kind: str) -> None:
+    """Print what runs VERSION, its image named by digest: for kubectl, KServe or SageMaker."""
+    published = context.store.get(version)
+    documents = manifests_of(context.target, context.store, published, kind)
+    if kind == "sagemaker" and not context.as_json:
+        print_json(documents[0])  # what the AWS command line reads
+    elif context.as_json:
+        print_json(documents)
+    else:
+        print_yaml(documents)
+
+
+@_command
+@click.argument("version", metavar="VERSION|FLAVOR")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
+def serve(context: Context, version: str, port: int) -> None:
+    """Serve VERSION, or what FLAVOR names, on this machine until Ctrl-C."""
+    published = service.find_published(context.workspace, context.store, version)
+    layers = context.store.manifest(published).own_layers
+    size_bytes = sum(layer.size_bytes for layer in layers)
+    with ExitStack() as bars:
+        progress = bars.enter_context(bar(f"pull {published.version}", size_bytes))
+        service.serve(
+            context.workspace, context.store, published, port, progress, pulled=bars.close
+        )
+
+
+@_command
+@click.argument("url")
+@click.option(
+    "--example",
+    is_flag=False,
+    flag_value=SERVED,
+    metavar="[VERSION]",
+    help="send the input example of the version that is served, or of VERSION",
+)
+def predict(context: Context, url: str, example: str | None) -> None:
+    """Ask the server at URL, for example http://127.0.0.1:8080, for a prediction.
+
+    The request is the model's input example, or without --example standard input: JSON in one of
+    MLflow's forms, such as {"dataframe_split": ...}.
+    """
+    if example is None:
+        body = sys.stdin.buffer.read()
+    else:
+        served = example == SERVED
+        store = context.store
+        published = asking.served_version(store, url) if served else store.get(example)
+        body = asking.example_request(store, published)
+    prediction = asking.predict(url, body)
+    print_json(asdict(prediction) if context.as_json else prediction.answer)
+
+
+@_command
 def status(context: Context) -> None:
     """Show every flavor: its version, its state, its age."""
     rows = inspection.status(context.workspace, context.store)
@@ -214,3 +279,17 @@ def status(context: Context) -> None:
             for row in rows
         ],
     )
+
+
+@_command
+@click.argument("env")
+@click.option("--base", help="an image with the env's Python, for where no conda channel answers")
+def build_env(context: Context, env: str, base: str | None) -> None:
+    """Build the image of ENV of conda_envs.yaml and push it to the target's registry."""
+    heard = partial(print, file=sys.stderr)
+    built = build_env_image(context.workspace, context.target, env, base=base, heard=heard)
+    if context.as_json:
+        print_json(asdict(built))
+        return
+    rows = [("image", built.image), ("digest", built.digest), ("built with", built.how)]
+    print_table(["what", "value"], [*rows, ("packages", len(built.packages))])

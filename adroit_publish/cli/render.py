@@ -1,4 +1,4 @@
-"""Values as people read them: tables, sizes, and JSON for machines."""
+"""Values as people read them: tables, sizes, YAML, and JSON for machines."""
 
 from __future__ import annotations
 
@@ -21,6 +21,16 @@ def bytes_text(size_bytes: int) -> str:
 def print_json(value: Any) -> None:
     """Prints ``value`` as one indented JSON document."""
     print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def print_yaml(documents: Sequence[Any]) -> None:
+    """Prints YAML documents, keys in their own order, ``---`` between two."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style, yaml.width = False, 4096
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.dump_all(documents, sys.stdout)
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

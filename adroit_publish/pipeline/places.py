@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adroit_publish.bundle.content import Inline
+from adroit_publish.bundle.digest import Digest
 from adroit_publish.bundle.manifest import Bundle
 from adroit_publish.config.targets import Target
 from adroit_publish.errors import RefusedError
@@ -100,6 +101,26 @@ def open_images(target: Target, repository: Repository) -> ImageRepository:
 def credentials_of(target: Target, host: str) -> Credentials:
     """Returns what knows the login of a registry: ECR's API, or the Docker config."""
     return _ecr(target, host) or DockerCredentials(os.environ)
+
+
+def docker_name(images: ImageRepository) -> str:
+    """Returns what a Docker engine here calls a repository: where it is reached."""
+    return f"{images.registry.endpoint.authority}/{images.repository.name}"
+
+
+def docker_reference(images: ImageRepository, digest: Digest) -> str:
+    """Returns an image as a Docker engine on this machine can pull it, by digest."""
+    return f"{docker_name(images)}@{digest}"
+
+
+def docker_login(target: Target, images: ImageRepository) -> dict[str, str] | None:
+    """Returns the login for a repository's registry in Docker's words; None to be anonymous."""
+    login = credentials_of(target, images.repository.host).get(images.repository.host)
+    if login is None:
+        return None
+    if not login.username:
+        return {"identitytoken": login.secret}
+    return {"username": login.username, "password": login.secret}
 
 
 def is_local(target: Target) -> bool:

@@ -17,8 +17,9 @@ from adroit_publish.config.targets import Target
 from adroit_publish.errors import ConfigError, PublishError, RefusedError
 from adroit_publish.pipeline.environment import moved_env, resolve_env
 from adroit_publish.pipeline.places import ensure_images, open_store, prove_access
-from adroit_publish.pipeline.release import VERIFY_KINDS, Failure, Job, Options, Release
+from adroit_publish.pipeline.release import Failure, Job, Options, Release
 from adroit_publish.pipeline.source import project_source
+from adroit_publish.pipeline.verification import choose_verification
 from adroit_publish.pipeline.workspace import Workspace
 from adroit_publish.plan import source_changes
 from adroit_publish.sources.mlflow_model import resolve_model
@@ -49,15 +50,19 @@ def prepare(
 
     Raises:
         ConfigError: An unknown flavor or target, or options that do not go together.
-        RefusedError: The credentials are not the target's, or its store cannot be used.
+        RefusedError: The credentials are not the target's, its store cannot be used, or no Docker
+            engine answers where the image is to be verified.
         StoreError: The target's store could not be reached.
     """
     flavors = [find_flavor(workspace.flavors, name) for name in dict.fromkeys(names)]
     _check_options(options, flavors)
     target = workspace.target(options.target, os.environ if environ is None else environ)
+    verify = choose_verification(options.verify, target)
     prove_access(target)
     store = open_store(target)
-    return tuple(_prepare_one(workspace, flavor, target, store, options) for flavor in flavors)
+    return tuple(
+        _prepare_one(workspace, flavor, target, store, verify, options) for flavor in flavors
+    )
 
 
 def _check_options(options: Options, flavors: Sequence[Flavor]) -> None:
@@ -77,16 +82,15 @@ def _check_options(options: Options, flavors: Sequence[Flavor]) -> None:
             got=options.run_id,
             wanted="32 lower-case hex digits",
         )
-    if options.verify not in VERIFY_KINDS:
-        raise ConfigError(
-            "--verify names no way of verification.",
-            got=options.verify,
-            wanted=" or ".join(VERIFY_KINDS),
-        )
 
 
 def _prepare_one(
-    workspace: Workspace, flavor: Flavor, target: Target, store: BundleStore, options: Options
+    workspace: Workspace,
+    flavor: Flavor,
+    target: Target,
+    store: BundleStore,
+    verify: str,
+    options: Options,
 ) -> Prepared:
     try:
         if flavor.hold is not None:
@@ -105,7 +109,7 @@ def _prepare_one(
                 next_step="write the run id as its version, or add --mlflow-run-id=RUN_ID",
             )
         if is_run_id(run_id):
-            return _job(workspace, flavor, target, store, run_id, options)
+            return _job(workspace, flavor, target, store, run_id, verify, options)
         return _nothing_to_do(workspace, flavor, run_id, target, store, options)
     except PublishError as error:
         return Failure(flavor.name, error)
@@ -117,6 +121,7 @@ def _job(
     target: Target,
     store: BundleStore,
     run_id: str,
+    verify: str,
     options: Options,
 ) -> Job:
     project = workspace.project(flavor)
@@ -135,6 +140,7 @@ def _job(
         target=target,
         model=model,
         commit=source.commit,
+        verify=verify,
         options=options,
     )
 

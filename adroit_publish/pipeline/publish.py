@@ -2,10 +2,11 @@
 
     pull model        the run's files, from the tracking server or its artifact store
     snapshot source   the project at the commit that was checked
+    static gates      what can be refused by looking at the files
     take env          the conda env's layers, mounted from its repository (where there are images)
     upload layers     hashed once, sent where they are missing, to store and registry at once
     upload manifest   by digest, still without a name
-    verify            exactly these files load and predict, in a sandbox
+    verify            exactly this bundle loads and predicts, in its image or in a sandbox
     commit            the record, the registry's tag, ``index.json``: from here on it is published
 
 Until ``index.json`` is there, nobody sees anything; flavors.yaml is written after it, by
@@ -14,30 +15,32 @@ Until ``index.json`` is there, nobody sees anything; flavors.yaml is written aft
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from adroit_publish.bundle.content import Readable
 from adroit_publish.bundle.document import BundleFacts
 from adroit_publish.bundle.layer import ROOT, PackedFile, model_recipes
 from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE, BaseImage, Bundle, assemble
 from adroit_publish.config.targets import Target
 from adroit_publish.errors import SourceError
-from adroit_publish.gates.prediction import predict_in_sandbox
-from adroit_publish.pipeline.layout import lay_out
-from adroit_publish.pipeline.places import Places, is_local, open_images, open_places
-from adroit_publish.pipeline.record import publish_record, records
+from adroit_publish.pipeline.places import Places, open_images, open_places
+from adroit_publish.pipeline.record import publish_record
 from adroit_publish.pipeline.release import Job, LayerReceipt, Release
 from adroit_publish.pipeline.source import project_source, runtime_recipe, source_recipe
 from adroit_publish.pipeline.stages import Listener, Silence, Stage, Stages
 from adroit_publish.pipeline.upload import SENDING_THREADS, hash_and_upload, receipt
+from adroit_publish.pipeline.verification import (
+    check_source,
+    earlier_verification,
+    verify_bundle,
+)
 from adroit_publish.sources.artifacts import PulledModel, pull_model
 from adroit_publish.sources.git_source import Snapshot
 from adroit_publish.sources.mlmodel import read_mlmodel
-from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.image_reference import parse_reference
 from adroit_publish.stores.registry import ImageRepository
 
@@ -71,6 +74,8 @@ def publish(
             Path(job.root), job.flavor, job.project, allow_dirty=job.options.allow_dirty
         )
         _check_commit(job, source)
+    with stages("static gates"):
+        check_source(job, _files(model, source))
     if places.images and job.env.base:
         with stages("take env") as stage:
             _take_env(job.env.base, job.target, places.images, stage)
@@ -79,8 +84,8 @@ def publish(
     with stages("upload manifest"):
         places.put_documents(bundle)
     with stages("verify") as stage:
-        earlier = _earlier_verification(job, bundle, places.store)
-        verification = earlier or _verify(job, bundle, stages)
+        earlier = earlier_verification(job, bundle, places)
+        verification = earlier or verify_bundle(job, bundle, places, stages, stage)
         stage.note = str(verification["how"]) + (", before" if earlier else "")
     with stages("commit"):
         release = _release(job, bundle, source, receipts, stages, verification, places)
@@ -102,6 +107,14 @@ def _pull(job: Job, stage: Stage) -> PulledModel:
     )
     stage.note = f"{len(model.files)} files, {total_bytes:,} bytes"
     return model
+
+
+def _files(model: PulledModel, source: Snapshot) -> dict[str, Readable]:
+    """Returns what the gates look at, by path below ``opt/adroit``."""
+    files: dict[str, Readable] = {f"model/{path}": file for path, file in model.files.items()}
+    recipes = (runtime_recipe(), source_recipe(source))
+    packed = (file for recipe in recipes for file in recipe.files)
+    return files | {file.path.removeprefix(ROOT + "/"): file.content for file in packed}
 
 
 def _check_commit(job: Job, source: Snapshot) -> None:
@@ -169,33 +182,6 @@ def _facts(job: Job, model: PulledModel) -> BundleFacts:
     )
 
 
-def _earlier_verification(job: Job, bundle: Bundle, store: BundleStore) -> Mapping[str, Any] | None:
-    """Returns what an earlier publish of this very version found, where that is enough."""
-    published = store.find(job.project.model_name, bundle.version)
-    for record in reversed(records(store, published)) if published else ():
-        verification: Mapping[str, Any] = record.get("verification") or {"how": "none"}
-        if job.options.verify == "none" or verification.get("how") != "none":
-            return verification
-    return None
-
-
-def _verify(job: Job, bundle: Bundle, stages: Stages) -> Mapping[str, Any]:
-    if job.options.verify == "none":
-        stages.warn("not verified: nobody has seen this bundle load (--verify none)")
-        return {"how": "none", "predicted": False}
-    with tempfile.TemporaryDirectory(prefix="adroit-verify-") as directory:
-        files = [file for layer in bundle.layers for file in layer.files]
-        lay_out(files, Path(directory))
-        verification = predict_in_sandbox(Path(directory), allow_plain=is_local(job.target))
-    if not verification.predicted:
-        stages.warn("not predicted: the model has no input example; log it with input_example=...")
-    if verification.how == "plain":
-        stages.warn(
-            "verified without a sandbox: this machine has neither bubblewrap nor namespaces"
-        )
-    return verification.as_dict()
-
-
 def _release(
     job: Job,
     bundle: Bundle,
@@ -222,7 +208,11 @@ def _release(
         conda_env_digest=job.env.digest and str(job.env.digest),
         layers=receipts,
         seconds=dict(stages.seconds),
-        verification={key: value for key, value in verification.items() if key != "outputs"},
+        verification={
+            key: value
+            for key, value in verification.items()
+            if key not in ("outputs", "packages", "env")
+        },
         metrics=dict(job.model.metrics),
         warnings=tuple(stages.warnings),
     )

@@ -16,9 +16,9 @@ from adroit_publish.config.flavors import Flavor
 from adroit_publish.config.project import Project
 from adroit_publish.config.targets import Target
 from adroit_publish.errors import PublishError
-from adroit_publish.sources.mlflow_model import ResolvedModel
+from adroit_publish.sources.resolved_model import ResolvedModel
 
-VERIFY_KINDS = ("process", "none")
+VERIFY_KINDS = ("image", "process", "none")
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,15 @@ class Options:
         target: Name of the target; None lets the environment decide (design, section 4).
         run_id: Publish this MLflow run, whatever the flavor's ``version`` says.
         allow_dirty: Pack the working tree where it differs from the commit, and record it.
-        verify: ``process`` or ``none``.
+        verify: ``image``, ``process`` or ``none``; None for the target's own.
+        accept_env_mismatch: Packages (or ``python``) whose mismatch with the env is waived.
     """
 
     target: str | None = None
     run_id: str | None = None
     allow_dirty: bool = False
-    verify: str = "process"
+    verify: str | None = None
+    accept_env_mismatch: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Job:
         target: Where it goes.
         model: The model of the run.
         commit: The commit whose source is packed, 40 hex digits.
+        verify: How it is verified: ``image``, ``process`` or ``none``.
         options: What was asked.
     """
 
@@ -77,6 +80,7 @@ class Job:
     target: Target
     model: ResolvedModel
     commit: str
+    verify: str
     options: Options
 
 

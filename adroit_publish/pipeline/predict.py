@@ -1,0 +1,183 @@
+"""Asking a running server for a prediction, wherever it runs: the client's side of ``serve``."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from adroit_publish.bundle.layer import KIND_ANNOTATION, ROOT
+from adroit_publish.bundle.tar_reader import TarReader
+from adroit_publish.errors import ConfigError, RefusedError, StoreError, VerificationError
+from adroit_publish.stores.bundle_store import BundleStore, Published, blob_key
+
+if TYPE_CHECKING:
+    import requests
+
+TIMEOUT_S = 90  # a server of ours answers within MLflow's 60
+_SHOWN_CHARS = 2000
+# What MLflow sends to a server as it is, and, in models of MLflow before 2.14, what it came from.
+_EXAMPLES = ("serving_input_example.json", "input_example.json")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a server answered.
+
+    Attributes:
+        answer: The parsed body, ``{"predictions": ...}``.
+        request_id: As the server's log has it, or None where it is no server of ours.
+        seconds: How long it took, the network included.
+    """
+
+    answer: Any
+    request_id: str | None
+    seconds: float
+
+
+def served_version(store: BundleStore, url: str) -> Published:
+    """Returns the version that the server at ``url`` runs, by its bundle id.
+
+    Raises:
+        ConfigError: ``url`` is none.
+        RefusedError: The bundle is no version of this store.
+        StoreError: The server does not answer; or the store failed.
+        VerificationError: It is no server of ours; or a document of a version is damaged.
+    """
+    said = _json_of(_ask("GET", url, "/bundle"), f"{_shown(url)}/bundle")
+    model_name, bundle_id = said.get("model_name"), said.get("bundle_id")
+    for published in store.versions(str(model_name)) if model_name in store.models() else ():
+        if store.bundle_document(published)[0] == bundle_id:
+            return published
+    raise RefusedError(
+        "The server runs a bundle that is not in this store.",
+        where=store.location,
+        got=f"{model_name} {bundle_id}",
+        next_step="name the target it was published to with --target, or a version with --example",
+    )
+
+
+def example_request(store: BundleStore, published: Published) -> bytes:
+    """Returns the model's input example as the body of a request, from the store.
+
+    Raises:
+        ConfigError: The model was logged without one.
+        StoreError: The store failed.
+        VerificationError: The version's bytes are not what they should be.
+    """
+    found: dict[str, bytes] = {}
+    for layer in store.manifest(published).own_layers:
+        if layer.annotations.get(KIND_ANNOTATION) != "model" or len(found) == len(_EXAMPLES):
+            continue
+        reader = TarReader(store.read_blob(layer), f"{store.location}/{blob_key(layer.digest)}")
+        for member in reader.members():  # to the end, where the layer's digest is verified
+            name = member.path.removeprefix(f"{ROOT}/model/")
+            if name in _EXAMPLES:
+                found[name] = b"".join(bytes(piece) for piece in reader.content())
+    for name in _EXAMPLES:
+        if name in found:
+            return found[name] if name == _EXAMPLES[0] else _as_request(found[name])
+    raise ConfigError(
+        "The model has no input example.",
+        where=published.version,
+        wanted=f"{_EXAMPLES[0]} among its files: log the model with input_example=...",
+        next_step="give a request of your own on standard input, without --example",
+    )
+
+
+def predict(url: str, body: bytes) -> Prediction:
+    """Returns what the server at ``url`` answers to ``body``.
+
+    Args:
+        url: Of the server; ``/invocations`` is added.
+        body: JSON in one of MLflow's forms.
+
+    Raises:
+        ConfigError: ``url`` is none.
+        StoreError: The server does not answer, or is not ready.
+        VerificationError: It refuses the request, or answers no JSON.
+    """
+    started = time.monotonic()
+    response = _ask("POST", url, "/invocations", body)
+    seconds = time.monotonic() - started
+    answer = _json_of(response, f"{_shown(url)}/invocations")
+    return Prediction(answer, response.headers.get("x-request-id"), seconds)
+
+
+def _as_request(example: bytes) -> bytes:
+    value = json.loads(example)
+    if isinstance(value, dict) and value.keys() >= {"columns", "data"}:
+        return json.dumps({"dataframe_split": value}).encode()
+    given = isinstance(value, dict) and value.keys() & {"inputs", "instances"}
+    return example if given else json.dumps({"inputs": value}).encode()
+
+
+def _ask(method: str, url: str, path: str, body: bytes | None = None) -> requests.Response:
+    import requests
+
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError("This is no server's URL.", got=_shown(url), wanted="http://HOST:PORT")
+    headers = {"Content-Type": "application/json"}
+    with _translated(url):
+        return requests.request(
+            method,
+            url.rstrip("/") + path,
+            data=body,
+            headers=headers,
+            timeout=TIMEOUT_S,
+            allow_redirects=False,
+        )
+
+
+def _json_of(response: requests.Response, where: str) -> Any:
+    if response.status_code == 503:
+        raise StoreError(
+            "The server is busy or about to end.",
+            where=where,
+            transient=True,
+            next_step="run the same command again",
+        )
+    try:
+        value = response.json() if response.status_code == 200 else None
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise VerificationError(
+            "The server does not answer as a scoring server does.",
+            where=where,
+            got=f"{response.status_code} {_printable(response.text)}",
+            wanted="200 and JSON",
+        )
+    return value
+
+
+@contextmanager
+def _translated(url: str) -> Iterator[None]:
+    import requests
+
+    try:
+        yield
+    except requests.RequestException as error:
+        raise StoreError(
+            "The server does not answer.",
+            where=_shown(url),
+            got=type(error).__name__,  # its text repeats the URL, credentials included
+            transient=True,
+            next_step="python -m adroit_publish serve VERSION, or look at the server's log",
+        ) from error
+
+
+def _shown(url: str) -> str:
+    """Returns a URL without the credentials, query or path that it may hold."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}" if host else "no host"
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in text[:_SHOWN_CHARS])
