@@ -8,7 +8,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo rehearse test check reliability bench lock clean
+.PHONY: help demo rehearse build_env test check reliability bench lock clean
 
 python := .venv/bin/python
 ready := .venv/.made-from-lock
@@ -19,7 +19,7 @@ METAFLOW_USER ?= $(patsubst root,adroit,$(shell id -un 2>/dev/null || echo adroi
 export METAFLOW_USER
 
 help: ## list these
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1	\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z_]*\):[^#]*## \(.*\)/make \1	\2/p' Makefile | expand -t 18
 
 demo: $(ready) ## train the example, publish the best run to this machine, list its versions
 	@MLFLOW_TRACKING_URI= METAFLOW_DEFAULT_DATASTORE=local METAFLOW_DEFAULT_METADATA=local; \
@@ -36,6 +36,11 @@ demo: $(ready) ## train the example, publish the best run to this machine, list 
 
 rehearse: $(ready) ## publish the example to an Eng account played on loopback (S3, ECR)
 	@$(python) -m tests.rehearse
+
+build_env: $(ready) ## ENV=name [BASE=image] [TARGET=name]: bake a conda env into an image, push it
+	@test "$(ENV)" || { echo 'build_env: say which, as conda_envs.yaml has it: ENV=sklearn' >&2; exit 2; }
+	@$(python) -m adroit_publish build-env "$(ENV)" $(if $(BASE),--base "$(BASE)") \
+	    $(if $(TARGET),--target "$(TARGET)")
 
 test: $(ready) ## run the tests (ADROIT_REQUIRE_SERVERS=1: a missing server fails, not skips)
 	@$(python) -m pytest -n 2 --dist loadfile
