@@ -81,17 +81,24 @@ def pull(
         StoreError: It cannot be pulled.
     """
     repository, _, digest = reference.partition("@")
-    layers: dict[str, int] = {}
+    layers: dict[str, tuple[int, int]] = {}  # bytes that have arrived, and all there are
     what = "The Docker engine cannot pull an image"
     with failures(what, reference):
         stream = client.api.pull(
             repository, tag=digest, auth_config=dict(auth), stream=True, decode=True
         )
         for event in events(stream, what, reference):
-            if event.get("status") == "Downloading":
-                arrived = int(event.get("progressDetail", {}).get("current") or 0)
-                pulled(arrived - layers.get(event["id"], 0))
-                layers[event["id"]] = arrived
+            status, layer = event.get("status"), str(event.get("id"))
+            before, total = layers.get(layer, (0, 0))
+            if status == "Downloading":
+                detail = event.get("progressDetail") or {}
+                arrived, total = int(detail.get("current") or 0), int(detail.get("total") or 0)
+            elif status == "Download complete":
+                arrived = max(before, total)  # the last pieces come too fast to be told one by one
+            else:
+                continue
+            pulled(arrived - before)
+            layers[layer] = (arrived, total)
 
 
 def events(stream: Iterable[Any], what: str, where: str) -> Iterator[Mapping[str, Any]]:
