@@ -85,6 +85,9 @@ def test_verify_passes_and_then_names_exactly_the_object_that_is_wrong(published
         else:
             assert done.returncode == 6, blob.name
             assert blob.name in done.stderr
+            others = {path.name for path in blobs.iterdir()} - {blob.name}
+            manifest = release.manifest_digest[7:]
+            assert not [name for name in others - {manifest} if name in done.stderr]
         blob.write_bytes(data)
     assert run(copy, "verify", release.version).returncode == 0
 
@@ -153,6 +156,28 @@ def test_an_unknown_version_is_one_message_and_exit_2(published):
     assert "versions MODEL" in done.stderr
     as_json = run(published[0], "show", "v00000000-000000000000", "--json", check=False)
     assert json.loads(as_json.stdout)["exit_code"] == 2
+
+
+def test_a_reader_that_has_gone_is_no_failure(published):
+    root, release = published
+    script = (
+        f"{sys.executable} -m adroit_publish show {release.version} | true; exit ${{PIPESTATUS[0]}}"
+    )
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(FLOW.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("model", ["../bundles/doubler", "doubler/", "..", ""])
+def test_a_model_is_a_name_and_no_path(published, model):
+    done = run(published[0], "versions", model, "--json")
+    assert json.loads(done.stdout) == []
 
 
 def test_outside_of_a_checkout_it_says_what_is_missing(tmp_path):

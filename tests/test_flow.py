@@ -93,6 +93,13 @@ def test_a_refused_run_ends_with_its_exit_code_and_one_message(checkout, argumen
     assert (checkout / "flavors.yaml").read_bytes() == before
 
 
+def test_nothing_pending_is_nothing_to_do(tmp_path, trained):
+    root = make_checkout(tmp_path / "repo", trained.tracking_uri, {"a": ""})
+    code, output = run(root, "--pending")
+    assert code == 0, output
+    assert "No flavor waits" in output
+
+
 def test_a_refusal_is_not_retried(checkout):
     code, output = run(checkout, f"--mlflow-run-id={'f' * 32}", "--flavor=a", "--with", "retry")
     assert code == 3, output

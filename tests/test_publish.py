@@ -90,6 +90,7 @@ def test_a_published_flavor_with_changed_source_names_the_files_and_the_command(
     assert "changed projects/doubler/features.py" in str(error.value)
     assert "added projects/doubler/extra.py" in str(error.value)
     assert "python republish.py --flavor a" in str(error.value)
+    assert "--mlflow-run-id=" in str(error.value)
 
 
 def test_a_comment_in_the_config_and_the_training_flow_make_nothing_stale(checkout):
@@ -187,6 +188,30 @@ def test_a_rotted_blob_is_named_by_verify_and_healed_by_publishing_again(checkou
     assert all(blob.name in problem or "model/" in problem for problem in report.problems)
     publish("a", root=checkout, run_id=trained.good[0], verify="none")
     assert inspection.verify(store, store.get(release.version)).problems == []
+
+
+def test_what_was_seen_to_predict_is_what_was_stored(checkout, trained, monkeypatch):
+    """A file that changes between the upload and the sandbox is no verification."""
+    from adroit_publish.pipeline import verification
+
+    lay_out = verification.lay_out
+
+    def changed_meanwhile(files, directory):
+        (code,) = [file for file in files if file.path.endswith(".py") and "/model/" in file.path]
+        text = Path(code.content.path).read_text()
+        Path(code.content.path).write_text(text.replace("* 2", "* 3"))
+        restore.append((code.content.path, text))
+        lay_out(files, directory)
+
+    restore: list[tuple[str, str]] = []
+    monkeypatch.setattr(verification, "lay_out", changed_meanwhile)
+    try:
+        with pytest.raises(VerificationError, match="not what its digest says"):
+            publish("a", root=checkout)
+    finally:
+        for path, text in restore:
+            Path(path).write_text(text)
+    assert visible(checkout)[0] == []
 
 
 # What is refused, each with one message; nothing changes.

@@ -15,7 +15,7 @@ from io import BytesIO
 from itertools import accumulate
 from typing import BinaryIO, Protocol, runtime_checkable
 
-from adroit_publish.errors import VerificationError
+from adroit_publish.errors import SourceError, VerificationError
 
 CHUNK_BYTES = 1 << 20
 PART_BYTES = 64 << 20
@@ -132,13 +132,22 @@ def _read_part(part: bytes | Readable, start: int, stop: int) -> Iterator[memory
             stream.seek(start)
         at = start
         while at < stop:
-            count = stream.readinto(buffer[: stop - at])  # type: ignore[attr-defined]
+            count = _filled(stream, buffer[: stop - at], part)
             if not count:
                 raise _changed_while_read(part, got=at, wanted=stop)
             yield buffer[:count]
             at += count
         if stop == part.size_bytes and stream.read(1):
             raise _changed_while_read(part, got=f"more than {stop}", wanted=stop)
+
+
+def _filled(stream: BinaryIO, buffer: memoryview, part: object) -> int:
+    try:
+        return int(stream.readinto(buffer))  # type: ignore[attr-defined]
+    except OSError as error:
+        raise SourceError(
+            "A file that is to be packed cannot be read.", where=part, got=error.strerror
+        ) from error
 
 
 def _changed_while_read(part: object, got: object, wanted: object) -> VerificationError:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from adroit_publish.bundle.content import PART_BYTES, Concatenation, Content, Readable
@@ -112,8 +112,14 @@ def model_recipes(files: Iterable[PackedFile]) -> tuple[LayerRecipe, ...]:
     return (*recipes, LayerRecipe("model", rest)) if rest else tuple(recipes)
 
 
-def hash_layer(recipe: LayerRecipe) -> Layer:
+def hash_layer(
+    recipe: LayerRecipe, heard: Callable[[int], None] = lambda _size_bytes: None
+) -> Layer:
     """Returns the layer of ``recipe``, having read each of its files once.
+
+    Args:
+        recipe: What the layer holds.
+        heard: Told how many more bytes of files were hashed; what it raises ends the hashing.
 
     Raises:
         SourceError: A path cannot stand in an image layer.
@@ -132,6 +138,7 @@ def hash_layer(recipe: LayerRecipe) -> Layer:
         one = whole if recipe.alone else hashlib.sha256()
         for chunk in Concatenation((piece.content,)).chunks():
             whole.update(chunk)
+            heard(len(chunk))
             if not recipe.alone:
                 one.update(chunk)
         if not recipe.alone:
@@ -174,11 +181,11 @@ class _PartwiseSha256:
 def _sorted_checked(files: Iterable[PackedFile]) -> tuple[PackedFile, ...]:
     for file in files:
         names = file.path.split("/")
-        if names[-1].startswith(".wh."):
+        if any(name.startswith(".wh.") for name in names):
             raise SourceError(
                 "A file's name cannot stand in an image layer.",
                 where=file.path,
-                got=names[-1],
+                got=next(name for name in names if name.startswith(".wh.")),
                 wanted="a name that does not start with .wh. (image layers read it as a deletion)",
                 next_step="rename the file, or leave it out by source.exclude",
             )

@@ -52,7 +52,12 @@ def main() -> NoReturn:
     """Runs the command line; ends with the exit codes of ``adroit_publish.errors``."""
     as_json = "--json" in sys.argv
     try:
-        code = cli.main(standalone_mode=False)
+        # Not cli.main(): it has an exit code of its own for a reader that has gone.
+        with cli.make_context("python -m adroit_publish", sys.argv[1:]) as context:
+            code = cli.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as stop:
+        code = stop.exit_code
     except PublishError as error:
         if as_json:
             print_json(error.as_dict())

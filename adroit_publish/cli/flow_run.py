@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +34,7 @@ Outcome = Release | Failure
 
 def prepare_flavors(
     flow_file: str, flavors: str | None, all_pending: bool, options: Options
-) -> tuple[Prepared, ...]:
+) -> tuple[Prepared | None, ...]:
     """The ``start`` step: what has to be done for each flavor.
 
     Args:
@@ -56,7 +57,7 @@ def prepare_flavors(
     names = pending(workspace) if all_pending else [n.strip() for n in str(flavors).split(",")]
     if all_pending and not names:
         print("No flavor waits to be published.")
-        return ()
+        return (None,)  # Metaflow fans out over one thing at least
     prepared = prepare(workspace, [name for name in names if name], options)
     failures = [item for item in prepared if isinstance(item, Failure)]
     if len(failures) == len(prepared):
@@ -66,7 +67,9 @@ def prepare_flavors(
     return prepared
 
 
-def publish_one(item: Prepared, attempts_left: int, origin: dict[str, str]) -> Outcome:
+def publish_one(
+    item: Prepared | None, attempts_left: int, origin: dict[str, str]
+) -> Outcome | None:
     """The ``publish`` step: one flavor, all the way.
 
     Args:
@@ -84,14 +87,19 @@ def publish_one(item: Prepared, attempts_left: int, origin: dict[str, str]) -> O
             raise
         print(f"{item.flavor.name}: {error}", flush=True)
         return Failure(item.flavor.name, error)
+    except Exception as error:  # noqa: BLE001  a bug in one flavor must not lose the others
+        traceback.print_exc()
+        got = f"{type(error).__name__}: {error}"
+        return Failure(item.flavor.name, PublishError("This is a bug in the publisher.", got=got))
 
 
-def write_back(flow_file: str, outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
+def write_back(flow_file: str, branches: Sequence[Outcome | None]) -> tuple[Outcome, ...]:
     """The ``record`` step: all new versions into flavors.yaml, in one edit.
 
     Returns:
         The outcomes; a release that flavors.yaml refused has become a failure.
     """
+    outcomes = [item for item in branches if item is not None]
     root = find_root(Path.cwd(), Path(flow_file).resolve().parent)
     news = {
         item.flavor: (item.expected, item.version)
@@ -149,7 +157,8 @@ def main(flow: Callable[[], object]) -> NoReturn:
     Args:
         flow: The flow's class.
     """
-    if OUTCOME_VARIABLE in os.environ:  # a step's process runs this file as well
+    is_step = "step" in sys.argv and not {"run", "resume"} & set(sys.argv)
+    if OUTCOME_VARIABLE in os.environ or is_step:  # a step's process runs this file as well
         flow()
         sys.exit(0)
     if user_name() in ("root", "unknown"):

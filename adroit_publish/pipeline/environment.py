@@ -56,6 +56,6 @@ def moved_env(
             env = store.bundle_document(published)[1]["conda_env"]
         except PublishError:
             continue  # this is a hint; `verify` is where a damaged version is told
-        if env["digest"] != reference.digest:
+        if env["digest"] not in (None, reference.digest):
             return str(env["digest"])
     return None

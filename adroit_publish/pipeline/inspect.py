@@ -11,10 +11,9 @@ from typing import Any
 from adroit_publish.bundle.digest import Descriptor
 from adroit_publish.bundle.document import file_digest
 from adroit_publish.bundle.layer import KIND_ANNOTATION, ROOT
-from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE
 from adroit_publish.bundle.tar_reader import TarReader
 from adroit_publish.config.flavors import is_run_id
-from adroit_publish.errors import PublishError
+from adroit_publish.errors import PublishError, RefusedError
 from adroit_publish.pipeline.record import records
 from adroit_publish.pipeline.workspace import Workspace
 from adroit_publish.stores.bundle_store import BundleStore, Published, blob_key
@@ -153,6 +152,8 @@ def _status_of(workspace: Workspace, store: BundleStore, name: str) -> FlavorRow
             return FlavorRow(name, flavor.version, "not here", detail=f"not in {store.location}")
         found = records(store, published)
     except PublishError as error:
+        if _is_of_the_place(error):
+            raise
         return FlavorRow(name, flavor.version, "not here", detail=error.what)
     age_days = _age_days(found[0]) if found else None
     if flavor.hold is not None:
@@ -177,21 +178,25 @@ def verify(store: BundleStore, published: Published, progress: Progress = unhear
     report = Report(published.version)
     check = _Checker(store, report, progress)
     check.blob(published.manifest)
-    if report.problems:
+    if report.problems:  # nothing below it can be found
         index = f"{store.location}/{published.model_name}/{published.version}/index.json"
         report.problems.append(f"{index}: names {published.manifest.digest}, which cannot be read")
+        return report
     with check.problems():
         manifest = store.manifest(published)
         check.blob(manifest.config)
         files: dict[str, str] = {}
+        before = len(report.problems)
         for layer in manifest.own_layers:
             with check.problems():
                 files |= check.layer(layer)
+        if len(report.problems) == before:  # only layers that were read can be compared
+            with check.problems():
+                check.files(store.bundle_document(published)[1], files)
+    for name in store.referrers(published):
         with check.problems():
-            check.files(store.bundle_document(published)[1], files)
-    with check.problems():
-        for _ in store.attached(published, RECORD_MEDIA_TYPE):
-            report.objects += 1
+            for blob in store.referrer(published, name):
+                check.blob(blob)
     return report
 
 
@@ -246,6 +251,11 @@ class _Checker:
         self.report.size_bytes += descriptor.size_bytes
 
 
+def _is_of_the_place(error: PublishError) -> bool:
+    """Tells whether the store is away or denies access, which says nothing of a version."""
+    return isinstance(error, RefusedError) or getattr(error, "transient", False)
+
+
 class _Noted:
     """Turns a PublishError into a line of the report."""
 
@@ -255,7 +265,7 @@ class _Noted:
     def __enter__(self) -> None: ...
 
     def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> bool:
-        if not isinstance(error, PublishError):
+        if not isinstance(error, PublishError) or _is_of_the_place(error):
             return False
         got = f", got {error.got}" if error.got is not None else ""
         self._note(f"{error.where}: {error.what.rstrip('.')}{got}")

@@ -168,7 +168,12 @@ def _nothing_to_do(
             f"Flavor {flavor.name} is published, and its source has changed since.",
             where=f"{version} in {store.location}",
             got="\n".join(changes.lines()),
-            next_step=f"python republish.py --flavor {flavor.name}",
+            next_step=(
+                f"python publish_mlflow_model_flow.py run --flavor={flavor.name} "
+                f"--mlflow-run-id={document['run_id']} publishes its run with this source; "
+                f"python republish.py --flavor {flavor.name} will do it without the run, "
+                "in a later release"
+            ),
         )
     return Release(
         flavor=flavor.name,

@@ -15,15 +15,15 @@ Until ``index.json`` is there, nobody sees anything; flavors.yaml is written aft
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from adroit_publish.bundle.content import Readable
 from adroit_publish.bundle.document import BundleFacts
-from adroit_publish.bundle.layer import ROOT, PackedFile, model_recipes
+from adroit_publish.bundle.layer import ROOT, LayerRecipe, PackedFile, model_recipes
 from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE, BaseImage, Bundle, assemble
 from adroit_publish.config.targets import Target
 from adroit_publish.errors import SourceError
@@ -36,6 +36,7 @@ from adroit_publish.pipeline.upload import SENDING_THREADS, hash_and_upload, rec
 from adroit_publish.pipeline.verification import (
     check_source,
     earlier_verification,
+    files_of,
     verify_bundle,
 )
 from adroit_publish.sources.artifacts import PulledModel, pull_model
@@ -74,13 +75,14 @@ def publish(
             Path(job.root), job.flavor, job.project, allow_dirty=job.options.allow_dirty
         )
         _check_commit(job, source)
+    recipes = _recipes(model, source)
     with stages("static gates"):
-        check_source(job, _files(model, source))
+        check_source(job, files_of(file for recipe in recipes for file in recipe.files))
     if places.images and job.env.base:
         with stages("take env") as stage:
             _take_env(job.env.base, job.target, places.images, stage)
     with stages("upload layers") as stage:
-        bundle, receipts = _upload_layers(job, model, source, places, stage)
+        bundle, receipts = _upload_layers(job, model, recipes, places, stage)
     with stages("upload manifest"):
         places.put_documents(bundle)
     with stages("verify") as stage:
@@ -109,12 +111,12 @@ def _pull(job: Job, stage: Stage) -> PulledModel:
     return model
 
 
-def _files(model: PulledModel, source: Snapshot) -> dict[str, Readable]:
-    """Returns what the gates look at, by path below ``opt/adroit``."""
-    files: dict[str, Readable] = {f"model/{path}": file for path, file in model.files.items()}
-    recipes = (runtime_recipe(), source_recipe(source))
-    packed = (file for recipe in recipes for file in recipe.files)
-    return files | {file.path.removeprefix(ROOT + "/"): file.content for file in packed}
+def _recipes(model: PulledModel, source: Snapshot) -> tuple[LayerRecipe, ...]:
+    """Returns every layer of the bundle but its record, bottom up."""
+    model_files = tuple(
+        PackedFile(f"{ROOT}/model/{path}", content) for path, content in model.files.items()
+    )
+    return (*model_recipes(model_files), runtime_recipe(), source_recipe(source))
 
 
 def _check_commit(job: Job, source: Snapshot) -> None:
@@ -138,12 +140,12 @@ def _take_env(base: BaseImage, target: Target, images: ImageRepository, stage: S
 
 
 def _upload_layers(
-    job: Job, model: PulledModel, source: Snapshot, places: Places, stage: Stage
+    job: Job,
+    model: PulledModel,
+    recipes: Sequence[LayerRecipe],
+    places: Places,
+    stage: Stage,
 ) -> tuple[Bundle, tuple[LayerReceipt, ...]]:
-    model_files = tuple(
-        PackedFile(f"{ROOT}/model/{path}", content) for path, content in model.files.items()
-    )
-    recipes = (*model_recipes(model_files), runtime_recipe(), source_recipe(source))
     total_bytes = sum(recipe.size_bytes for recipe in recipes)
     layers, receipts = hash_and_upload(recipes, places.all, partial(stage.progress, total_bytes))
     bundle = assemble(
@@ -213,6 +215,7 @@ def _release(
             for key, value in verification.items()
             if key not in ("outputs", "packages", "env")
         },
-        metrics=dict(job.model.metrics),
+        # MLflow keeps NaN and infinities; JSON does not.
+        metrics={k: v for k, v in job.model.metrics.items() if math.isfinite(v)},
         warnings=tuple(stages.warnings),
     )

@@ -6,7 +6,6 @@ what is there is whole.
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -21,7 +20,6 @@ from adroit_publish.errors import RefusedError, StoreError
 from adroit_publish.pipeline.places import Places
 from adroit_publish.stores.bundle_store import BundleStore, Published, blob_key
 from adroit_publish.stores.contract import Progress, unheard
-from adroit_publish.stores.directory import DirectoryObjects
 
 
 def pull(
@@ -75,7 +73,7 @@ def pull_oci(
         blobs = scratch / "blobs" / "sha256"
         blobs.mkdir(parents=True)
         for descriptor in (published.manifest, manifest.config, *manifest.own_layers):
-            _copy_blob(store, descriptor, blobs / descriptor.digest.hex, progress)
+            _write(store.read_blob(descriptor), blobs / descriptor.digest.hex, progress)
         for descriptor in manifest.base_layers:
             assert images  # or it was refused above
             _write(images.read_blob(descriptor), blobs / descriptor.digest.hex, progress)
@@ -95,16 +93,6 @@ def _unpack(store: BundleStore, layer: Descriptor, scratch: Path, progress: Prog
         path.chmod(0o755 if member.executable else 0o644)
 
 
-def _copy_blob(store: BundleStore, descriptor: Descriptor, path: Path, progress: Progress) -> None:
-    if isinstance(store.objects, DirectoryObjects):
-        source = store.objects.path_of(blob_key(descriptor.digest))
-        if _linked(source, path):  # no copy, and read to its end all the same
-            for chunk in store.read_blob(descriptor):
-                progress(len(chunk))
-            return
-    _write(store.read_blob(descriptor), path, progress)
-
-
 def _write(chunks: Iterator[memoryview | bytes], path: Path, progress: Progress) -> None:
     with path.open("xb") as file:
         for chunk in chunks:
@@ -112,16 +100,15 @@ def _write(chunks: Iterator[memoryview | bytes], path: Path, progress: Progress)
             progress(len(chunk))
 
 
-def _linked(source: Path, path: Path) -> bool:
-    try:
-        os.link(source, path)
-    except OSError:
-        return False
-    return True
-
-
 @contextmanager
 def _made_beside(directory: Path) -> Iterator[Path]:
+    if directory.is_symlink() or directory.resolve() == Path.cwd():
+        raise RefusedError(
+            "The destination cannot be put in place as a whole.",
+            where=directory,
+            wanted="a directory that does not exist, or an empty one that nobody is in",
+            next_step="name a new directory",
+        )
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise RefusedError(
             "There is something at the destination already.",

@@ -155,10 +155,6 @@ class Release:
         """Returns how many bytes of layers were sent to ``place``."""
         return sum(layer.size_bytes for layer in self.layers if layer.sent.get(place))
 
-    def reused_bytes(self, place: str) -> int:
-        """Returns how many bytes of layers ``place`` had already."""
-        return sum(layer.size_bytes for layer in self.layers) - self.sent_bytes(place)
-
     def as_dict(self) -> dict[str, Any]:
         """Returns the release as JSON values."""
         return asdict(self)

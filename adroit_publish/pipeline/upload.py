@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from functools import partial
 from typing import Protocol
 
 from adroit_publish.bundle.content import Content
@@ -57,6 +58,7 @@ def hash_and_upload(
 
         return heard
 
+    hashed = until_stopped(lambda _size_bytes: None)
     heard = {place.location: until_stopped(progress_to(place.location)) for place in places}
 
     layers: list[Layer] = []
@@ -66,8 +68,9 @@ def hash_and_upload(
         ThreadPoolExecutor(SENDING_THREADS * len(places), "send") as sending,
     ):
         try:
-            for layer in hashing.map(hash_layer, recipes):
+            for layer in hashing.map(partial(hash_layer, heard=hashed), recipes):
                 layers.append(layer)
+                _raise_failed(puts)
                 puts.append(
                     {
                         place.location: sending.submit(
@@ -92,6 +95,13 @@ def hash_and_upload(
             sending.shutdown(wait=False, cancel_futures=True)
             raise
     return tuple(layers), receipts
+
+
+def _raise_failed(puts: Sequence[Mapping[str, Future[bool]]]) -> None:
+    """Raises what a put that is over failed with, before more is hashed in vain."""
+    for future in (future for put in puts for future in put.values()):
+        if future.done():
+            future.result()
 
 
 def receipt(layer: Layer, sent: dict[str, bool]) -> LayerReceipt:

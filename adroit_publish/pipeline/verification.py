@@ -13,15 +13,17 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from adroit_publish.bundle.content import Readable
-from adroit_publish.bundle.layer import ROOT
+from adroit_publish.bundle.digest import verified
+from adroit_publish.bundle.layer import ROOT, PackedFile
 from adroit_publish.bundle.manifest import BaseImage, Bundle
 from adroit_publish.config.targets import Target
-from adroit_publish.errors import ConfigError
+from adroit_publish.errors import ConfigError, StoreError
 from adroit_publish.gates import docker_engine
 from adroit_publish.gates.closure import check_closure
 from adroit_publish.gates.container import predict_in_image
@@ -141,7 +143,7 @@ class _Contract:
     def __init__(self, job: Job, bundle: Bundle) -> None:
         self.report: EnvReport | None = None
         self._job = job
-        self._files = files_of(bundle)
+        self._files = files_of(file for layer in bundle.layers for file in layer.files)
         self._model = {
             path.removeprefix("model/"): content
             for path, content in self._files.items()
@@ -170,13 +172,9 @@ class _Contract:
         ]
 
 
-def files_of(bundle: Bundle) -> dict[str, Readable]:
-    """Returns a bundle's files by path below ``opt/adroit``."""
-    return {
-        file.path.removeprefix(ROOT + "/"): file.content
-        for layer in bundle.layers
-        for file in layer.files
-    }
+def files_of(files: Iterable[PackedFile]) -> dict[str, Readable]:
+    """Returns the files of a bundle by path below ``opt/adroit``."""
+    return {file.path.removeprefix(ROOT + "/"): file.content for file in files}
 
 
 def _run_image(
@@ -201,11 +199,37 @@ def _run_here(job: Job, bundle: Bundle, contract: _Contract) -> Verification:
         check = _ignore
         if observed := _env_of_image(job, job.env.base):
             contract.check(observed)
-    with tempfile.TemporaryDirectory(prefix="adroit-verify-") as directory:
-        lay_out([file for layer in bundle.layers for file in layer.files], Path(directory))
-        return predict_in_sandbox(
-            Path(directory), allow_plain=is_local(job.target), check_env=check
-        )
+    with _scratch() as directory:
+        with _no_room(directory):
+            lay_out([file for layer in bundle.layers for file in layer.files], directory)
+        seen = predict_in_sandbox(directory, allow_plain=is_local(job.target), check_env=check)
+    for layer in bundle.layers:  # what was seen is what was stored, or nothing was seen
+        named = layer.descriptor
+        where = f"{layer.kind} layer"
+        for _ in verified(layer.content.chunks(), named.digest, named.size_bytes, where):
+            pass
+    return seen
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    with _no_room(tempfile.gettempdir()):
+        scratch = tempfile.TemporaryDirectory(prefix="adroit-verify-")
+    with scratch as directory:
+        yield Path(directory)
+
+
+@contextmanager
+def _no_room(where: object) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            "There is no room for a scratch copy of the bundle.",
+            where=error.filename or where,
+            got=error.strerror,
+            next_step="make room there, or set TMPDIR to another directory",
+        ) from error
 
 
 def _ignore(_env: ObservedEnv) -> None:
@@ -226,8 +250,9 @@ def _env_of_image(job: Job, base: BaseImage) -> ObservedEnv | None:
         if found is None:
             return None
         known = {"python": found.python, "packages": dict(found.versions)}
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        scratch = cached.with_suffix(f".{os.getpid()}.part")
-        scratch.write_text(json.dumps(known))
-        scratch.replace(cached)
+        with suppress(OSError):  # it is a cache
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            scratch = cached.with_suffix(f".{os.getpid()}.part")
+            scratch.write_text(json.dumps(known))
+            scratch.replace(cached)
     return ObservedEnv(known["python"], known["packages"], None, job.env.env.platform)

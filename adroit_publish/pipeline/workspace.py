@@ -35,11 +35,6 @@ class Workspace:
         """Where versions are written back."""
         return self.root / "flavors.yaml"
 
-    @property
-    def cache(self) -> Path:
-        """Where pulled models are kept; deleting it loses nothing."""
-        return self.root / ".adroit" / "cache"
-
     def target(self, flag: str | None, environ: Mapping[str, str]) -> Target:
         """Returns the target that is meant; raises ConfigError where none or a wrong one is."""
         return choose_target(self.targets, flag=flag, environ=environ)

@@ -36,9 +36,10 @@ from adroit_publish.bundle.manifest import (
     parse_manifest,
     referrer_manifest,
 )
+from adroit_publish.bundle.tar_reader import TarReader
 from adroit_publish.config.project import NO_MODELS
 from adroit_publish.errors import ConfigError, RefusedError, StoreError, VerificationError
-from adroit_publish.stores.contract import KeyTaken, Objects, Progress, unheard
+from adroit_publish.stores.contract import KeyTaken, Objects, Progress, Stat, unheard
 
 _VERSION = re.compile(r"v[0-9a-f]{8}-[0-9a-f]{12}")
 _DOCUMENT_LIMIT_BYTES = 64 << 20
@@ -90,14 +91,23 @@ class BundleStore:
             VerificationError: ``content`` is not what ``descriptor`` says.
         """
         key = blob_key(descriptor.digest)
-        if self.has_blob(descriptor):
+        found = self.objects.stat(key, checksum=True)
+        if found is not None and _is(found, descriptor):
             return False
         try:
-            self.objects.create(key, content, descriptor.digest, progress)
+            if found is None:
+                self.objects.create(key, content, descriptor.digest, progress)
+            else:  # rotted: it is healed
+                self.objects.replace(key, content, descriptor.digest, found)
         except KeyTaken:
             if self.has_blob(descriptor):
                 return False
-            self._heal(key, descriptor, content)
+            raise StoreError(
+                "A blob changed while it was stored.",
+                where=f"{self.location}/{key}",
+                transient=True,
+                next_step="run the same command again",
+            ) from None
         return True
 
     def has_blob(self, descriptor: Descriptor, *, checksum: bool = True) -> bool:
@@ -108,11 +118,7 @@ class BundleStore:
             checksum: False asks for the length alone, which is cheaper on a directory.
         """
         found = self.objects.stat(blob_key(descriptor.digest), checksum=checksum)
-        return (
-            found is not None
-            and found.size_bytes == descriptor.size_bytes
-            and found.sha256 in (None, descriptor.digest)
-        )
+        return found is not None and _is(found, descriptor)
 
     def put_documents(self, bundle: Bundle) -> None:
         """Stores the config and the manifest of ``bundle``, by digest, still without a name."""
@@ -176,6 +182,8 @@ class BundleStore:
         Raises:
             VerificationError: An index is damaged.
         """
+        if not _is_name(model_name):
+            return
         for version in self.objects.children(f"{model_name}/"):
             found = self.find(model_name, version)
             if found is not None:
@@ -188,7 +196,9 @@ class BundleStore:
             VerificationError: Its index is damaged.
         """
         key = f"{model_name}/{version}/index.json"
-        if not _VERSION.fullmatch(version) or self.objects.stat(key) is None:
+        if not _VERSION.fullmatch(version) or not _is_name(model_name):
+            return None
+        if self.objects.stat(key) is None:
             return None
         where = f"{self.location}/{key}"
         return Published(model_name, version, parse_index(self._document(key), version, where))
@@ -250,31 +260,44 @@ class BundleStore:
     def bundle_document(self, published: Published) -> tuple[Digest, dict[str, Any]]:
         """Returns the bundle id and the parsed ``bundle.json`` of a version.
 
-        The record layer is a tar of a few directories and that one file; its bytes are found by
-        parsing the tar. Raises as ``document`` does.
+        Raises as ``document`` does.
         """
-        import io
-        import tarfile
-
-        layer = self.manifest(published).own_layers[-1]
-        with tarfile.open(fileobj=io.BytesIO(self.document(layer))) as tar:
-            member = tar.extractfile(BUNDLE_PATH)
-            data = member.read() if member else b""
-        return Digest.of(data), parse_bundle_document(data)
+        where = f"{self.location} {published.version}"
+        own = self.manifest(published).own_layers
+        reader = TarReader(iter([self.document(own[-1])]) if own else iter([]), where)
+        for member in reader.members():
+            if member.path == BUNDLE_PATH:
+                data = b"".join(bytes(piece) for piece in reader.content())
+                return Digest.of(data), parse_bundle_document(data)
+        raise VerificationError("A version has no bundle record.", where=where)
 
     def attached(self, published: Published, media_type: str) -> Iterator[bytes]:
         """Yields the documents of ``media_type`` that are attached to a version, verified."""
+        for name in self.referrers(published):
+            for blob in self.referrer(published, name)[1:]:
+                if blob.media_type == media_type:
+                    yield self.document(blob)
+
+    def referrers(self, published: Published) -> Iterator[str]:
+        """Yields the names of what is attached to a version: hex digests, sorted."""
         prefix = f"{published.model_name}/{published.version}/referrers/"
-        for name in self.objects.children(prefix):
-            where = f"{self.location}/{prefix}{name}"
-            document = parse_json_object(self._document(prefix + name), where)
-            named = Descriptor.from_dict(document, where)
-            if named.digest.hex != name:
-                raise VerificationError(
-                    "A referrer is filed under another digest.", where=where, got=named.digest
-                )
-            layers = parse_manifest(self.document(named), where).layers
-            yield from (self.document(blob) for blob in layers if blob.media_type == media_type)
+        yield from self.objects.children(prefix)
+
+    def referrer(self, published: Published, name: str) -> tuple[Descriptor, ...]:
+        """Returns the blobs of one referrer: its manifest, then its documents.
+
+        Raises:
+            StoreError: The place failed, or has no such blob.
+            VerificationError: The referrer or its manifest is damaged.
+        """
+        key = f"{published.model_name}/{published.version}/referrers/{name}"
+        where = f"{self.location}/{key}"
+        manifest = Descriptor.from_dict(parse_json_object(self._document(key), where), where)
+        if manifest.digest.hex != name:
+            raise VerificationError(
+                "A referrer is filed under another digest.", where=where, got=manifest.digest
+            )
+        return (manifest, *parse_manifest(self.document(manifest), where).layers)
 
     # How.
 
@@ -298,16 +321,14 @@ class BundleStore:
             ) from None
         return True
 
-    def _heal(self, key: str, descriptor: Descriptor, content: Content) -> None:
-        seen = self.objects.stat(key, checksum=True)
-        if seen is None:
-            raise StoreError(
-                "A blob came and went while it was stored.",
-                where=f"{self.location}/{key}",
-                transient=True,
-                next_step="run the same command again",
-            )
-        self.objects.replace(key, content, descriptor.digest, seen)
+
+def _is_name(model_name: str) -> bool:
+    return "/" not in model_name and model_name not in ("", ".", "..")
+
+
+def _is(found: Stat, descriptor: Descriptor) -> bool:
+    same_size = found.size_bytes == descriptor.size_bytes
+    return same_size and found.sha256 in (None, descriptor.digest)
 
 
 def blob_key(digest: Digest) -> str:

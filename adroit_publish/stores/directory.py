@@ -59,7 +59,10 @@ class DirectoryObjects:
                 found = path.stat()
             except (FileNotFoundError, NotADirectoryError):
                 return None
-            sha256 = self._hash(path) if checksum else None
+            sha256 = None
+            if checksum:  # it may be relied on from here: so it is right, and durable
+                sha256 = self._hash(path)
+                _sync_directory(path.parent)
         tag = f"{found.st_dev}-{found.st_ino}-{found.st_mtime_ns}-{found.st_size}"
         return Stat(found.st_size, tag, sha256)
 
@@ -72,6 +75,7 @@ class DirectoryObjects:
             try:
                 os.link(temporary, path)
             except FileExistsError:
+                _sync_directory(path.parent)  # whoever made it may have been killed before this
                 raise KeyTaken(key) from None
             _sync_directory(path.parent)
 
