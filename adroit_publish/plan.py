@@ -21,31 +21,39 @@ class Changes:
         changed: Paths whose bytes or executable bit differ.
         removed: Paths only the published one has.
         serve: Whether the serve section of config.yaml differs.
+        env: The published conda env's name, where the flavor names another; None where it does not.
     """
 
     added: tuple[str, ...]
     changed: tuple[str, ...]
     removed: tuple[str, ...]
     serve: bool
+    env: str | None
 
     def __bool__(self) -> bool:
-        return bool(self.added or self.changed or self.removed or self.serve)
+        return bool(self.added or self.changed or self.removed or self.serve or self.env)
 
     def lines(self) -> list[str]:
         """Returns one line for each difference."""
         marks = (("added", self.added), ("changed", self.changed), ("removed", self.removed))
         lines = [f"{mark} {path}" for mark, paths in marks for path in paths]
-        return [*lines, "changed the serve section of config.yaml"] if self.serve else lines
+        if self.serve:
+            lines.append("changed the serve section of config.yaml")
+        return [*lines, f"changed the conda env, which was {self.env}"] if self.env else lines
 
 
 def source_changes(
-    wanted: Mapping[str, tuple[str, bool]], serve: Mapping[str, Any], published: Mapping[str, Any]
+    wanted: Mapping[str, tuple[str, bool]],
+    serve: Mapping[str, Any],
+    conda_env: str,
+    published: Mapping[str, Any],
 ) -> Changes:
     """Returns how the project's source differs from what a version holds.
 
     Args:
         wanted: sha256 digest and executable bit of every source file, by path.
         serve: The parsed serve section.
+        conda_env: The name of the flavor's env.
         published: The version's parsed ``bundle.json``.
     """
     there = {
@@ -58,4 +66,5 @@ def source_changes(
         changed=tuple(sorted(path for path in both if wanted[path] != there[path])),
         removed=tuple(sorted(there.keys() - wanted.keys())),
         serve=dict(serve) != published["serve"],
+        env=None if published["conda_env"]["name"] == conda_env else published["conda_env"]["name"],
     )

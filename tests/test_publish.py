@@ -103,6 +103,17 @@ def test_a_comment_in_the_config_and_the_training_flow_make_nothing_stale(checko
     assert publish("a", root=checkout).news is False
 
 
+def test_another_conda_env_is_a_change_and_an_unknown_one_an_error(checkout):
+    publish("a", root=checkout, verify="none")
+    flavors, envs = checkout / "flavors.yaml", checkout / "conda_envs.yaml"
+    flavors.write_text(flavors.read_text().replace("conda_env: plain", "conda_env: plane"))
+    with pytest.raises(ConfigError, match="plane"):
+        publish("a", root=checkout)
+    envs.write_text(envs.read_text() + "plane:\n  environment: environment.yml\n")
+    with pytest.raises(RefusedError, match="conda env, which was plain"):
+        publish("a", root=checkout)
+
+
 def test_the_same_content_from_anywhere_is_the_same_version(checkout, tmp_path, trained):
     here = publish("a", root=checkout).version
     other = tmp_path / "elsewhere" / "clone"

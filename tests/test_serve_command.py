@@ -170,15 +170,15 @@ def test_a_damaged_version_is_not_served(
     assert set(left(copy)) == before
 
 
-def test_a_server_that_cannot_start_is_exit_6_after_its_own_words(
+def test_a_port_that_is_taken_is_said_before_anything_is_pulled(
     published: tuple[Path, Release, Release],
 ) -> None:
     root, release, _ = published
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        done = run(root, "serve", release.version, "--port", port, exit_code=6)
-    assert '"stage": "listen"' in done.stderr
-    assert "does not serve" in done.stderr
+        done = run(root, "serve", release.version, "--port", port, exit_code=2)
+    assert f"Port {port}" in done.stderr
+    assert "--port 0" in done.stderr
 
 
 def test_a_model_without_an_example_says_what_to_send_instead(

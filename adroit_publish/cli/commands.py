@@ -17,7 +17,7 @@ from adroit_publish.bundle.deployment import KINDS
 from adroit_publish.cli.progress import bar
 from adroit_publish.cli.render import bytes_text, print_json, print_table, print_yaml
 from adroit_publish.config.targets import Target
-from adroit_publish.errors import EXIT_INTERRUPTED, PublishError, VerificationError
+from adroit_publish.errors import EXIT_INTERRUPTED, ConfigError, PublishError, VerificationError
 from adroit_publish.pipeline import inspect as inspection
 from adroit_publish.pipeline import predict as asking
 from adroit_publish.pipeline import pull as pulling
@@ -128,7 +128,8 @@ def versions(context: Context, model: str) -> None:
 @click.argument("version")
 def show(context: Context, version: str) -> None:
     """Show what VERSION holds, what it was made from, and how its publish went."""
-    facts = inspection.show(context.store, context.store.get(version))
+    published = service.find_published(context.workspace, context.store, version)
+    facts = inspection.show(context.store, published)
     if context.as_json:
         print_json(facts)
         return
@@ -171,7 +172,7 @@ def show(context: Context, version: str) -> None:
 @click.argument("version")
 def verify(context: Context, version: str) -> None:
     """Read every byte of VERSION and recompute every digest."""
-    published = context.store.get(version)
+    published = service.find_published(context.workspace, context.store, version)
     with bar(f"verify {version}", 0) as progress:
         report = inspection.verify(context.store, published, progress)
     if context.as_json:
@@ -194,7 +195,7 @@ def verify(context: Context, version: str) -> None:
 @click.option("--oci", is_flag=True, help="write an OCI layout, for skopeo, umoci and others")
 def pull(context: Context, version: str, directory: Path, oci: bool) -> None:
     """Get VERSION into DIRECTORY, verified to the last byte."""
-    published = context.store.get(version)
+    published = service.find_published(context.workspace, context.store, version)
     layers = context.store.manifest(published).own_layers
     with bar(f"pull {version}", sum(layer.size_bytes for layer in layers)) as progress:
         if oci:
@@ -213,7 +214,7 @@ def pull(context: Context, version: str, directory: Path, oci: bool) -> None:
 @click.option("--kind", type=click.Choice(KINDS), required=True, help="what is to run it")
 def manifest(context: Context, version: str, kind: str) -> None:
     """Print what runs VERSION, its image named by digest: for kubectl, KServe or SageMaker."""
-    published = context.store.get(version)
+    published = service.find_published(context.workspace, context.store, version)
     documents = manifests_of(context.target, context.store, published, kind)
     if kind == "sagemaker" and not context.as_json:
         print_json(documents[0])  # what the AWS command line reads
@@ -255,6 +256,12 @@ def predict(context: Context, url: str, example: str | None) -> None:
     """
     if example is None:
         body = sys.stdin.buffer.read()
+        if not body.strip():
+            raise ConfigError(
+                "There is no request on standard input.",
+                wanted="JSON in one of MLflow's forms",
+                next_step="pipe a request in, or add --example",
+            )
     else:
         served = example == SERVED
         store = context.store

@@ -154,6 +154,7 @@ def _nothing_to_do(
     options: Options,
 ) -> Release:
     project = workspace.project(flavor)
+    conda_env = workspace.conda_env(flavor)
     published = store.find(project.model_name, version)
     if published is None:
         raise _unknown_version(workspace, flavor, project.model_name, version, target)
@@ -163,7 +164,7 @@ def _nothing_to_do(
         file.path: (str(sha256_of(Concatenation((file.content,)))), file.executable)
         for file in source.files
     }
-    if changes := source_changes(wanted, project.serve, document):
+    if changes := source_changes(wanted, project.serve, conda_env.name, document):
         raise RefusedError(
             f"Flavor {flavor.name} is published, and its source has changed since.",
             where=f"{version} in {store.location}",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -67,10 +68,12 @@ def serve(
         pulled: Called when they all are.
 
     Raises:
+        ConfigError: The port is taken.
         StoreError: The store, or the disk, failed.
         VerificationError: The version's bytes are not what they should be, or it does not serve.
         KeyboardInterrupt: Ctrl-C ended it, and the server has ended.
     """
+    _check_port(port)
     scratch = workspace.root / ".adroit"
     scratch.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="serve-", dir=scratch) as directory:
@@ -93,6 +96,21 @@ def serve(
             got=f"exit code {code}; its last lines of log say why",
             next_step=f"python -m adroit_publish show {published.version}",
         )
+
+
+def _check_port(port: int) -> None:
+    """Tells of a port that is taken before anything is pulled."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ConfigError(
+                f"Port {port} cannot be served on.",
+                where="127.0.0.1",
+                got=error.strerror,
+                next_step="name another one with --port, or --port 0 for one that is free",
+            ) from error
 
 
 def _environment(root: Path, home: Path, version: str) -> dict[str, str]:
