@@ -17,7 +17,7 @@ from adroit_publish.bundle.deployment import KINDS
 from adroit_publish.cli.progress import bar
 from adroit_publish.cli.render import bytes_text, print_json, print_table, print_yaml
 from adroit_publish.config.targets import Target
-from adroit_publish.errors import EXIT_INTERRUPTED, ConfigError, PublishError, VerificationError
+from adroit_publish.errors import EXIT_INTERRUPTED, PublishError, VerificationError
 from adroit_publish.pipeline import inspect as inspection
 from adroit_publish.pipeline import predict as asking
 from adroit_publish.pipeline import pull as pulling
@@ -256,12 +256,6 @@ def predict(context: Context, url: str, example: str | None) -> None:
     """
     if example is None:
         body = sys.stdin.buffer.read()
-        if not body.strip():
-            raise ConfigError(
-                "There is no request on standard input.",
-                wanted="JSON in one of MLflow's forms",
-                next_step="pipe a request in, or add --example",
-            )
     else:
         served = example == SERVED
         store = context.store

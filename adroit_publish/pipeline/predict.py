@@ -97,7 +97,7 @@ def predict(url: str, body: bytes) -> Prediction:
         body: JSON in one of MLflow's forms.
 
     Raises:
-        ConfigError: ``url`` is none.
+        ConfigError: ``url`` is none, or ``body`` is empty.
         StoreError: The server does not answer, or is not ready.
         VerificationError: It refuses the request, or answers no JSON.
     """
@@ -116,12 +116,25 @@ def _as_request(example: bytes) -> bytes:
     return example if given else json.dumps({"inputs": value}).encode()
 
 
+def _is_server(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port or an address that is none
+        return False
+
+
 def _ask(method: str, url: str, path: str, body: bytes | None = None) -> requests.Response:
     import requests
 
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not _is_server(url):
         raise ConfigError("This is no server's URL.", got=_shown(url), wanted="http://HOST:PORT")
+    if body is not None and not body.strip():
+        raise ConfigError(
+            "The request is empty.",
+            wanted="JSON in one of MLflow's forms on standard input",
+            next_step="pipe a request in, or add --example",
+        )
     headers = {"Content-Type": "application/json"}
     with _translated(url):
         return requests.request(
@@ -174,7 +187,10 @@ def _translated(url: str) -> Iterator[None]:
 
 def _shown(url: str) -> str:
     """Returns a URL without the credentials, query or path that it may hold."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address that cannot be read"
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}" if host else "no host"
 
