@@ -39,10 +39,19 @@ def credentials(tmp_path_factory):
 @contextmanager
 def written_with(endpoint):
     """The environment of whoever trains: may write artifacts."""
+    import boto3
+    from mlflow.store.artifact import s3_artifact_repo
+
     with pytest.MonkeyPatch.context() as patch:
         for name, value in _writer(endpoint).items():
             patch.setenv(name, value)
+        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
+            patch.delenv(name, raising=False)
+        # Both keep whoever's credentials an earlier test of this process had.
+        patch.setattr(boto3, "DEFAULT_SESSION", None)
+        s3_artifact_repo._cached_get_s3_client.cache_clear()
         yield
+        s3_artifact_repo._cached_get_s3_client.cache_clear()
 
 
 def _writer(endpoint):
