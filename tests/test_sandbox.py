@@ -214,9 +214,10 @@ def test_it_works_in_a_chroot_whose_root_is_no_mount(tmp_path: Path) -> None:
     # A chroot on a tmpfs of a mount namespace of its own, made of the host's directories.
     script = """
         mount -t tmpfs chroot "$1"; mkdir "$1/root"; cd "$1/root"
-        for path in /usr /etc /dev /proc "$HOME" /home /opt /tmp "/$(echo "$2" | cut -d/ -f2)"; do
+        top() { printf '/%s' "$(printf '%s' "$1" | cut -d/ -f2)"; }
+        for path in /usr /etc /dev /proc /home /opt /tmp "$(top "$HOME")" "$(top "$2")"; do
             [ -d $path ] && ! [ -d ./$path ] || continue
-            mkdir -p ./$path; mount --rbind $path ./$path
+            mkdir ./$path; mount --rbind $path ./$path
         done
         for path in /bin /sbin /lib /lib32 /lib64; do
             if [ -L $path ]; then cp -P $path .$path
