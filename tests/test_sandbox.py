@@ -215,7 +215,8 @@ def test_it_works_in_a_chroot_whose_root_is_no_mount(tmp_path: Path) -> None:
     script = """
         mount -t tmpfs chroot "$1"; mkdir "$1/root"; cd "$1/root"
         top() { printf '/%s' "$(printf '%s' "$1" | cut -d/ -f2)"; }
-        for path in /usr /etc /dev /proc /home /opt /tmp "$(top "$HOME")" "$(top "$2")"; do
+        python=$(readlink -f "$3")
+        for path in /usr /etc /dev /proc /home /opt /tmp "$(top "$python")" "$(top "$2")"; do
             [ -d $path ] && ! [ -d ./$path ] || continue
             mkdir ./$path; mount --rbind $path ./$path
         done
