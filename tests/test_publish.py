@@ -201,18 +201,33 @@ def test_a_rotted_blob_is_named_by_verify_and_healed_by_publishing_again(checkou
     assert inspection.verify(store, store.get(release.version)).problems == []
 
 
+@pytest.mark.parametrize("link", [True, False])
+def test_only_a_layout_that_may_link_shares_bytes_with_the_model(tmp_path, link):
+    from adroit_publish.bundle.layer import PackedFile
+    from adroit_publish.pipeline.layout import lay_out
+    from adroit_publish.sources.artifacts import LocalFile
+
+    model = tmp_path / "weights"
+    model.write_bytes(b"weights")
+    file = PackedFile("opt/adroit/model/weights", LocalFile(str(model), 7))
+    lay_out([file], tmp_path / "layout", link=link)
+    laid_out = tmp_path / "layout" / "model" / "weights"
+    assert laid_out.read_bytes() == b"weights"
+    assert laid_out.samefile(model) is link
+
+
 def test_what_was_seen_to_predict_is_what_was_stored(checkout, trained, monkeypatch):
     """A file that changes between the upload and the sandbox is no verification."""
     from adroit_publish.pipeline import verification
 
     lay_out = verification.lay_out
 
-    def changed_meanwhile(files, directory):
+    def changed_meanwhile(files, directory, **options):
         (code,) = [file for file in files if file.path.endswith(".py") and "/model/" in file.path]
         text = Path(code.content.path).read_text()
         Path(code.content.path).write_text(text.replace("* 2", "* 3"))
         restore.append((code.content.path, text))
-        lay_out(files, directory)
+        lay_out(files, directory, **options)
 
     restore: list[tuple[str, str]] = []
     monkeypatch.setattr(verification, "lay_out", changed_meanwhile)

@@ -11,16 +11,19 @@ from adroit_publish.bundle.layer import ROOT, PackedFile
 from adroit_publish.sources.artifacts import LocalFile
 
 
-def lay_out(files: Iterable[PackedFile], directory: Path) -> None:
+def lay_out(files: Iterable[PackedFile], directory: Path, *, link: bool) -> None:
     """Makes ``directory`` hold ``files`` at their paths below ``opt/adroit``.
 
-    Large files are hard links where the file system allows: who runs something on the layout mounts
-    it read-only.
+    Args:
+        files: The files of every layer.
+        directory: Where to.
+        link: Whether files on disk may be hard links, where the file system allows: only for who
+            mounts the layout read-only, since a write would reach the file itself.
     """
     for file in files:
         path = directory / file.path.removeprefix(ROOT + "/")
         path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(file.content, LocalFile) and _linked(file.content.path, path):
+        if link and isinstance(file.content, LocalFile) and _linked(file.content.path, path):
             continue
         with file.content.open() as stream, path.open("wb") as copy:
             shutil.copyfileobj(stream, copy, 1 << 20)

@@ -24,7 +24,7 @@ from adroit_publish.bundle.layer import ROOT, PackedFile
 from adroit_publish.bundle.manifest import BaseImage, Bundle
 from adroit_publish.config.targets import Target
 from adroit_publish.errors import ConfigError, StoreError
-from adroit_publish.gates import docker_engine
+from adroit_publish.gates import docker_engine, sandbox
 from adroit_publish.gates.closure import check_closure
 from adroit_publish.gates.container import predict_in_image
 from adroit_publish.gates.env_contract import EnvReport, ObservedEnv, check_env
@@ -201,7 +201,8 @@ def _run_here(job: Job, bundle: Bundle, contract: _Contract) -> Verification:
             contract.check(observed)
     with _scratch() as directory:
         with _no_room(directory):
-            lay_out([file for layer in bundle.layers for file in layer.files], directory)
+            files = [file for layer in bundle.layers for file in layer.files]
+            lay_out(files, directory, link=sandbox.available() != "plain")
         seen = predict_in_sandbox(directory, allow_plain=is_local(job.target), check_env=check)
     for layer in bundle.layers:  # what was seen is what was stored, or nothing was seen
         named = layer.descriptor
