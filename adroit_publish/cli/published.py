@@ -1,0 +1,153 @@
+"""Commands that look at what is published, check it and get it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from adroit_publish.cli.frame import Context, command
+from adroit_publish.cli.progress import bar
+from adroit_publish.cli.render import bytes_text, print_json, print_table
+from adroit_publish.errors import VerificationError
+from adroit_publish.pipeline import inspect as inspection
+from adroit_publish.pipeline import pull as pulling
+from adroit_publish.pipeline import serve as service
+from adroit_publish.pipeline.places import open_places
+
+
+@command
+@click.argument("model")
+def versions(context: Context, model: str) -> None:
+    """List the published versions of MODEL, oldest first."""
+    rows = inspection.list_versions(context.workspace, context.store, model)
+    if context.as_json:
+        print_json([asdict(row) for row in rows])
+        return
+    if not rows:
+        known = ", ".join(context.store.models()) or "none"
+        print(f"No version of {model} in {context.store.location}. Models there: {known}.")
+        return
+    print_table(
+        ["version", "created (UTC)", "by", "run", "size", "flavors"],
+        [
+            [
+                row.version,
+                row.created_utc,
+                row.who,
+                row.run_id,
+                bytes_text(row.size_bytes),
+                ", ".join(row.flavors),
+            ]
+            for row in rows
+        ],
+    )
+
+
+@command
+@click.argument("version")
+def show(context: Context, version: str) -> None:
+    """Show what VERSION holds, what it was made from, and how its publish went."""
+    published = service.find_published(context.workspace, context.store, version)
+    facts = inspection.show(context.store, published)
+    if context.as_json:
+        print_json(facts)
+        return
+    bundle = facts["bundle"]
+    record: dict[str, Any] = next(reversed(facts["records"]), {})
+    verification = record.get("verification") or {}
+    handler = bundle["serve"].get("handler") or {}
+    rows = [
+        ("model", facts["model_name"]),
+        ("version", facts["version"]),
+        ("manifest", facts["manifest"]["digest"]),
+        ("bundle id", facts["bundle_id"]),
+        ("store", facts["store"]),
+        ("run", bundle["run_id"]),
+        ("conda env", f"{bundle['conda_env']['name']} {bundle['conda_env']['digest'] or ''}"),
+        ("handler", handler.get("class_path")),
+        ("python", bundle["python_version"]),
+        ("published", f"{record.get('created_utc')} by {record.get('who')}"),
+        ("commit", f"{record.get('commit')}{' (dirty)' if record.get('dirty') else ''}"),
+        ("verified", f"{verification.get('how')}, predicted: {verification.get('predicted')}"),
+    ]
+    print_table(["what", "value"], rows)
+    print()
+    print_table(
+        ["layer", "size", "digest"],
+        [[layer["kind"], bytes_text(layer["size"]), layer["digest"]] for layer in facts["layers"]],
+    )
+    print()
+    print_table(
+        ["file", "size"],
+        [
+            [f"{kind}/{entry['path']}", bytes_text(entry["size"])]
+            for kind, entries in bundle["files"].items()
+            for entry in entries
+        ],
+    )
+
+
+@command
+@click.argument("version")
+def verify(context: Context, version: str) -> None:
+    """Read every byte of VERSION and recompute every digest."""
+    published = service.find_published(context.workspace, context.store, version)
+    with bar(f"verify {version}", 0) as progress:
+        report = inspection.verify(context.store, published, progress)
+    if context.as_json:
+        print_json(asdict(report))
+    if report.problems:
+        raise VerificationError(
+            f"{len(report.problems)} of the objects of {version} are missing or wrong.",
+            where=context.store.location,
+            got="\n".join(report.problems),
+            next_step="publish the same run again: it sends what is wrong once more, or refuses",
+        )
+    if not context.as_json:
+        size = bytes_text(report.size_bytes)
+        print(f"{version}: {report.objects} objects, {size}: every digest is right.")
+
+
+@command
+@click.argument("version")
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--oci", is_flag=True, help="write an OCI layout, for skopeo, umoci and others")
+def pull(context: Context, version: str, directory: Path, oci: bool) -> None:
+    """Get VERSION into DIRECTORY, verified to the last byte."""
+    published = service.find_published(context.workspace, context.store, version)
+    layers = context.store.manifest(published).own_layers
+    with bar(f"pull {version}", sum(layer.size_bytes for layer in layers)) as progress:
+        if oci:
+            places = open_places(context.target, published.model_name)
+            pulling.pull_oci(places, published, directory, progress)
+        else:
+            pulling.pull(context.store, published, directory, progress)
+    if context.as_json:
+        print_json({"version": version, "directory": str(directory.absolute())})
+    else:
+        print(f"{version} is in {directory}")
+
+
+@command
+def status(context: Context) -> None:
+    """Show every flavor: its version, its state, its age."""
+    rows = inspection.status(context.workspace, context.store)
+    if context.as_json:
+        print_json([asdict(row) for row in rows])
+        return
+    print_table(
+        ["flavor", "version", "state", "age", "detail"],
+        [
+            [
+                row.flavor,
+                row.version,
+                row.state,
+                None if row.age_days is None else f"{row.age_days:.1f} d",
+                row.detail,
+            ]
+            for row in rows
+        ],
+    )
