@@ -1,0 +1,164 @@
+"""Golden replay: a model that is republished has to predict what it predicted before.
+
+Two JSON values are compared leaf by leaf: the outputs on the input example that a version's record
+keeps, and those of the new bundle. Numbers may differ by ``rtol`` of the larger one (near zero: of
+``NEAR_ZERO``); anything else, and the shape, has to be equal. Rows are the first index of a list,
+a column is the rest of the way to the leaf: ``price``, ``[2]``, ``scores[0].label``.
+
+Pure: who wants to compare brings both values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+NEAR_ZERO = 1e-6
+SHOWN = 10
+_ABSENT = object()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One leaf that moved.
+
+    Attributes:
+        row: Index of the row, from 0; None where the outputs have no rows.
+        column: The way from the row to the leaf; empty where the row is the leaf.
+        recorded: What it was, or ``"(absent)"``.
+        now: What it is, or ``"(absent)"``.
+        relative: ``|now - recorded|`` relative to the larger one; infinite for what is no number.
+    """
+
+    row: int | None
+    column: str
+    recorded: Any
+    now: Any
+    relative: float
+
+    def __str__(self) -> str:
+        place = "" if self.row is None else f"row {self.row}"
+        place = ", ".join(part for part in (place, self.column) if part) or "the output"
+        moved = f" (relative {self.relative:.3g})" if math.isfinite(self.relative) else ""
+        return f"{place}: {self.recorded!r} -> {self.now!r}{moved}"
+
+
+@dataclass(frozen=True)
+class Replay:
+    """How the outputs of two bundles compare on the same input.
+
+    Attributes:
+        rows: How many rows were compared; None where the outputs have none.
+        leaves: How many leaves were compared.
+        differing: How many of them differ by more than is allowed.
+        largest: The largest differences, at most ``SHOWN``, the largest first.
+        rtol: What was allowed.
+        worst: The largest relative difference of two numbers that was seen, allowed ones too.
+    """
+
+    rows: int | None
+    leaves: int
+    differing: int
+    largest: tuple[Difference, ...]
+    rtol: float
+    worst: float
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing differs by more than is allowed."""
+        return not self.differing
+
+    def lines(self) -> list[str]:
+        """Returns the largest differences, a line each, and how many there are in all."""
+        lines = [str(difference) for difference in self.largest]
+        if self.differing > len(self.largest):
+            lines.append(f"and {self.differing - len(self.largest)} more")
+        return lines
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns it as strict JSON values: an infinite difference is None."""
+        facts = asdict(self)
+        for difference in facts["largest"]:
+            if not math.isfinite(difference["relative"]):
+                difference["relative"] = None
+        return facts
+
+
+def compare_outputs(recorded: Any, now: Any, rtol: float, *, truncated: bool = False) -> Replay:
+    """Returns how two outputs compare.
+
+    Args:
+        recorded: JSON outputs, as a record keeps them.
+        now: JSON outputs of the same input.
+        rtol: Allowed relative difference of two numbers.
+        truncated: One of the two is cut: only the rows that both have are compared.
+    """
+    if truncated and isinstance(recorded, list) and isinstance(now, list):
+        rows = min(len(recorded), len(now))
+        recorded, now = recorded[:rows], now[:rows]
+    leaves, worst, found = 0, 0.0, []
+    for path, before, after in _leaves((), recorded, now):
+        leaves += 1
+        relative = _relative(before, after)
+        if math.isfinite(relative):
+            worst = max(worst, relative)
+        if not _close(before, after, rtol):
+            row = path[0] if path and isinstance(path[0], int) else None
+            column = _column(path if row is None else path[1:])
+            found.append(Difference(row, column, _shown(before), _shown(after), relative))
+    found.sort(key=lambda difference: -difference.relative)  # stable: rows stay in order
+    whole = len(recorded) if isinstance(recorded, list) else None
+    return Replay(whole, leaves, len(found), tuple(found[:SHOWN]), rtol, worst)
+
+
+def _leaves(
+    path: tuple[int | str, ...], before: Any, after: Any
+) -> Iterator[tuple[tuple[int | str, ...], Any, Any]]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in sorted(before.keys() | after.keys()):
+            yield from _leaves((*path, key), before.get(key, _ABSENT), after.get(key, _ABSENT))
+    elif isinstance(before, list) and isinstance(after, list):
+        for index in range(max(len(before), len(after))):
+            yield from _leaves((*path, index), _at(before, index), _at(after, index))
+    else:
+        yield path, before, after
+
+
+def _at(values: list[Any], index: int) -> Any:
+    return values[index] if index < len(values) else _ABSENT
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _relative(before: Any, after: Any) -> float:
+    if before == after and type(before) is type(after):
+        return 0.0
+    if not (_is_number(before) and _is_number(after)):
+        return math.inf
+    larger = max(abs(before), abs(after), NEAR_ZERO)
+    try:
+        return float(abs(after - before) / larger)
+    except OverflowError:  # an integer that no float holds
+        return math.inf
+
+
+def _close(before: Any, after: Any, rtol: float) -> bool:
+    if _is_number(before) and _is_number(after):
+        return _relative(before, after) <= rtol
+    return type(before) is type(after) and bool(before == after)
+
+
+def _shown(value: Any) -> Any:
+    if value is _ABSENT:
+        return "(absent)"
+    text = value if isinstance(value, str) else repr(value)
+    return value if len(text) <= 200 else text[:200] + "..."
+
+
+def _column(path: tuple[int | str, ...]) -> str:
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return "".join(parts).removeprefix(".")
