@@ -76,8 +76,10 @@ def test_any_names_come_back_from_the_tar(files):
         }
     assert read == files
     assert layer.descriptor.digest == sha256_of(layer.content)
-    for path, data in files.items():
-        assert layer.file_digests[f"opt/adroit/model/{path}"] == Digest.of(data)
+    entries = {entry["path"]: entry for entry in layer.entries}
+    assert {path: entry["sha256"] for path, entry in entries.items()} == {
+        path: Digest.of(data).hex for path, data in files.items()
+    }
 
 
 def test_the_order_of_files_does_not_matter():
@@ -112,7 +114,8 @@ def test_large_files_stand_alone_and_all_others_share(monkeypatch):
     names = [[file.path.rpartition("/")[2] for file in recipe.files] for recipe in recipes]
     assert names == [["w2"], ["w3"], ["w4"], ["w1", "small"]]
     assert [recipe.alone for recipe in recipes] == [True, True, True, False]
-    assert hash_layer(recipes[0]).file_digests == {}
+    alone = hash_layer(recipes[0])
+    assert alone.entries == ({"path": "w2", "size": 400, "layer": str(alone.descriptor.digest)},)
 
 
 def test_a_size_beyond_ustar_goes_into_a_pax_header():

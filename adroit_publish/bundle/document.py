@@ -51,6 +51,22 @@ class BundleFacts:
     conda_env_digest: str | None
 
 
+def facts_of(document: Mapping[str, Any]) -> BundleFacts:
+    """Returns what a parsed ``bundle.json`` says beside its list of files."""
+    return BundleFacts(
+        model_name=document["model_name"],
+        run_id=document["run_id"],
+        model_id=document["model_id"],
+        model_uuid=document["model_uuid"],
+        serve=document["serve"],
+        signature=document["signature"],
+        requirements=tuple(document["requirements"]),
+        python_version=document["python_version"],
+        conda_env_name=document["conda_env"]["name"],
+        conda_env_digest=document["conda_env"]["digest"],
+    )
+
+
 def canonical_json(value: Any) -> bytes:
     """Returns the one spelling of ``value``: UTF-8, sorted keys, no blanks, no NaN.
 
@@ -65,9 +81,9 @@ def canonical_json(value: Any) -> bytes:
 
 def bundle_document(facts: BundleFacts, layers: Iterable[Layer]) -> bytes:
     """Returns the bytes of ``bundle.json`` for ``facts`` and the files of ``layers``."""
-    files: dict[str, list[dict[str, Any]]] = {kind: [] for kind in FILE_KINDS}
+    files: dict[str, list[Mapping[str, Any]]] = {kind: [] for kind in FILE_KINDS}
     for layer in layers:
-        files[layer.kind] += _file_entries(layer)
+        files[layer.kind] += layer.entries
     for entries in files.values():
         entries.sort(key=lambda entry: entry["path"].encode())
     document = {
@@ -84,24 +100,6 @@ def bundle_document(facts: BundleFacts, layers: Iterable[Layer]) -> bytes:
         "conda_env": {"name": facts.conda_env_name, "digest": facts.conda_env_digest},
     }
     return canonical_json(document)
-
-
-def _file_entries(layer: Layer) -> list[dict[str, Any]]:
-    prefix = f"{ROOT}/{layer.kind}/"
-    entries = []
-    for file in layer.files:
-        entry: dict[str, Any] = {
-            "path": file.path.removeprefix(prefix),
-            "size": file.content.size_bytes,
-        }
-        if layer.alone:
-            entry["layer"] = str(layer.descriptor.digest)
-        else:
-            entry["sha256"] = layer.file_digests[file.path].hex
-        if file.executable:
-            entry["executable"] = True
-        entries.append(entry)
-    return entries
 
 
 def parse_bundle_document(data: bytes) -> dict[str, Any]:

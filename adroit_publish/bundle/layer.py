@@ -22,6 +22,7 @@ import hashlib
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from adroit_publish.bundle.content import PART_BYTES, Concatenation, Content, Readable
 from adroit_publish.bundle.digest import Descriptor, Digest
@@ -78,18 +79,17 @@ class Layer:
     Attributes:
         kind: As in its recipe.
         descriptor: Names the tar; its annotation tells the kind.
-        file_digests: sha256 of each file by its path in the image; empty where ``alone``.
+        entries: What ``bundle.json`` says of its files, in the order of their path bytes: path
+            below the kind's directory, size, sha256 (or, of a file alone, the layer's digest).
         files: The files of the recipe, sorted by path bytes.
         content: The tar.
-        alone: As in its recipe.
     """
 
     kind: str
     descriptor: Descriptor
-    file_digests: Mapping[str, Digest]
+    entries: tuple[Mapping[str, Any], ...]
     files: tuple[PackedFile, ...]
     content: Content
-    alone: bool
 
 
 def model_recipes(files: Iterable[PackedFile]) -> tuple[LayerRecipe, ...]:
@@ -149,7 +149,18 @@ def hash_layer(
     descriptor = Descriptor(
         LAYER_MEDIA_TYPE, digest, content.size_bytes, {KIND_ANNOTATION: recipe.kind}
     )
-    return Layer(recipe.kind, descriptor, file_digests, files, content, recipe.alone)
+    entries = tuple(_entry(file, recipe.kind, digest, file_digests) for file in files)
+    return Layer(recipe.kind, descriptor, entries, files, content)
+
+
+def _entry(
+    file: PackedFile, kind: str, layer: Digest, digests: Mapping[str, Digest]
+) -> dict[str, Any]:
+    """Returns one file as ``bundle.json`` lists it."""
+    own = {"sha256": digests[file.path].hex} if file.path in digests else {"layer": str(layer)}
+    executable = {"executable": True} if file.executable else {}
+    path = file.path.removeprefix(f"{ROOT}/{kind}/")
+    return {"path": path, "size": file.content.size_bytes} | own | executable
 
 
 class _PartwiseSha256:
