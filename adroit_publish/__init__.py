@@ -3,7 +3,8 @@
     from adroit_publish import publish
     release = publish("my_flavor")
 
-does what ``python publish_mlflow_model_flow.py run --flavor=my_flavor`` does, without Metaflow.
+does what ``python publish_mlflow_model_flow.py run --flavor=my_flavor`` does, without Metaflow;
+``republish("my_flavor")`` does what ``python republish.py --flavor my_flavor`` does.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from adroit_publish.pipeline.release import Release
 
-__all__ = ["publish"]
+__all__ = ["publish", "republish"]
 
 
 def publish(
@@ -50,7 +51,7 @@ def publish(
     from adroit_publish.pipeline.publish import publish as publish_job
     from adroit_publish.pipeline.release import Failure, Options, Release
     from adroit_publish.pipeline.workspace import find_root, read_workspace
-    from adroit_publish.pipeline.write_back import write_versions
+    from adroit_publish.pipeline.record_versions import write_releases
 
     workspace = read_workspace(find_root(Path(root).absolute()))
     options = Options(target, run_id, allow_dirty, verify, tuple(accept_env_mismatch))
@@ -60,5 +61,65 @@ def publish(
     if isinstance(prepared, Release):
         return prepared
     release = publish_job(prepared)
-    write_versions(workspace.flavors_file, {flavor: (release.expected, release.version)})
+    write_releases(workspace.flavors_file, [release])
+    return release
+
+
+def republish(
+    flavor: str,
+    *,
+    root: Path | str = ".",
+    target: str | None = None,
+    new_flavor: str | None = None,
+    runtime: bool = False,
+    take_env: bool = False,
+    allow_dirty: bool = False,
+    verify: str | None = None,
+    accept_env_mismatch: Sequence[str] = (),
+    accept_output_change: bool = False,
+) -> Release:
+    """Publishes the model of a flavor's version with the source of today, and writes it back.
+
+    Args:
+        flavor: Its name.
+        root: The checkout, or a directory below it.
+        target: A target of adroit.toml; by default what the environment means.
+        new_flavor: Write the new version into a copy of the flavor, of this name.
+        runtime: Take another runtime (``adroit/``) alone for a change.
+        take_env: Take over what the conda env's name stands for now.
+        allow_dirty: Pack uncommitted files, and record it.
+        verify: As for ``publish``.
+        accept_env_mismatch: As for ``publish``.
+        accept_output_change: Go on where the model's golden outputs moved; the record keeps it.
+
+    Returns:
+        What was published; ``news`` is False where nothing changed.
+
+    Raises:
+        PublishError: As ``adroit_publish.errors`` lists them; flavors.yaml is as it was.
+    """
+    from adroit_publish.pipeline.prepare_republish import prepare_republish
+    from adroit_publish.pipeline.release import Failure, Options, Release
+    from adroit_publish.pipeline.republish import republish as republish_job
+    from adroit_publish.pipeline.workspace import find_root, read_workspace
+    from adroit_publish.pipeline.record_versions import write_releases
+
+    workspace = read_workspace(find_root(Path(root).absolute()))
+    options = Options(
+        target=target,
+        allow_dirty=allow_dirty,
+        verify=verify,
+        accept_env_mismatch=tuple(accept_env_mismatch),
+        new_flavor=new_flavor,
+        runtime=runtime,
+        take_env=take_env,
+        accept_output_change=accept_output_change,
+    )
+    (prepared,) = prepare_republish(workspace, [flavor], options)
+    if isinstance(prepared, Failure):
+        raise prepared.error
+    if isinstance(prepared, Release):
+        return prepared
+    release = republish_job(prepared)
+    write_releases(workspace.flavors_file, [release])
     return release

@@ -58,7 +58,7 @@ def carried(bundle, document=None, **changed):
     return assemble(
         replace(facts_of(document), **changed),
         [*carried_layers(manifest, document, unread), *source()],
-        base=carried_base(manifest, config, document),
+        base=carried_base(manifest, config, document, "registry/m@x"),
         python=serving_python(config),
         platform=platform_of(config),
     )

@@ -52,7 +52,7 @@ def carried_layers(
 
 
 def carried_base(
-    manifest: Manifest, config: Mapping[str, Any], document: Mapping[str, Any]
+    manifest: Manifest, config: Mapping[str, Any], document: Mapping[str, Any], reference: str
 ) -> BaseImage | None:
     """Returns the conda env's image as a published bundle refers to it; None where it has none.
 
@@ -60,16 +60,16 @@ def carried_base(
         manifest: The bundle's.
         config: Its parsed image config.
         document: Its parsed ``bundle.json``.
+        reference: Where its layers can be read.
     """
     layers = manifest.base_layers
     if not layers:
         return None
-    env = document["conda_env"]
     own = len(manifest.own_layers)
     beneath = {key: value for key, value in config.items() if key not in ("rootfs", "history")}
     beneath["rootfs"] = {"diff_ids": config["rootfs"]["diff_ids"][: len(layers)]}
     beneath["history"] = config["history"][: len(config["history"]) - own]
-    return BaseImage(f"conda env {env['name']}", Digest(env["digest"]), layers, beneath)
+    return BaseImage(reference, Digest(document["conda_env"]["digest"]), layers, beneath)
 
 
 def serving_python(config: Mapping[str, Any]) -> str:

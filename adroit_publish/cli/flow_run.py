@@ -24,7 +24,7 @@ from adroit_publish.errors import EXIT_INTERRUPTED, ConfigError, PublishError
 from adroit_publish.pipeline.prepare import Prepared, pending, prepare
 from adroit_publish.pipeline.publish import publish
 from adroit_publish.pipeline.record import user_name
-from adroit_publish.pipeline.release import Failure, Job, Options, Release
+from adroit_publish.pipeline.release import Failure, Options, PublishJob, Release
 from adroit_publish.pipeline.workspace import find_root, read_workspace
 from adroit_publish.pipeline.write_back import try_versions
 
@@ -78,7 +78,7 @@ def publish_one(
             for it to do so, any other is an outcome.
         origin: What the record says of the run.
     """
-    if not isinstance(item, Job):
+    if not isinstance(item, PublishJob):
         return item
     try:
         return publish(item, step_listener(), origin)
@@ -209,7 +209,7 @@ def _datastore_hint() -> str | None:
 
 
 def _prepared_line(item: Prepared) -> str:
-    if isinstance(item, Job):
+    if isinstance(item, PublishJob):
         model = item.model
         places = " and ".join(filter(None, (item.target.bundles, item.target.images)))
         env = f"{item.env.env.name} {item.env.digest or '(not pinned)'}"

@@ -6,15 +6,24 @@ is the digest of its environment.yml.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from adroit_publish.bundle.carried import carried_base, platform_of, serving_python
+from adroit_publish.bundle.digest import Digest
+from adroit_publish.bundle.document import parse_json_object
 from adroit_publish.config.flavors import Flavor
 from adroit_publish.config.targets import Target
-from adroit_publish.errors import ConfigError, PublishError
-from adroit_publish.pipeline.places import open_images
+from adroit_publish.errors import ConfigError, PublishError, RefusedError
+from adroit_publish.pipeline.places import images_of, open_images
 from adroit_publish.pipeline.release import EnvReference
+from adroit_publish.pipeline.stages import Stage
+from adroit_publish.pipeline.upload import SENDING_THREADS
 from adroit_publish.pipeline.workspace import Workspace
 from adroit_publish.stores.base_image import resolve_base
-from adroit_publish.stores.bundle_store import BundleStore
+from adroit_publish.stores.bundle_store import BundleStore, Published
 from adroit_publish.stores.image_reference import parse_reference, registry_host
+from adroit_publish.stores.registry import ImageRepository
 
 
 def resolve_env(workspace: Workspace, flavor: Flavor, target: Target) -> EnvReference:
@@ -37,6 +46,65 @@ def resolve_env(workspace: Workspace, flavor: Flavor, target: Target) -> EnvRefe
     reference = parse_reference(env.image, registry_host(target.images))
     base = resolve_base(open_images(target, reference.repository), reference, env.platform)
     return EnvReference(env, base, base.digest)
+
+
+def carried_env(
+    workspace: Workspace, flavor: Flavor, target: Target, store: BundleStore, published: Published
+) -> EnvReference:
+    """Returns the env that a version pins, whatever its name stands for now.
+
+    Raises:
+        StoreError: The store failed.
+        VerificationError: The version is damaged.
+    """
+    manifest = store.manifest(published)
+    where = f"{store.location} {published.version}, its image config"
+    config = parse_json_object(store.document(manifest.config), where)
+    _, document = store.bundle_document(published)
+    repository = images_of(target, published.model_name)
+    reference = f"{repository}@{published.manifest.digest}"  # which holds the env's layers too
+    base = carried_base(manifest, config, document, reference)
+    env = replace(
+        workspace.conda_env(flavor), python=serving_python(config), platform=platform_of(config)
+    )
+    digest = document["conda_env"]["digest"]
+    return EnvReference(env, base, Digest(digest) if digest else None, carried=True)
+
+
+def take_env(env: EnvReference, target: Target, images: ImageRepository, stage: Stage) -> None:
+    """Makes sure that an env's layers are in a model's repository: mounted, or else copied.
+
+    Those of an env that is carried over are there, or else in the repository of the env's image.
+
+    Raises:
+        RefusedError: They are gone, or may not be read.
+        StoreError: A registry failed.
+    """
+    base = env.base
+    assert base is not None  # or there is nothing to take
+    reference = parse_reference(base.reference)
+    if env.carried and env.env.image and target.images:
+        reference = parse_reference(env.env.image, registry_host(target.images))
+    source = open_images(target, reference.repository)
+    copied = stage.progress(sum(layer.size_bytes for layer in base.layers), images.location)
+    try:
+        with ThreadPoolExecutor(SENDING_THREADS, "env") as pool:
+            sent = list(pool.map(lambda one: images.take_blob(one, source, copied), base.layers))
+    except PublishError as error:
+        if env.carried and not getattr(error, "transient", False):
+            raise _env_gone(env, images, error) from error
+        raise
+    stage.note = f"{sum(sent)} of {len(base.layers)} layers copied"
+
+
+def _env_gone(env: EnvReference, images: ImageRepository, error: PublishError) -> RefusedError:
+    return RefusedError(
+        f"The image of conda env {env.env.name} that the version was published with is gone.",
+        where=f"{images.location}, {error.where}",
+        got=error.what,
+        wanted=f"the layers of {env.digest}",
+        next_step="push that image again, or add --env to take over what its name stands for now",
+    )
 
 
 def moved_env(

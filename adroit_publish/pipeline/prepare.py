@@ -9,29 +9,65 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from adroit_publish.bundle.content import Concatenation
-from adroit_publish.bundle.digest import sha256_of
 from adroit_publish.config.flavors import Flavor, find_flavor, is_run_id
 from adroit_publish.config.targets import Target
 from adroit_publish.errors import ConfigError, PublishError, RefusedError
 from adroit_publish.pipeline.environment import moved_env, resolve_env
 from adroit_publish.pipeline.places import ensure_images, open_store, prove_access
-from adroit_publish.pipeline.release import Failure, Job, Options, Release
+from adroit_publish.pipeline.release import Failure, Options, PublishJob, Release
 from adroit_publish.pipeline.source import project_source
+from adroit_publish.pipeline.standing import Standing, standing_of
 from adroit_publish.pipeline.verification import choose_verification
 from adroit_publish.pipeline.workspace import Workspace
-from adroit_publish.plan import source_changes
 from adroit_publish.sources.mlflow_model import resolve_model
 from adroit_publish.stores.bundle_store import BundleStore
 
-Prepared = Job | Release | Failure
+Prepared = PublishJob | Release | Failure
 
 
 def pending(workspace: Workspace) -> tuple[str, ...]:
-    """Returns the flavors that wait to be published: those whose version is a run id."""
+    """Returns the flavors that wait to be published: a run id for a version, and no hold."""
     flavors = workspace.flavors.values()
-    return tuple(flavor.name for flavor in flavors if is_run_id(flavor.version))
+    return tuple(f.name for f in flavors if is_run_id(f.version) and f.hold is None)
+
+
+def held(workspace: Workspace) -> dict[str, str]:
+    """Returns why flavors are held, by name: ``--pending`` and ``--stale`` leave these alone."""
+    return {f.name: f.hold for f in workspace.flavors.values() if f.hold is not None}
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """The target, once it is shown that it may be written to.
+
+    Attributes:
+        target: Where it goes.
+        store: The target's bundle store.
+        verify: How bundles are verified: ``image``, ``process`` or ``none``.
+    """
+
+    target: Target
+    store: BundleStore
+    verify: str
+
+
+def admit(
+    workspace: Workspace, options: Options, environ: Mapping[str, str] | None = None
+) -> Admitted:
+    """Returns the target that is meant, having proved that it can be published to.
+
+    Raises:
+        ConfigError: There is no such target, or no such way of verification.
+        RefusedError: The credentials are not the target's, its store cannot be used, or no Docker
+            engine answers where the image is to be verified.
+        StoreError: The target's store could not be reached.
+    """
+    target = workspace.target(options.target, os.environ if environ is None else environ)
+    verify = choose_verification(options.verify, target)
+    prove_access(target)
+    return Admitted(target, open_store(target), verify)
 
 
 def prepare(
@@ -50,19 +86,12 @@ def prepare(
 
     Raises:
         ConfigError: An unknown flavor or target, or options that do not go together.
-        RefusedError: The credentials are not the target's, its store cannot be used, or no Docker
-            engine answers where the image is to be verified.
-        StoreError: The target's store could not be reached.
+        RefusedError, StoreError: As ``admit``.
     """
     flavors = [find_flavor(workspace.flavors, name) for name in dict.fromkeys(names)]
     _check_options(options, flavors)
-    target = workspace.target(options.target, os.environ if environ is None else environ)
-    verify = choose_verification(options.verify, target)
-    prove_access(target)
-    store = open_store(target)
-    return tuple(
-        _prepare_one(workspace, flavor, target, store, verify, options) for flavor in flavors
-    )
+    admitted = admit(workspace, options, environ)
+    return tuple(_prepare_one(workspace, flavor, admitted, options) for flavor in flavors)
 
 
 def _check_options(options: Options, flavors: Sequence[Flavor]) -> None:
@@ -85,21 +114,10 @@ def _check_options(options: Options, flavors: Sequence[Flavor]) -> None:
 
 
 def _prepare_one(
-    workspace: Workspace,
-    flavor: Flavor,
-    target: Target,
-    store: BundleStore,
-    verify: str,
-    options: Options,
+    workspace: Workspace, flavor: Flavor, admitted: Admitted, options: Options
 ) -> Prepared:
     try:
-        if flavor.hold is not None:
-            raise RefusedError(
-                f"Flavor {flavor.name} is held.",
-                where=f"flavors.yaml:{flavor.line}",
-                got=flavor.hold,
-                next_step="remove its `hold` line once the reason is gone",
-            )
+        refuse_held(flavor, options)
         run_id = options.run_id or flavor.version
         if run_id is None:
             raise ConfigError(
@@ -109,21 +127,30 @@ def _prepare_one(
                 next_step="write the run id as its version, or add --mlflow-run-id=RUN_ID",
             )
         if is_run_id(run_id):
-            return _job(workspace, flavor, target, store, run_id, verify, options)
-        return _nothing_to_do(workspace, flavor, run_id, target, store, options)
+            return _job(workspace, flavor, admitted, run_id, options)
+        return _nothing_to_do(workspace, flavor, admitted, options)
     except PublishError as error:
         return Failure(flavor.name, error)
 
 
+def refuse_held(flavor: Flavor, options: Options) -> None:
+    """Raises RefusedError for a flavor that is held, unless the user says to go on."""
+    if flavor.hold is not None and not options.despite_hold:
+        raise RefusedError(
+            f"Flavor {flavor.name} is held.",
+            where=f"flavors.yaml:{flavor.line}",
+            got=flavor.hold,
+            next_step=(
+                f"python -m adroit_publish unhold {flavor.name} once the reason is gone, "
+                "or add --despite-hold for this once"
+            ),
+        )
+
+
 def _job(
-    workspace: Workspace,
-    flavor: Flavor,
-    target: Target,
-    store: BundleStore,
-    run_id: str,
-    verify: str,
-    options: Options,
-) -> Job:
+    workspace: Workspace, flavor: Flavor, admitted: Admitted, run_id: str, options: Options
+) -> PublishJob:
+    target = admitted.target
     project = workspace.project(flavor)
     env = resolve_env(workspace, flavor, target)
     source = project_source(workspace.root, flavor, project, allow_dirty=options.allow_dirty)
@@ -131,95 +158,48 @@ def _job(
         target.tracking_uri, run_id, flavor.artifact, source_profile=target.source_profile
     )
     ensure_images(target, project.model_name)
-    return Job(
+    return PublishJob(
         root=str(workspace.root),
         flavor=flavor,
         project=project,
         env=env,
-        moved_from=moved_env(workspace, store, project.model_name, env),
         target=target,
-        model=model,
         commit=source.commit,
-        verify=verify,
+        verify=admitted.verify,
         options=options,
+        model=model,
+        moved_from=moved_env(workspace, admitted.store, project.model_name, env),
     )
 
 
 def _nothing_to_do(
-    workspace: Workspace,
-    flavor: Flavor,
-    version: str,
-    target: Target,
-    store: BundleStore,
-    options: Options,
+    workspace: Workspace, flavor: Flavor, admitted: Admitted, options: Options
 ) -> Release:
-    project = workspace.project(flavor)
-    conda_env = workspace.conda_env(flavor)
-    published = store.find(project.model_name, version)
-    if published is None:
-        raise _unknown_version(workspace, flavor, project.model_name, version, target)
-    bundle_id, document = store.bundle_document(published)
-    source = project_source(workspace.root, flavor, project, allow_dirty=options.allow_dirty)
-    wanted = {
-        file.path: (str(sha256_of(Concatenation((file.content,)))), file.executable)
-        for file in source.files
-    }
-    if changes := source_changes(wanted, project.serve, conda_env.name, document):
+    target, store = admitted.target, admitted.store
+    standing = standing_of(workspace, flavor, target, store, allow_dirty=options.allow_dirty)
+    if standing.changes.stale:
         raise RefusedError(
             f"Flavor {flavor.name} is published, and its source has changed since.",
-            where=f"{version} in {store.location}",
-            got="\n".join(changes.lines()),
-            next_step=(
-                f"python publish_mlflow_model_flow.py run --flavor={flavor.name} "
-                f"--mlflow-run-id={document['run_id']} publishes its run with this source; "
-                f"python republish.py --flavor {flavor.name} will do it without the run, "
-                "in a later release"
-            ),
+            where=f"{flavor.version} in {store.location}",
+            got="\n".join(standing.changes.lines()),
+            next_step=f"python republish.py --flavor {flavor.name} --target {target.name}",
         )
+    return up_to_date(flavor, target, store, standing)
+
+
+def up_to_date(flavor: Flavor, target: Target, store: BundleStore, standing: Standing) -> Release:
+    """Returns the release of a flavor for which nothing has to be done."""
+    published = standing.published
     return Release(
         flavor=flavor.name,
-        expected=version,
-        model_name=project.model_name,
-        run_id=str(document["run_id"]),
+        expected=published.version,
+        model_name=published.model_name,
+        run_id=str(standing.document["run_id"]),
         run_url=None,
-        version=version,
+        version=published.version,
         manifest_digest=str(published.manifest.digest),
-        bundle_id=str(bundle_id),
+        bundle_id=str(standing.bundle_id),
         target=target.name,
         places=(store.location,),
         news=False,
-    )
-
-
-def _unknown_version(
-    workspace: Workspace, flavor: Flavor, model_name: str, version: str, target: Target
-) -> PublishError:
-    for other in workspace.targets.by_name.values():
-        if other.name == target.name:
-            continue
-        try:
-            store = open_store(other)
-            published = store.find(model_name, version)
-            run_id = published and store.bundle_document(published)[1]["run_id"]
-        except PublishError:
-            continue  # a store that cannot be asked does not know
-        if run_id:
-            return RefusedError(
-                f"Version {version} of flavor {flavor.name} is of another target.",
-                where=f"flavors.yaml:{flavor.line}",
-                got=f"target {other.name} ({store.location}), from run {run_id}",
-                wanted=f"a version in target {target.name}",
-                next_step=(
-                    f"python publish_mlflow_model_flow.py run --flavor={flavor.name} "
-                    f"--target={target.name} --mlflow-run-id={run_id}"
-                ),
-            )
-    return RefusedError(
-        f"Version {version} of flavor {flavor.name} is in no store that could be asked.",
-        where=f"flavors.yaml:{flavor.line}",
-        wanted=f"a version in target {target.name} ({target.bundles}), or a run id",
-        next_step=(
-            f"add --target for the target it was published to, or publish its run "
-            f"(its id starts with {version[1:9]}) with --mlflow-run-id"
-        ),
     )

@@ -17,37 +17,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from adroit_publish.bundle.document import BundleFacts
 from adroit_publish.bundle.layer import ROOT, LayerRecipe, PackedFile, model_recipes
-from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE, BaseImage, Bundle, assemble
-from adroit_publish.config.targets import Target
-from adroit_publish.errors import SourceError
-from adroit_publish.pipeline.places import Places, open_images, open_places
-from adroit_publish.pipeline.record import publish_record
-from adroit_publish.pipeline.release import Job, LayerReceipt, Release
-from adroit_publish.pipeline.source import project_source, runtime_recipe, source_recipe
+from adroit_publish.bundle.manifest import Bundle, assemble
+from adroit_publish.pipeline.environment import take_env
+from adroit_publish.pipeline.finish import Made, finish
+from adroit_publish.pipeline.model_files import ModelFiles
+from adroit_publish.pipeline.places import Places, open_places
+from adroit_publish.pipeline.release import LayerReceipt, PublishJob, Release
+from adroit_publish.pipeline.source import runtime_recipe, source_of, source_recipe
 from adroit_publish.pipeline.stages import Listener, Silence, Stage, Stages
-from adroit_publish.pipeline.upload import SENDING_THREADS, hash_and_upload, receipt
-from adroit_publish.pipeline.verification import (
-    check_source,
-    earlier_verification,
-    files_of,
-    verify_bundle,
-)
+from adroit_publish.pipeline.upload import hash_and_upload, sent_note, upload_record
+from adroit_publish.pipeline.verification import check_source, files_of
 from adroit_publish.sources.artifacts import PulledModel, pull_model
 from adroit_publish.sources.git_source import Snapshot
 from adroit_publish.sources.mlmodel import read_mlmodel
-from adroit_publish.stores.image_reference import parse_reference
-from adroit_publish.stores.registry import ImageRepository
 
 
 def publish(
-    job: Job, listener: Listener | None = None, origin: Mapping[str, str] | None = None
+    job: PublishJob, listener: Listener | None = None, origin: Mapping[str, str] | None = None
 ) -> Release:
     """Publishes one flavor to its target; flavors.yaml is left to ``write_versions``.
 
@@ -71,34 +62,30 @@ def publish(
     with stages("pull model") as stage:
         model = _pull(job, stage)
     with stages("snapshot source"):
-        source = project_source(
-            Path(job.root), job.flavor, job.project, allow_dirty=job.options.allow_dirty
-        )
-        _check_commit(job, source)
-    recipes = _recipes(model, source)
+        source = source_of(job)
+    here = ModelFiles(Path(job.root))
+    recipes = _recipes(model, source, here)
     with stages("static gates"):
         check_source(job, files_of(file for recipe in recipes for file in recipe.files))
     if places.images and job.env.base:
         with stages("take env") as stage:
-            _take_env(job.env.base, job.target, places.images, stage)
+            take_env(job.env, job.target, places.images, stage)
     with stages("upload layers") as stage:
         bundle, receipts = _upload_layers(job, model, recipes, places, stage)
-    with stages("upload manifest"):
-        places.put_documents(bundle)
-    with stages("verify") as stage:
-        earlier = earlier_verification(job, bundle, places)
-        verification = earlier or verify_bundle(job, bundle, places, stages, stage)
-        stage.note = str(verification["how"]) + (", before" if earlier else "")
-    with stages("commit"):
-        release = _release(job, bundle, source, receipts, stages, verification, places)
-        if not earlier:
-            record = publish_record(release, verification, origin or {})
-            places.attach(model_name, bundle, RECORD_MEDIA_TYPE, record)
-        places.commit(model_name, bundle)
-    return release
+        here.remember(layer for layer in bundle.layers if layer.kind == "model")
+    made = Made(
+        bundle=bundle,
+        receipts=receipts,
+        source=source,
+        run_id=job.model.run_id,
+        run_url=job.model.run_url,
+        # MLflow keeps NaN and infinities; JSON does not.
+        metrics={k: v for k, v in job.model.metrics.items() if math.isfinite(v)},
+    )
+    return finish(job, made, places, stages, origin or {})
 
 
-def _pull(job: Job, stage: Stage) -> PulledModel:
+def _pull(job: PublishJob, stage: Stage) -> PulledModel:
     total_bytes = sum(file.size_bytes for file in job.model.files)
     cache = Path(job.root) / ".adroit" / "cache"
     model = pull_model(
@@ -111,36 +98,16 @@ def _pull(job: Job, stage: Stage) -> PulledModel:
     return model
 
 
-def _recipes(model: PulledModel, source: Snapshot) -> tuple[LayerRecipe, ...]:
+def _recipes(model: PulledModel, source: Snapshot, here: ModelFiles) -> tuple[LayerRecipe, ...]:
     """Returns every layer of the bundle but its record, bottom up."""
-    model_files = tuple(
+    model_files = here.seen(
         PackedFile(f"{ROOT}/model/{path}", content) for path, content in model.files.items()
     )
     return (*model_recipes(model_files), runtime_recipe(), source_recipe(source))
 
 
-def _check_commit(job: Job, source: Snapshot) -> None:
-    if source.commit != job.commit:
-        raise SourceError(
-            "HEAD moved while the publish was on its way.",
-            where=job.root,
-            got=source.commit,
-            wanted=job.commit,
-            next_step="run the same command again",
-        )
-
-
-def _take_env(base: BaseImage, target: Target, images: ImageRepository, stage: Stage) -> None:
-    """Makes sure that the env's layers are in the model's repository: mounted, or else copied."""
-    source = open_images(target, parse_reference(base.reference).repository)
-    copied = stage.progress(sum(layer.size_bytes for layer in base.layers), images.location)
-    with ThreadPoolExecutor(SENDING_THREADS, "env") as pool:
-        sent = pool.map(lambda layer: images.take_blob(layer, source, copied), base.layers)
-        stage.note = f"{sum(sent)} of {len(base.layers)} layers copied"
-
-
 def _upload_layers(
-    job: Job,
+    job: PublishJob,
     model: PulledModel,
     recipes: Sequence[LayerRecipe],
     places: Places,
@@ -155,20 +122,12 @@ def _upload_layers(
         python=job.env.env.python,
         platform=job.env.env.platform,
     )
-    record = bundle.layers[-1]
-    sent = {
-        place.location: place.put_blob(record.descriptor, record.content) for place in places.all
-    }
-    receipts = (*receipts, receipt(record, sent))
-    stage.note = ", ".join(
-        f"{sum(layer.sent[place.location] for layer in receipts)} of {len(receipts)} layers sent"
-        + (f" to {place.location}" if places.images else "")
-        for place in places.all
-    )
+    receipts = (*receipts, upload_record(bundle, places.all))
+    stage.note = sent_note(receipts, places.all)
     return bundle, receipts
 
 
-def _facts(job: Job, model: PulledModel) -> BundleFacts:
+def _facts(job: PublishJob, model: PulledModel) -> BundleFacts:
     mlmodel = read_mlmodel(model.files)
     return BundleFacts(
         model_name=job.project.model_name,
@@ -181,41 +140,4 @@ def _facts(job: Job, model: PulledModel) -> BundleFacts:
         python_version=mlmodel.python_version,
         conda_env_name=job.env.env.name,
         conda_env_digest=job.env.digest,
-    )
-
-
-def _release(
-    job: Job,
-    bundle: Bundle,
-    source: Snapshot,
-    receipts: tuple[LayerReceipt, ...],
-    stages: Stages,
-    verification: Mapping[str, Any],
-    places: Places,
-) -> Release:
-    return Release(
-        flavor=job.flavor.name,
-        expected=job.flavor.version,
-        model_name=job.project.model_name,
-        run_id=job.model.run_id,
-        run_url=job.model.run_url,
-        version=bundle.version,
-        manifest_digest=str(bundle.manifest.digest),
-        bundle_id=str(bundle.bundle_id),
-        target=job.target.name,
-        places=tuple(place.location for place in places.all),
-        commit=source.commit,
-        dirty=source.dirty,
-        conda_env=job.env.env.name,
-        conda_env_digest=job.env.digest and str(job.env.digest),
-        layers=receipts,
-        seconds=dict(stages.seconds),
-        verification={
-            key: value
-            for key, value in verification.items()
-            if key not in ("outputs", "packages", "env")
-        },
-        # MLflow keeps NaN and infinities; JSON does not.
-        metrics={k: v for k, v in job.model.metrics.items() if math.isfinite(v)},
-        warnings=tuple(stages.warnings),
     )

@@ -17,6 +17,7 @@ from adroit_publish.config.project import Project
 from adroit_publish.config.targets import Target
 from adroit_publish.errors import PublishError
 from adroit_publish.sources.resolved_model import ResolvedModel
+from adroit_publish.stores.bundle_store import Published
 
 VERIFY_KINDS = ("image", "process", "none")
 
@@ -31,6 +32,11 @@ class Options:
         allow_dirty: Pack the working tree where it differs from the commit, and record it.
         verify: ``image``, ``process`` or ``none``; None for the target's own.
         accept_env_mismatch: Packages (or ``python``) whose mismatch with the env is waived.
+        despite_hold: Publish a flavor that is held.
+        new_flavor: Of a republish: the new version goes into a new flavor of this name.
+        runtime: Of a republish: another runtime alone is a reason as well.
+        take_env: Of a republish: take over what the env's name stands for now.
+        accept_output_change: Of a republish: go on where the golden outputs moved.
     """
 
     target: str | None = None
@@ -38,6 +44,11 @@ class Options:
     allow_dirty: bool = False
     verify: str | None = None
     accept_env_mismatch: tuple[str, ...] = ()
+    despite_hold: bool = False
+    new_flavor: str | None = None
+    runtime: bool = False
+    take_env: bool = False
+    accept_output_change: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,25 +59,25 @@ class EnvReference:
         env: As conda_envs.yaml has it.
         base: Its image, pinned, or None where the target has no images.
         digest: What pins it: the image's digest, or its environment.yml's; None without either.
+        carried: Whether it is that of a published version, whatever its name stands for now.
     """
 
     env: CondaEnv
     base: BaseImage | None
     digest: Digest | None
+    carried: bool = False
 
 
 @dataclass(frozen=True)
 class Job:
-    """One flavor that can be published: everything that could be refused has been asked.
+    """One flavor that something can be done for: everything that could be refused has been asked.
 
     Attributes:
         root: The checkout, absolute.
         flavor: As flavors.yaml has it; its ``version`` is what the write-back expects to find.
         project: Its parsed config.yaml.
         env: Its conda env, pinned.
-        moved_from: What versions in flavors.yaml pin for this env, where it is another digest.
         target: Where it goes.
-        model: The model of the run.
         commit: The commit whose source is packed, 40 hex digits.
         verify: How it is verified: ``image``, ``process`` or ``none``.
         options: What was asked.
@@ -76,12 +87,38 @@ class Job:
     flavor: Flavor
     project: Project
     env: EnvReference
-    moved_from: str | None
     target: Target
-    model: ResolvedModel
     commit: str
     verify: str
     options: Options
+
+
+@dataclass(frozen=True)
+class PublishJob(Job):
+    """A run whose model is to be published.
+
+    Attributes:
+        model: The model of the run.
+        moved_from: What versions in flavors.yaml pin for this env, where it is another digest.
+    """
+
+    model: ResolvedModel
+    moved_from: str | None
+
+
+@dataclass(frozen=True)
+class RepublishJob(Job):
+    """A version whose model is to be published with other source.
+
+    Attributes:
+        published: The version.
+        changes: What differs from it, a line each.
+        moved_to: What the env's name stands for now, where that is not what is taken over.
+    """
+
+    published: Published
+    changes: tuple[str, ...]
+    moved_to: str | None
 
 
 @dataclass(frozen=True)
@@ -94,6 +131,7 @@ class LayerReceipt:
         size_bytes: Length of the tar.
         files: How many files it holds.
         sent: Whether it was sent, by place; False where the place had it.
+        carried: Whether it was taken over from a published version by its digest.
     """
 
     kind: str
@@ -101,6 +139,7 @@ class LayerReceipt:
     size_bytes: int
     files: int
     sent: Mapping[str, bool]
+    carried: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,6 +167,9 @@ class Release:
         metrics: The run's metrics.
         warnings: What should be known.
         news: False where flavors.yaml already named this version and nothing was done.
+        republished_from: The version whose model it is, where it was republished.
+        changes: What differs from that version, a line each.
+        copied_from: The flavor that this new one is a copy of; None where it is no new one.
     """
 
     flavor: str
@@ -150,10 +192,17 @@ class Release:
     metrics: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     news: bool = True
+    republished_from: str | None = None
+    changes: tuple[str, ...] = ()
+    copied_from: str | None = None
 
     def sent_bytes(self, place: str) -> int:
         """Returns how many bytes of layers were sent to ``place``."""
         return sum(layer.size_bytes for layer in self.layers if layer.sent.get(place))
+
+    def reused_bytes(self, place: str) -> int:
+        """Returns how many bytes of layers ``place`` had already."""
+        return sum(layer.size_bytes for layer in self.layers) - self.sent_bytes(place)
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the release as JSON values."""

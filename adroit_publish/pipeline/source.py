@@ -9,6 +9,8 @@ from adroit_publish.bundle.content import InlineFile
 from adroit_publish.bundle.layer import ROOT, LayerRecipe, PackedFile
 from adroit_publish.config.flavors import Flavor
 from adroit_publish.config.project import DEFAULT_EXCLUDES, Project, excluded
+from adroit_publish.errors import SourceError
+from adroit_publish.pipeline.release import Job
 from adroit_publish.sources.git_source import Snapshot, snapshot
 
 
@@ -33,6 +35,25 @@ def project_source(root: Path, flavor: Flavor, project: Project, *, allow_dirty:
         is_excluded=is_excluded,
         allow_dirty=allow_dirty,
     )
+
+
+def source_of(job: Job) -> Snapshot:
+    """Returns the source of a job, which is that of the commit its plan was made at.
+
+    Raises:
+        SourceError: As ``project_source``; or HEAD moved since.
+    """
+    allow_dirty = job.options.allow_dirty
+    source = project_source(Path(job.root), job.flavor, job.project, allow_dirty=allow_dirty)
+    if source.commit != job.commit:
+        raise SourceError(
+            "HEAD moved while the publish was on its way.",
+            where=job.root,
+            got=source.commit,
+            wanted=job.commit,
+            next_step="run the same command again",
+        )
+    return source
 
 
 def source_recipe(source: Snapshot) -> LayerRecipe:

@@ -11,6 +11,7 @@ from typing import Protocol
 from adroit_publish.bundle.content import Content
 from adroit_publish.bundle.digest import Descriptor
 from adroit_publish.bundle.layer import Layer, LayerRecipe, hash_layer
+from adroit_publish.bundle.manifest import Bundle
 from adroit_publish.pipeline.release import LayerReceipt
 from adroit_publish.stores.contract import Progress
 
@@ -102,6 +103,22 @@ def _raise_failed(puts: Sequence[Mapping[str, Future[bool]]]) -> None:
     for future in (future for put in puts for future in put.values()):
         if future.done():
             future.result()
+
+
+def upload_record(bundle: Bundle, places: Sequence[Place]) -> LayerReceipt:
+    """Puts the last layer, the bundle record, into every place that lacks it."""
+    record = bundle.layers[-1]
+    sent = {place.location: place.put_blob(record.descriptor, record.content) for place in places}
+    return receipt(record, sent)
+
+
+def sent_note(receipts: Sequence[LayerReceipt], places: Sequence[Place]) -> str:
+    """Returns how many layers each place had to be sent, for the line of a stage."""
+    return ", ".join(
+        f"{sum(layer.sent[place.location] for layer in receipts)} of {len(receipts)} layers sent"
+        + (f" to {place.location}" if len(places) > 1 else "")
+        for place in places
+    )
 
 
 def receipt(layer: Layer, sent: dict[str, bool]) -> LayerReceipt:

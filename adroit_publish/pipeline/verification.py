@@ -20,7 +20,7 @@ from typing import Any
 
 from adroit_publish.bundle.content import Readable
 from adroit_publish.bundle.digest import verified
-from adroit_publish.bundle.layer import ROOT, PackedFile
+from adroit_publish.bundle.layer import ROOT, Layer, PackedFile
 from adroit_publish.bundle.manifest import BaseImage, Bundle
 from adroit_publish.config.targets import Target
 from adroit_publish.errors import ConfigError, StoreError
@@ -32,6 +32,7 @@ from adroit_publish.gates.model_requirements import model_requirements
 from adroit_publish.gates.prediction import predict_in_sandbox
 from adroit_publish.gates.report import NOT_VERIFIED, Verification
 from adroit_publish.pipeline.layout import lay_out
+from adroit_publish.pipeline.model_files import SeenFile
 from adroit_publish.pipeline.places import (
     Places,
     docker_login,
@@ -205,11 +206,19 @@ def _run_here(job: Job, bundle: Bundle, contract: _Contract) -> Verification:
             lay_out(files, directory, link=sandbox.available() != "plain")
         seen = predict_in_sandbox(directory, allow_plain=is_local(job.target), check_env=check)
     for layer in bundle.layers:  # what was seen is what was stored, or nothing was seen
-        named = layer.descriptor
+        _check_unchanged(layer)
+    return seen
+
+
+def _check_unchanged(layer: Layer) -> None:
+    named, files = layer.descriptor, [file.content for file in layer.files]
+    for file in files:
+        if isinstance(file, SeenFile):
+            file.check()
+    if not all(isinstance(file, SeenFile) for file in files):
         where = f"{layer.kind} layer"
         for _ in verified(layer.content.chunks(), named.digest, named.size_bytes, where):
             pass
-    return seen
 
 
 @contextmanager
