@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit
 
 _LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1")
 _S3 = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()-]+)*/?")
+_SSM = re.compile(r"ssm:(/[A-Za-z0-9_.-]+){1,14}")
 _DATABRICKS = re.compile(r"databricks(://[\w.-]+)?")
 
 
@@ -30,6 +31,28 @@ def storage_address(uri: str, base: str) -> str:
     if not _S3.fullmatch(uri) or {".", ".."} & set(uri.split("/")):
         raise ValueError("must be file:PATH or s3://BUCKET/PREFIX")
     return uri.rstrip("/")
+
+
+def sitevar_address(uri: str, base: str) -> str:
+    """Returns ``file:/abs``, ``s3://bucket/key`` or ``ssm:/prefix``.
+
+    Args:
+        uri: ``file:PATH``, ``s3://BUCKET/KEY`` or ``ssm:/PREFIX``, below which each model has a
+            parameter of its own; SSM allows 15 levels, none of which may begin with aws or ssm.
+        base: The absolute directory that relative paths start from.
+    """
+    if uri.startswith("ssm:"):
+        if not _SSM.fullmatch(uri) or re.match(r"ssm:/(aws|ssm)", uri, re.IGNORECASE):
+            raise ValueError("must be ssm:/PREFIX, not beginning with aws or ssm")
+        return uri
+    if uri.startswith("s3:") and (uri.endswith("/") or uri.count("/") < 3):
+        raise ValueError("must name one object: s3://BUCKET/KEY")
+    try:
+        return storage_address(uri, base)
+    except ValueError:
+        if uri.startswith("file:"):
+            raise
+        raise ValueError("must be file:PATH, s3://BUCKET/KEY or ssm:/PREFIX") from None
 
 
 def tracking_address(uri: str, base: str) -> str:

@@ -30,7 +30,7 @@ DEFAULT_EXCLUDES = ("config.yaml", "flow.py", "tests/", "*.md", "*.ipynb")
 DEFAULT_RTOL = 1e-6
 MAX_STARS = 10  # each one more multiplies what a regular expression may try
 
-NO_MODELS = frozenset({"blobs", "ledger", "rollovers", "tmp"})
+NO_MODELS = frozenset({"blobs", "ledger", "rollovers", "sitevars", "tmp"})
 """Names that stand beside the models in a store; no model may be called so."""
 _TOP = ("model_name", "serve", "source", "verify", "security")
 _CLASS_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")

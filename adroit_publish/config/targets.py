@@ -12,7 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from adroit_publish.config.addresses import storage_address, tracking_address, web_address
+from adroit_publish.config.addresses import (
+    sitevar_address,
+    storage_address,
+    tracking_address,
+    web_address,
+)
 from adroit_publish.config.names import name_problem, near_miss
 from adroit_publish.config.yaml_text import Report
 from adroit_publish.config.yaml_tree import MAX_BYTES
@@ -54,7 +59,9 @@ class Target:
         images: The image registry and prefix, ``host[:port]/prefix``.
         images_endpoint: Where the registry is reached, if not at its own name.
         images_auth: ``ecr`` or None.
-        sitevars: ``file:/abs`` or ``s3://bucket/key``.
+        sitevars: ``file:/abs``, ``s3://bucket/key`` or ``ssm:/prefix``.
+        profile: The AWS profile to act as; None: the environment's. No key of the file: it is for
+            who works with two targets at once.
     """
 
     name: str
@@ -67,6 +74,7 @@ class Target:
     images_endpoint: str | None
     images_auth: str | None
     sitevars: str | None
+    profile: str | None = None
 
 
 @dataclass(frozen=True)
@@ -260,7 +268,7 @@ class _TargetReader:
             images=images,
             images_endpoint=self._address("images_endpoint", lambda uri, _: web_address(uri)),
             images_auth=images_auth,
-            sitevars=self._address("sitevars", storage_address),
+            sitevars=self._address("sitevars", sitevar_address),
         )
 
     def _problem(self, key: str, message: str) -> None:

@@ -1,0 +1,68 @@
+"""The sitevar ``adroit_model_versions``: which flavor of a model is live, or which share of each.
+
+The format is ``adroit.sitevars.document``, which services read by. Here are its errors for people,
+and its one spelling: keys sorted, indented by two, a newline at the end. An edit changes one
+model's entry; whatever the other entries say, they go on saying it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from adroit.sitevars.document import Pointer, read_object, read_pointers
+from adroit_publish.config.names import name_problem
+from adroit_publish.errors import ConfigError, Problem
+
+__all__ = ["Pointer", "check_model_name", "parse_sitevar", "with_pointer"]
+
+_NEXT = "mend the document at its place; nothing was changed"
+
+
+def parse_sitevar(data: bytes, where: str) -> dict[str, Pointer]:
+    """Returns the pointers by model.
+
+    Args:
+        data: The whole document.
+        where: Its address, for messages.
+
+    Raises:
+        ConfigError: It is not what it has to be; all problems together.
+    """
+    return _read(data, where)[1]
+
+
+def with_pointer(data: bytes | None, model: str, pointer: Pointer, where: str) -> bytes:
+    """Returns the document with one model's entry set.
+
+    Args:
+        data: The document so far; None where there is none.
+        model: The model.
+        pointer: Its new entry.
+        where: The document's address, for messages.
+
+    Raises:
+        ConfigError: The document is not what it has to be: then nothing of it can be kept safely.
+    """
+    entries = {} if data is None else dict(_read(data, where)[0])
+    entries[model] = pointer.as_json()
+    text = json.dumps(entries, ensure_ascii=False, sort_keys=True, indent=2, allow_nan=False)
+    return f"{text}\n".encode()
+
+
+def check_model_name(model: str) -> None:
+    """Lets a name pass that a model can have; raises ConfigError for any other."""
+    if wrong := name_problem(model, ascii_only=True):
+        raise ConfigError(f"A model's name {wrong}.", got=repr(model[:80]))
+
+
+def _read(data: bytes, where: str) -> tuple[Mapping[str, object], dict[str, Pointer]]:
+    try:
+        entries = read_object(data)
+    except ValueError as reason:
+        raise ConfigError.of([Problem(where, 0, f"the sitevar {reason}")], _NEXT) from None
+    pointers, problems = read_pointers(entries)
+    if problems:
+        found = [Problem(where, 0, f"{model!r:.80} {said}") for model, said in problems.items()]
+        raise ConfigError.of(found, _NEXT)
+    return entries, pointers

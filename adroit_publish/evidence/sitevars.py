@@ -1,0 +1,289 @@
+"""The sitevar ``adroit_model_versions``: reading a model's pointer, and moving it.
+
+Where it is kept differs in one thing: a file and an S3 object hold every model, SSM has a
+parameter for each (4 KB is its limit). All three are ``Documents``, which replace what was seen
+and nothing else; so one read-modify-write serves them, and keeps every other model's entry.
+
+* ``set`` moves a pointer only from what the caller expects. A pointer that is already where it is
+  wanted is success, which also resolves an answer that was lost: it is looked at again.
+* The history is kept by us, one object a change that is created and never changed, in a place of
+  its own (the target's store, ``sitevars/<model>/history/``): the same for a file, an object and
+  a parameter, with who and why, which no edge's own history tells. A change is recorded after it
+  was made; where that was cut off, the same ``set`` again records it. What others change by other
+  means shows as the next change's ``before``.
+* History is ordered by the writers' clocks.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from adroit_publish.bundle.document import canonical_json, parse_json_object
+from adroit_publish.config.sitevars import (
+    Pointer,
+    check_model_name,
+    parse_sitevar,
+    with_pointer,
+)
+from adroit_publish.errors import ConfigError, RefusedError, StoreError, VerificationError
+
+GIVE_UP_S = 55.0
+_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A document as it was read.
+
+    Attributes:
+        data: Its bytes.
+        tag: What it is replaced by: it changes whenever the document does.
+    """
+
+    data: bytes
+    tag: str
+
+
+class Documents(Protocol):
+    """A place of small documents that change.
+
+    Every method raises StoreError where the place fails and RefusedError where it denies access.
+
+    Attributes:
+        location: The place as a user names it; no credentials.
+    """
+
+    location: str
+
+    def read(self, key: str) -> Seen | None:
+        """Returns the document, or None where there is none."""
+        ...
+
+    def put(self, key: str, data: bytes, seen: Seen | None) -> bool:
+        """Puts ``data`` in the place of what was seen; None: where nothing was.
+
+        Returns:
+            True: it is there, and durable. False: the document is another by now, or the outcome
+            is not known; who asked looks again.
+        """
+        ...
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Yields the keys that start with ``prefix``, sorted."""
+        ...
+
+
+class Held(Protocol):
+    """A lock that is held."""
+
+    def left_s(self) -> float:
+        """Returns for how long it certainly still is, in seconds; 0 or less: no more."""
+        ...
+
+
+Lock = Callable[[str], AbstractContextManager[Held]]
+"""Gives the lock of a model while a context lasts; raises RefusedError where another keeps it."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A model's pointer as it was read.
+
+    Attributes:
+        pointer: None where the sitevar has no entry for the model.
+        tag: Of the document it stands in; another tag means that something in it was changed.
+        read_utc: When it was asked for.
+    """
+
+    pointer: Pointer | None
+    tag: str | None
+    read_utc: datetime
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change of a model's pointer.
+
+    Attributes:
+        utc: When it was made.
+        who: Who made it.
+        why: Their reason.
+        before: The pointer until then; None where there was none.
+        after: The pointer from then on.
+    """
+
+    utc: datetime
+    who: str
+    why: str
+    before: Pointer | None
+    after: Pointer
+
+
+class Sitevars:
+    """The pointers of all models at one address.
+
+    Args:
+        documents: Where they are.
+        shared: The key of the one document that holds all models; None: each has its own.
+        kept: Where the history is.
+    """
+
+    def __init__(self, documents: Documents, shared: str | None, kept: Documents) -> None:
+        self._documents, self._shared, self._kept = documents, shared, kept
+
+    def get(self, model: str) -> Reading:
+        """Returns what the sitevar says of a model now.
+
+        Raises:
+            ConfigError: The document is not what it has to be, or no model can be called so.
+            RefusedError: Access is denied.
+            StoreError: The place failed.
+        """
+        check_model_name(model)
+        now, seen = datetime.now(UTC), self._documents.read(self._key(model))
+        pointers = self._parsed(model, seen)
+        return Reading(pointers.get(model), seen.tag if seen else None, now)
+
+    def pointers(self) -> dict[str, Pointer]:
+        """Returns every model's pointer, sorted by model; raises as ``get`` does."""
+        found: dict[str, Pointer] = {}
+        keys = self._documents.keys("") if self._shared is None else [self._shared]
+        for key in keys:
+            found |= self._parsed(key, self._documents.read(key))
+        return dict(sorted(found.items()))
+
+    def set(
+        self, model: str, pointer: Pointer, *, expected: Pointer | None, who: str, why: str
+    ) -> None:
+        """Moves a model's pointer and records who did it and why; durable when this returns.
+
+        Args:
+            model: The model.
+            pointer: What its entry is to say.
+            expected: What it says now; None: nothing.
+            who: Who moves it.
+            why: The reason.
+
+        Raises:
+            ConfigError: The document is not what it has to be; it was left as it is.
+            RefusedError: The entry says something else than expected, or access is denied.
+            StoreError: The place failed.
+        """
+        check_model_name(model)
+        end = time.monotonic() + GIVE_UP_S
+        key, tries = self._key(model), 0
+        while True:
+            seen = self._documents.read(key)
+            now = self._parsed(model, seen).get(model)
+            if now == pointer:
+                break
+            if now != expected:
+                raise self._conflict(model, now, expected)
+            data = with_pointer(seen.data if seen else None, model, pointer, self._where(key))
+            if self._documents.put(key, data, seen):
+                self._record(model, expected, pointer, who, why)
+                return
+            tries += 1
+            pause_s = random.uniform(0, min(1.0, 0.01 * 2**tries))
+            if time.monotonic() + pause_s > end:
+                raise StoreError(
+                    "The sitevar could not be changed: others kept changing it.",
+                    where=self._where(key),
+                    transient=True,
+                    next_step="run the same command again",
+                )
+            time.sleep(pause_s)
+        last = next(reversed(self.history(model)), None)
+        before = last.after if last else expected
+        if before != pointer:  # it was moved, and whoever did it came no further
+            self._record(model, before, pointer, who, why)
+
+    def history(self, model: str) -> list[Change]:
+        """Returns the recorded changes of a model's pointer, oldest first.
+
+        Raises:
+            VerificationError: A record is damaged.
+            RefusedError, StoreError: As ``get`` does.
+        """
+        check_model_name(model)
+        return [self._change(key) for key in self._kept.keys(_history(model))]
+
+    def _record(
+        self, model: str, before: Pointer | None, after: Pointer, who: str, why: str
+    ) -> None:
+        utc = datetime.now(UTC)
+        entry = {
+            "schema": _SCHEMA,
+            "utc": utc.isoformat(),
+            "who": who,
+            "why": why,
+            "before": before.as_json() if before else None,
+            "after": after.as_json(),
+        }
+        key = f"{_history(model)}{utc:%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(4)}.json"
+        if not self._kept.put(key, canonical_json(entry), None):
+            raise StoreError(
+                f"The sitevar of {model} was set, but the change is not recorded.",
+                where=f"{self._kept.location}/{key}",
+                transient=True,
+                next_step="run the same command again",
+            )
+
+    def _change(self, key: str) -> Change:
+        where = f"{self._kept.location}/{key}"
+        seen = self._kept.read(key)
+        entry: Mapping[str, Any] = parse_json_object(seen.data if seen else b"", where)
+        try:
+            before = entry["before"]
+            return Change(
+                datetime.fromisoformat(entry["utc"]),
+                str(entry["who"]),
+                str(entry["why"]),
+                None if before is None else Pointer.of(before),
+                Pointer.of(entry["after"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise VerificationError(
+                "A record of a sitevar's history is damaged.", where=where, got=error
+            ) from error
+
+    def _key(self, model: str) -> str:
+        return self._shared or model
+
+    def _where(self, key: str) -> str:
+        return f"{self._documents.location}/{key}"
+
+    def _parsed(self, model: str, seen: Seen | None) -> dict[str, Pointer]:
+        if seen is None:
+            return {}
+        where = self._where(self._key(model))
+        pointers = parse_sitevar(seen.data, where)
+        if self._shared is None and pointers.keys() - {model}:
+            raise ConfigError(
+                "A model's own parameter may hold no other model.",
+                where=where,
+                got=", ".join(sorted(pointers)),
+                wanted=json.dumps({model: "FLAVOR"}),
+            )
+        return pointers
+
+    def _conflict(self, model: str, now: Pointer | None, expected: Pointer | None) -> RefusedError:
+        return RefusedError(
+            f"The sitevar of {model} is not what was expected; it was left as it is.",
+            where=self._where(self._key(model)),
+            got=now or "no entry",
+            wanted=expected or "no entry",
+            next_step=f"see who changed it: python -m adroit_publish sitevar history {model}",
+        )
+
+
+def _history(model: str) -> str:
+    return f"sitevars/{model}/history/"

@@ -1,0 +1,124 @@
+"""A lock that writers on different machines share: one object in a store.
+
+The object says who holds the lock and until when. It is taken by creating it, or by replacing,
+under the condition that it still is what was seen, one that is free or has expired; and given
+back by replacing it in the same way (a store deletes without a condition, and could delete the
+lock of the next holder). A killed holder's lock expires.
+
+Who holds it believes in it for less long than the others wait, by ``SKEW_S``: clocks that differ
+by less than that do no harm. What is done under the lock has to end before ``left_s`` does.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from adroit_publish.bundle.content import Inline
+from adroit_publish.bundle.digest import Digest
+from adroit_publish.bundle.document import canonical_json, parse_json_object
+from adroit_publish.errors import RefusedError, VerificationError
+from adroit_publish.stores.contract import KeyTaken, Objects, Stat
+
+HOLD_S = 90.0
+SKEW_S = 15.0
+PATIENCE_S = HOLD_S + 2 * SKEW_S
+"""So long a lock is waited for: longer than a killed holder keeps it."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A lock that is held until ``until_s`` of ``clock``, in seconds since the epoch."""
+
+    until_s: float
+    clock: Callable[[], float]
+
+    def left_s(self) -> float:
+        """Returns for how long it certainly still is; 0 or less: no more."""
+        return self.until_s - SKEW_S - self.clock()
+
+
+@contextmanager
+def hold(
+    objects: Objects,
+    key: str,
+    who: str,
+    *,
+    patience_s: float = PATIENCE_S,
+    clock: Callable[[], float] = time.time,
+) -> Iterator[Held]:
+    """Holds the lock at ``key`` while the context lasts, for ``HOLD_S`` at most.
+
+    Args:
+        objects: Where the lock is.
+        key: Its key.
+        who: Whom to name to those that wait.
+        patience_s: How long to wait for it.
+        clock: Seconds since the epoch.
+
+    Raises:
+        RefusedError: Somebody else kept it for longer than that.
+        StoreError: The store failed.
+        VerificationError: What is at ``key`` is no lock.
+    """
+    end = time.monotonic() + patience_s
+    token = secrets.token_hex(16)
+    while True:
+        seen, found = _look(objects, key)
+        until_s = clock() + HOLD_S
+        busy = found is not None and found["token"] and clock() < found["until_s"] + SKEW_S
+        if not busy and _put(objects, key, _lock(who, token, until_s), seen):
+            break
+        if time.monotonic() >= end:
+            raise _kept_away(f"{objects.location}/{key}", found)
+        time.sleep(random.uniform(0.02, 0.2))
+    try:
+        yield Held(until_s, clock)
+    finally:
+        seen, found = _look(objects, key)
+        if found is not None and found["token"] == token:
+            _put(objects, key, _lock(who, "", clock()), seen)
+
+
+def _lock(who: str, token: str, until_s: float) -> bytes:
+    return canonical_json({"who": who, "token": token, "until_s": until_s})
+
+
+def _look(objects: Objects, key: str) -> tuple[Stat | None, dict[str, Any] | None]:
+    seen = objects.stat(key)
+    if seen is None:
+        return None, None
+    where = f"{objects.location}/{key}"
+    found = parse_json_object(b"".join(bytes(chunk) for chunk in objects.read(key)), where)
+    if not isinstance(found.get("token"), str) or not isinstance(found.get("until_s"), float):
+        raise VerificationError(
+            "What is here is no lock.", where=where, got=found, next_step="remove that object"
+        )
+    return seen, found
+
+
+def _put(objects: Objects, key: str, data: bytes, seen: Stat | None) -> bool:
+    try:
+        if seen is None:
+            objects.create(key, Inline(data), Digest.of(data))
+        else:
+            objects.replace(key, Inline(data), Digest.of(data), seen)
+    except KeyTaken:
+        return False
+    return True
+
+
+def _kept_away(where: str, found: dict[str, Any] | None) -> RefusedError:
+    until = datetime.fromtimestamp(found["until_s"], UTC) if found else None
+    return RefusedError(
+        "Somebody else holds the lock.",
+        where=where,
+        got=f"{found['who']}, until {until:%Y-%m-%d %H:%M:%S} UTC" if found else None,
+        next_step="run the same command again when they are done",
+    )
