@@ -49,9 +49,9 @@ def publish(
     """
     from adroit_publish.pipeline.prepare import prepare
     from adroit_publish.pipeline.publish import publish as publish_job
+    from adroit_publish.pipeline.record_versions import write_releases
     from adroit_publish.pipeline.release import Failure, Options, Release
     from adroit_publish.pipeline.workspace import find_root, read_workspace
-    from adroit_publish.pipeline.record_versions import write_releases
 
     workspace = read_workspace(find_root(Path(root).absolute()))
     options = Options(target, run_id, allow_dirty, verify, tuple(accept_env_mismatch))
@@ -99,10 +99,10 @@ def republish(
         PublishError: As ``adroit_publish.errors`` lists them; flavors.yaml is as it was.
     """
     from adroit_publish.pipeline.prepare_republish import prepare_republish
+    from adroit_publish.pipeline.record_versions import write_releases
     from adroit_publish.pipeline.release import Failure, Options, Release
     from adroit_publish.pipeline.republish import republish as republish_job
     from adroit_publish.pipeline.workspace import find_root, read_workspace
-    from adroit_publish.pipeline.record_versions import write_releases
 
     workspace = read_workspace(find_root(Path(root).absolute()))
     options = Options(

@@ -46,6 +46,14 @@ def test_what_was_created_is_read_back_whole(objects):
         assert objects.stat(f"a/{name}").size_bytes == len(data)
 
 
+def test_a_range_is_read_alone(objects):
+    data = bytes(range(256)) * 9000
+    create(objects, "ranged", data)
+    for start, stop in ((0, 1), (5, 9), (1 << 20, (2 << 20) + 3), (7, None), (0, len(data))):
+        pieces = objects.read("ranged", start, stop)
+        assert b"".join(bytes(piece) for piece in pieces) == data[start:stop]
+
+
 def test_nothing_is_known_of_a_key_that_was_never_created(objects):
     assert objects.stat("no/such") is None
     with pytest.raises(StoreError) as error:

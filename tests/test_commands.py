@@ -47,7 +47,9 @@ def test_versions_lists_what_is_published_and_who_names_it(published):
 
 
 def test_versions_of_an_unknown_model_names_the_known_ones(published):
-    assert "doubler" in run(published[0], "versions", "dobuler").stdout
+    done = run(published[0], "versions", "dobuler", check=False)
+    assert done.returncode == 2
+    assert "doubler" in done.stderr
 
 
 def test_show_tells_everything_that_is_known(published):
@@ -176,8 +178,9 @@ def test_a_reader_that_has_gone_is_no_failure(published):
 
 @pytest.mark.parametrize("model", ["../bundles/doubler", "doubler/", "..", ""])
 def test_a_model_is_a_name_and_no_path(published, model):
-    done = run(published[0], "versions", model, "--json")
-    assert json.loads(done.stdout) == []
+    done = run(published[0], "versions", model, "--json", check=False)
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"] == "ConfigError"
 
 
 def test_outside_of_a_checkout_it_says_what_is_missing(tmp_path):

@@ -64,21 +64,29 @@ def main() -> NoReturn:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def command(function: Callable[..., Any]) -> click.Command:
-    """Makes a command of a function whose first argument is the ``Context``."""
-
-    def run(*, target: str | None, as_json: bool, **arguments: Any) -> None:
-        workspace = read_workspace(find_root(Path.cwd()))
-        chosen = workspace.target(target, os.environ)
-        function(Context(workspace, chosen, open_store(chosen), as_json), **arguments)
-
-    run.__doc__ = function.__doc__
-    run.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
-    run = click.option("--json", "as_json", is_flag=True, help="print JSON for machines")(run)
-    run = click.option("--target", help="the target of adroit.toml to look at")(run)
-    return cli.command(function.__name__.strip("_").replace("_", "-"))(run)
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """Look at published models, check every byte of them, get them, serve them."""
+
+
+def command_of(group: click.Group) -> Callable[[Callable[..., Any]], click.Command]:
+    """Returns the decorator that makes a command of ``group``, as ``command`` does of the top."""
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        def run(*, target: str | None, as_json: bool, **arguments: Any) -> None:
+            workspace = read_workspace(find_root(Path.cwd()))
+            chosen = workspace.target(target, os.environ)
+            function(Context(workspace, chosen, open_store(chosen), as_json), **arguments)
+
+        run.__doc__ = function.__doc__
+        run.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
+        run = click.option("--json", "as_json", is_flag=True, help="print JSON for machines")(run)
+        run = click.option("--target", help="the target of adroit.toml to look at")(run)
+        return group.command(function.__name__.strip("_").replace("_", "-"))(run)
+
+    return decorate
+
+
+def command(function: Callable[..., Any]) -> click.Command:
+    """Makes a command of a function whose first argument is the ``Context``."""
+    return command_of(cli)(function)

@@ -22,13 +22,10 @@ from adroit_publish.pipeline.places import open_places
 @click.argument("model")
 def versions(context: Context, model: str) -> None:
     """List the published versions of MODEL, oldest first."""
+    inspection.check_model(context.store, model)
     rows = inspection.list_versions(context.workspace, context.store, model)
     if context.as_json:
         print_json([asdict(row) for row in rows])
-        return
-    if not rows:
-        known = ", ".join(context.store.models()) or "none"
-        print(f"No version of {model} in {context.store.location}. Models there: {known}.")
         return
     print_table(
         ["version", "created (UTC)", "by", "run", "size", "flavors"],
@@ -56,7 +53,9 @@ def show(context: Context, version: str) -> None:
         print_json(facts)
         return
     bundle = facts["bundle"]
-    record: dict[str, Any] = next(reversed(facts["records"]), {})
+    publishes = [record for record in facts["records"] if "verification" in record]
+    record: dict[str, Any] = next(reversed(publishes), {})
+    promotions = [each["promoted"] for each in facts["records"] if "promoted" in each]
     verification = record.get("verification") or {}
     handler = bundle["serve"].get("handler") or {}
     rows = [
@@ -72,6 +71,7 @@ def show(context: Context, version: str) -> None:
         ("published", f"{record.get('created_utc')} by {record.get('who')}"),
         ("commit", f"{record.get('commit')}{' (dirty)' if record.get('dirty') else ''}"),
         ("verified", f"{verification.get('how')}, predicted: {verification.get('predicted')}"),
+        *(("promoted", f"from {each['from']} to {each['to']}") for each in promotions),
     ]
     print_table(["what", "value"], rows)
     print()

@@ -13,7 +13,8 @@ from adroit_publish.bundle.document import file_digest
 from adroit_publish.bundle.layer import KIND_ANNOTATION, ROOT
 from adroit_publish.bundle.tar_reader import TarReader
 from adroit_publish.config.flavors import is_run_id
-from adroit_publish.errors import PublishError, RefusedError
+from adroit_publish.config.names import nearest
+from adroit_publish.errors import ConfigError, PublishError, RefusedError
 from adroit_publish.pipeline.record import records
 from adroit_publish.pipeline.workspace import Workspace
 from adroit_publish.stores.bundle_store import BundleStore, Published, blob_key
@@ -104,6 +105,24 @@ def list_versions(
             )
         )
     return sorted(rows, key=lambda row: (row.created_utc or "", row.version))
+
+
+def check_model(store: BundleStore, model_name: str) -> None:
+    """Refuses a model that this store has neither a version of nor an entry of its ledger.
+
+    Raises:
+        ConfigError: There is no such model; the names most like it are listed.
+        StoreError: The store failed.
+    """
+    known = {*store.models(), *store.objects.children("ledger/")}
+    if model_name not in known:
+        raise ConfigError(
+            "There is no such model in this store.",
+            where=store.location,
+            got=model_name,
+            wanted=nearest(model_name, known),
+            next_step="see its name in projects/*/config.yaml, and that the target is right",
+        )
 
 
 def show(store: BundleStore, published: Published) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def open_store(target: Target) -> BundleStore:
     """Returns the bundle store of ``target``; nothing is read or made yet."""
     if is_local(target):
         return BundleStore(DirectoryObjects(Path(target.bundles.removeprefix("file:"))))
-    return BundleStore(S3Objects(target.bundles, account=target.account))
+    return BundleStore(_bucket(target))
 
 
 def open_places(target: Target, model_name: str) -> Places:
@@ -138,7 +138,7 @@ def prove_access(target: Target) -> None:
     if target.account is not None:
         _prove_account(target, target.account)
     if not is_local(target):
-        S3Objects(target.bundles, account=target.account).check()
+        _bucket(target).check()
 
 
 def ensure_images(target: Target, model_name: str) -> None:
@@ -159,7 +159,7 @@ def ensure_repository(target: Target, repository: Repository) -> None:
 
 
 def _prove_account(target: Target, account: str) -> None:
-    got = aws.caller_account(aws.session(None))
+    got = aws.caller_account(aws.session(target.profile))
     if got != account:
         raise RefusedError(
             "The AWS credentials are of another account than the target's.",
@@ -183,8 +183,12 @@ def _ecr(target: Target, host: str) -> Ecr | None:
     """Returns ECR's API for a registry that is ECR, or that the target says is."""
     found = parse_ecr_host(host)
     if found:
-        return Ecr(aws.session(None), found.account, found.region)
+        return Ecr(aws.session(target.profile), found.account, found.region)
     own = target.images is not None and host == registry_host(target.images)
     if own and target.images_auth == "ecr":
-        return Ecr(aws.session(None), target.account)
+        return Ecr(aws.session(target.profile), target.account)
     return None
+
+
+def _bucket(target: Target) -> S3Objects:
+    return S3Objects(target.bundles, account=target.account, profile=target.profile)

@@ -36,7 +36,8 @@ def session(profile: str | None, region: str | None = None) -> boto3.Session:
 
     Args:
         profile: An AWS profile; None leaves the choice to boto3 (``AWS_PROFILE``, ...).
-        region: A region; None leaves the choice to boto3.
+        region: A region; None leaves the choice to boto3, but for a profile that is named here:
+            its own goes before ``AWS_DEFAULT_REGION``, which is of the environment's profile.
 
     Raises:
         ConfigError: There is no such profile.
@@ -44,7 +45,9 @@ def session(profile: str | None, region: str | None = None) -> boto3.Session:
     import boto3
 
     with translated("the AWS configuration"):
-        return boto3.Session(profile_name=profile, region_name=region)
+        found = boto3.Session(profile_name=profile, region_name=region)
+        own = found._session.get_scoped_config().get("region") if profile and not region else None
+        return boto3.Session(profile_name=profile, region_name=own) if own else found
 
 
 def caller_account(session: boto3.Session) -> str:

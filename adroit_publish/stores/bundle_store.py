@@ -152,9 +152,13 @@ class BundleStore:
         self.put_blob(blob, Inline(data))
         self.put_blob(empty, Inline(EMPTY_BLOB))
         self.put_blob(manifest, Inline(manifest_data))
+        self.name_referrer(model_name, version, manifest)
+        return manifest
+
+    def name_referrer(self, model_name: str, version: str, manifest: Descriptor) -> None:
+        """Lists a manifest that is stored already among what is attached to a version."""
         named = canonical_json(manifest.as_dict())
         self._create_same(f"{model_name}/{version}/referrers/{manifest.digest.hex}", named)
-        return manifest
 
     def commit(self, model_name: str, version: str, manifest: Descriptor) -> bool:
         """Gives the manifest its version's name; from here on it is published.

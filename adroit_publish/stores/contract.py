@@ -95,8 +95,14 @@ class Objects(Protocol):
         """
         ...
 
-    def read(self, key: str) -> Iterator[memoryview | bytes]:
-        """Yields the object's bytes; raises StoreError (not transient) where there is nothing."""
+    def read(
+        self, key: str, start: int = 0, stop: int | None = None
+    ) -> Iterator[memoryview | bytes]:
+        """Yields the object's bytes ``[start, stop)``, all of them unless told otherwise.
+
+        A piece is only valid until the next one is asked for. Raises StoreError (not transient)
+        where there is nothing.
+        """
         ...
 
     def keys(self, prefix: str) -> Iterator[str]:

@@ -15,6 +15,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -89,7 +90,9 @@ class DirectoryObjects:
                 os.rename(temporary, path)
             _sync_directory(path.parent)
 
-    def read(self, key: str) -> Iterator[memoryview | bytes]:
+    def read(
+        self, key: str, start: int = 0, stop: int | None = None
+    ) -> Iterator[memoryview | bytes]:
         path = self.path_of(key)
         with _translated(path):
             try:
@@ -97,8 +100,11 @@ class DirectoryObjects:
             except (FileNotFoundError, NotADirectoryError):
                 raise StoreError("An object is not there.", where=path) from None
             with file:
+                file.seek(start)
+                left = sys.maxsize if stop is None else stop - start
                 buffer = memoryview(bytearray(CHUNK_BYTES))
-                while count := file.readinto(buffer):
+                while left > 0 and (count := file.readinto(buffer[:left])):
+                    left -= count
                     yield buffer[:count]
 
     def keys(self, prefix: str) -> Iterator[str]:

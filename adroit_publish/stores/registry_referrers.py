@@ -57,10 +57,26 @@ def attach(
     empty = Descriptor(EMPTY_MEDIA_TYPE, Digest.of(EMPTY_BLOB), len(EMPTY_BLOB))
     repository.put_blob(blob, Inline(data))
     repository.put_blob(empty, Inline(EMPTY_BLOB))
-    repository.put_manifest(manifest, manifest_data)
-    if repository.referrers_index(subject.digest) is None:
-        _extend_list(repository, subject.digest, manifest.as_dict() | {"artifactType": media_type})
+    put_referrer(repository, subject.digest, manifest, manifest_data)
     return manifest
+
+
+def put_referrer(
+    repository: ImageRepository, subject: Digest, manifest: Descriptor, data: bytes
+) -> None:
+    """Attaches a manifest whose blobs are there; raises as ``attach`` does.
+
+    Args:
+        repository: Where the image is.
+        subject: Digest of the image's manifest.
+        manifest: Names the manifest that refers to it.
+        data: That manifest's bytes.
+    """
+    repository.put_manifest(manifest, data)
+    if repository.referrers_index(subject) is None:
+        artifact_type = parse_json_object(data, repository.location).get("artifactType")
+        entry = manifest.as_dict() | ({"artifactType": artifact_type} if artifact_type else {})
+        _extend_list(repository, subject, entry)
 
 
 def referrers(repository: ImageRepository, subject: Digest) -> tuple[Descriptor, ...]:

@@ -105,9 +105,11 @@ class S3Objects:
     def replace(self, key: str, content: Content, digest: Digest, seen: Stat) -> None:
         self._put(key, content, digest, unheard, {"If-Match": seen.tag})
 
-    def read(self, key: str) -> Iterator[bytes]:
-        call = Call("GET", self._prefix + key)
-        patience, at = Patience(), 0
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        last = "" if stop is None else str(stop - 1)
+        ranged = {"Range": f"bytes={start}-{last}"} if start or last else {}
+        call = Call("GET", self._prefix + key, headers=ranged)
+        patience, at = Patience(), start
         first = answer = self._opened(call)
         while True:
             try:
@@ -121,7 +123,7 @@ class S3Objects:
                 if pause_s is None:
                     raise
             time.sleep(pause_s)
-            rest = {"Range": f"bytes={at}-", "If-Match": first.headers["ETag"]}
+            rest = {"Range": f"bytes={at}-{last}", "If-Match": first.headers["ETag"]}
             answer = self._opened(replace(call, headers=rest))
 
     def keys(self, prefix: str) -> Iterator[str]:

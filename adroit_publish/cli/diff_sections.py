@@ -1,0 +1,144 @@
+"""A diff as titled tables, which a terminal and a page show alike."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from adroit_publish.bundle.document import FILE_KINDS
+from adroit_publish.cli.render import bytes_text
+from adroit_publish.pipeline.comparison import Diff, FileChange, ValueChange
+
+MARKS = {"added": "+", "removed": "-", "changed": "~", "packed differently": "?", "same": "="}
+_CELL_CHARS = 2000
+
+
+@dataclass(frozen=True)
+class Section:
+    """One table of a diff.
+
+    Attributes:
+        title: What it is about.
+        headers: Of its columns, the mark's first.
+        rows: Printable texts, a mark first: one of ``MARKS``, or empty.
+        note: What else there is to say.
+    """
+
+    title: str
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+def sections(diff: Diff) -> list[Section]:
+    """Returns every table of a diff; one without rows says that nothing differs."""
+    return [
+        Section("Versions", ("", "", "A", "B"), tuple(_facts(diff.before, diff.after))),
+        _files(diff.files),
+        _values("Config", diff.serve, "serve"),
+        _values("Conda env", diff.env),
+        _values("Packages", diff.packages, "package", note=diff.packages_note),
+        _values("Requirements of the model", diff.requirements, "line"),
+        _values("Signature", diff.signature),
+        _outputs(diff),
+        _values("Metrics", diff.metrics, "metric"),
+        _sizes(diff.layer_sizes),
+    ]
+
+
+def line_marks(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yields each line of a unified diff after ``+``, ``-``, ``@`` (a place) or nothing."""
+    for number, line in enumerate(lines):
+        mark = "@" if number < 2 else line[:1].strip()  # the first two name the file
+        yield mark, printable(line)
+
+
+def printable(text: str) -> str:
+    """Returns a text without what a terminal would obey; tabs become blanks."""
+    shown = text.expandtabs(4)
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in shown)
+
+
+def _facts(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    for name, value in before.items():
+        if not value and not after[name]:
+            continue
+        mark = "" if value == after[name] else "~"
+        yield mark, name, _text(value), _text(after[name])
+
+
+def _files(files: Iterable[FileChange]) -> Section:
+    # A model's files are few, and that they are the same is what one wants to see.
+    shown = [each for each in files if each.change != "same" or each.kind == "model"]
+    rows = [
+        (
+            MARKS[each.change],
+            f"{each.kind}/{printable(each.path)}",
+            each.change,
+            *("" if size is None else bytes_text(size) for size in _sizes_of(each)),
+            each.after or each.before or "",
+        )
+        for each in sorted(shown, key=lambda each: (each.change == "same", each.kind != "model"))
+    ]
+    same = [
+        f"{sum(each.kind == kind and each.change == 'same' for each in files)} of {kind}"
+        for kind in FILE_KINDS
+    ]
+    headers = ("", "file", "change", "A", "B", "digest (of its layer, where it is alone in it)")
+    return Section("Files", headers, tuple(rows), f"the same: {', '.join(same)}")
+
+
+def _sizes_of(change: FileChange) -> tuple[int | None, int | None]:
+    return change.before_bytes, change.after_bytes
+
+
+def _values(title: str, changes: Iterable[ValueChange], name: str = "", note: str = "") -> Section:
+    rows = [
+        (_mark(each), printable(each.name), _text(each.before), _text(each.after))
+        for each in changes
+    ]
+    return Section(title, ("", name, "A", "B"), tuple(rows), note)
+
+
+def _outputs(diff: Diff) -> Section:
+    replay = diff.outputs.replay
+    rows = [
+        (
+            "~",
+            "" if each.row is None else str(each.row),
+            printable(each.column),
+            _text(each.recorded),
+            _text(each.now),
+            f"{each.relative:.3g}" if math.isfinite(each.relative) else "",
+        )
+        for each in (replay.largest if replay else ())
+    ]
+    headers = ("", "row", "column", "A", "B", "relative")
+    return Section("Golden outputs", headers, tuple(rows), diff.outputs.note)
+
+
+def _sizes(changes: Iterable[ValueChange]) -> Section:
+    rows = []
+    for each in changes:
+        moved = (each.after or 0) - (each.before or 0)
+        sizes = ("" if size is None else bytes_text(size) for size in (each.before, each.after))
+        moved_text = f"{'+' if moved > 0 else '-'}{bytes_text(abs(moved))}" if moved else ""
+        rows.append(("~" if moved else "", each.name, *sizes, moved_text))
+    return Section("Sizes", ("", "layers", "A", "B", "change"), tuple(rows))
+
+
+def _mark(change: ValueChange) -> str:
+    if change.before is None:
+        return "+"
+    return "-" if change.after is None else "~"
+
+
+def _text(value: Any) -> str:
+    if value is None or value == []:
+        return ""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    cut = text if len(text) <= _CELL_CHARS else text[:_CELL_CHARS] + "..."
+    return printable(cut)

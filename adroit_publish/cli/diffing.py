@@ -1,0 +1,79 @@
+"""The command that shows how two versions differ."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from adroit_publish.cli.diff_page import page
+from adroit_publish.cli.diff_sections import line_marks, printable, sections
+from adroit_publish.cli.frame import Context, command
+from adroit_publish.cli.render import print_json, print_table
+from adroit_publish.errors import ConfigError
+from adroit_publish.pipeline import diff as diffing
+from adroit_publish.pipeline.comparison import Diff, TextDiff
+
+_COLOURS = {"+": "32", "-": "31", "@": "36"}
+
+
+@command
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.option(
+    "--html", type=click.Path(path_type=Path), metavar="FILE", help="write a page of HTML too"
+)
+def diff(context: Context, a: str, b: str, html: Path | None) -> None:
+    """Show how version B differs from version A.
+
+    Each is a version, a flavor, or FLAVOR@REF: the version that the flavor has in flavors.yaml at
+    that commit, branch or tag.
+    """
+    found = diffing.diff(context.workspace, context.store, a, b)
+    if html:
+        _write(html, page(found))
+    if context.as_json:
+        print_json(found.as_dict())
+    else:
+        _print(found)
+        if html:
+            print(f"\nThe page is {html}")
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            "The page cannot be written.", where=path, got=error.strerror, wanted="--html FILE"
+        ) from error
+
+
+def _print(diff: Diff) -> None:
+    if diff.same:
+        print("Both are one version: every byte is the same.\n")
+    alike = []
+    for section in sections(diff):
+        if not section.rows and not section.note:
+            alike.append(section.title.lower())
+            continue
+        print(_coloured(section.title, "1") + (f": {section.note}" if section.note else ""))
+        if section.rows:
+            print_table(section.headers, section.rows)
+        print()
+    if alike:
+        print(f"No difference: {', '.join(alike)}.")
+    for text in diff.texts:
+        _print_text(text)
+
+
+def _print_text(text: TextDiff) -> None:
+    note = f" ({text.note})" if text.note else ""
+    print(_coloured(f"\nsource/{printable(text.path)}{note}", "1"))
+    for mark, line in line_marks(text.lines):
+        print(_coloured(line, _COLOURS.get(mark, "")))
+
+
+def _coloured(text: str, colour: str) -> str:
+    return f"\x1b[{colour}m{text}\x1b[0m" if colour and sys.stdout.isatty() else text

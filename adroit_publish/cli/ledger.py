@@ -1,0 +1,92 @@
+"""The command that tells a model's history: what was done, by whom, and what was live when."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, time
+from typing import Any
+
+import click
+
+from adroit_publish.cli.frame import Context, command
+from adroit_publish.cli.render import print_json, print_table
+from adroit_publish.errors import ConfigError
+from adroit_publish.pipeline import ledger
+from adroit_publish.pipeline.inspect import check_model
+
+
+@command
+@click.argument("model")
+@click.option(
+    "--at", metavar="DATE", help="what was live then; UTC, a date without a time means its end"
+)
+def history(context: Context, model: str, at: str | None) -> None:
+    """Tell what of MODEL was published, pointed to, rolled back and deleted, and by whom."""
+    when = None if at is None else _moment(at)
+    check_model(context.store, model)
+    if when is not None:
+        _print_live(context, model, when)
+        return
+    found = ledger.history(context.store, model)
+    if context.as_json:
+        print_json([entry.as_dict() for entry in found])
+        return
+    print_table(
+        ["when (UTC)", "what", "by", ""],
+        [[_shown(entry.utc), entry.kind, entry.who, _detail(entry.facts)] for entry in found],
+    )
+
+
+def _print_live(context: Context, model: str, when: datetime) -> None:
+    live = ledger.live_at(ledger.entries(context.store, model), when)
+    if context.as_json:
+        shares = [] if live is None else [vars(share) for share in live.shares]
+        since = None if live is None else live.since_utc.isoformat()
+        who = None if live is None else live.who
+        print_json(
+            {"model": model, "at": when.isoformat(), "live": shares, "since": since, "who": who}
+        )
+    elif live is None or not live.shares:
+        print(
+            f"Nothing of {model} was pointed to at {_shown(when)} UTC, as far as the ledger knows."
+        )
+    else:
+        rows = [
+            [share.flavor, share.version, f"{share.weight:g} %", _shown(live.since_utc), live.who]
+            for share in live.shares
+        ]
+        print_table(["flavor", "version", "share", "since (UTC)", "by"], rows)
+
+
+def _detail(facts: Any) -> str:
+    shares = facts.get("live", [facts])
+    named = [
+        " ".join(str(share[name]) for name in ("flavor", "version") if share.get(name))
+        + (f" {share['weight']:g} %" if "weight" in share else "")
+        for share in shares
+    ]
+    said = [", ".join(named) or "nothing any more"]
+    said += [f"run {facts['run_id']}"] if facts.get("run_id") else []
+    said += [f"from {facts['republished_from']}"] if facts.get("republished_from") else []
+    said += [str(facts["why"])] if facts.get("why") else []
+    return "; ".join(said)
+
+
+def _moment(text: str) -> datetime:
+    """Returns a date's last moment, or the time that is given, in UTC unless it names a zone."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(
+            "This is no date.",
+            where="--at",
+            got=text,
+            wanted="2026-11-24, 2026-11-24T16:15 or 2026-11-24T16:15:13+01:00",
+        ) from None
+    if re.fullmatch(r"\d{4}-?\d{2}-?\d{2}", text):
+        found = datetime.combine(found, time.max)
+    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _shown(utc: datetime) -> str:
+    return utc.strftime("%Y-%m-%d %H:%M:%S")

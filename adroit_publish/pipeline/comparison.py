@@ -1,0 +1,332 @@
+"""What differs between two published versions: rules over their documents; nothing is opened here.
+
+A version is its ``bundle.json``, its layers' sizes and its records; the texts of source files are
+brought by who has read them. A file alone in its layer is named by the layer's digest, any other
+by its own: where the two versions pack a file differently, nothing is said of its bytes.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from adroit_publish.bundle.document import FILE_KINDS, file_digest
+from adroit_publish.gates.replay import Replay, compare_outputs
+
+SHOWN_LINES = 2000
+EXAMPLES = ("input_example.json", "serving_input_example.json")
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of two versions.
+
+    Attributes:
+        asked: As the user named it.
+        model_name: Its model.
+        version: Its version.
+        manifest_digest: Digest of its manifest.
+        document: Its parsed ``bundle.json``.
+        layer_sizes: Bytes by layer kind; ``env`` for the conda env image's.
+        records: What is recorded of it, oldest first.
+    """
+
+    asked: str
+    model_name: str
+    version: str
+    manifest_digest: str
+    document: Mapping[str, Any]
+    layer_sizes: Mapping[str, int]
+    records: tuple[Mapping[str, Any], ...]
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """The last record of a publish; empty where there is none."""
+        publishes = [record for record in self.records if "verification" in record]
+        return publishes[-1] if publishes else {}
+
+    @property
+    def verification(self) -> Mapping[str, Any]:
+        """The last verification that looked; empty where none did."""
+        found = [record.get("verification") or {} for record in self.records]
+        looked = [each for each in found if each.get("how") not in (None, "none")]
+        return looked[-1] if looked else {}
+
+    def files(self, kind: str) -> dict[str, Mapping[str, Any]]:
+        """Returns the entries of ``bundle.json`` for one kind of file, by path."""
+        return {entry["path"]: entry for entry in self.document["files"][kind]}
+
+
+@dataclass(frozen=True)
+class FileChange:
+    """One file of one or both versions.
+
+    Attributes:
+        kind: ``model``, ``runtime`` or ``source``.
+        path: Below the kind's directory.
+        change: ``added``, ``removed``, ``changed``, ``same``, or ``packed differently``.
+        before_bytes: Its length in A, or None.
+        after_bytes: Its length in B, or None.
+        before: Its digest in A, or the digest of the layer that it is alone in.
+        after: The same in B.
+    """
+
+    kind: str
+    path: str
+    change: str
+    before_bytes: int | None
+    after_bytes: int | None
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True)
+class ValueChange:
+    """One value that is not the same; None where a version has none."""
+
+    name: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True)
+class TextDiff:
+    """How the text of a source file changed.
+
+    Attributes:
+        path: The file.
+        lines: A unified diff, a line each without its end; empty where ``note`` says why.
+        note: Why there is none, or that it was cut.
+    """
+
+    path: str
+    lines: tuple[str, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """How the golden outputs compare.
+
+    Attributes:
+        note: What came of it, or why they could not be compared.
+        replay: The comparison, where there was one.
+    """
+
+    note: str
+    replay: Replay | None = None
+
+
+@dataclass(frozen=True)
+class Diff:
+    """Everything that differs between A and B.
+
+    Attributes:
+        before: Facts of A: what was asked, version, run, commit, who and when.
+        after: The same of B.
+        files: Every file of either, ``same`` ones too.
+        texts: Unified diffs of the source.
+        serve: The serve section of config.yaml, by dotted path.
+        env: The conda env: name, digest, Python, the model's Python.
+        packages: Installed packages, as the verifications saw them.
+        packages_note: Whose packages those are, or why they could not be compared.
+        requirements: The model's pip requirements: added and removed lines.
+        signature: Inputs, outputs and params of the signature.
+        outputs: The golden outputs.
+        metrics: The runs' metrics.
+        layer_sizes: Bytes by layer kind, changed or not.
+    """
+
+    before: Mapping[str, Any]
+    after: Mapping[str, Any]
+    files: tuple[FileChange, ...]
+    texts: tuple[TextDiff, ...]
+    serve: tuple[ValueChange, ...]
+    env: tuple[ValueChange, ...]
+    packages: tuple[ValueChange, ...]
+    packages_note: str
+    requirements: tuple[ValueChange, ...]
+    signature: tuple[ValueChange, ...]
+    outputs: Outputs
+    metrics: tuple[ValueChange, ...]
+    layer_sizes: tuple[ValueChange, ...]
+
+    @property
+    def same(self) -> bool:
+        """Whether the two are one version: one digest."""
+        return bool(self.before["manifest"] == self.after["manifest"])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns it as strict JSON values."""
+        facts = asdict(self) | {"same": self.same}
+        replay = self.outputs.replay
+        facts["outputs"]["replay"] = replay.as_dict() if replay else None
+        return facts
+
+
+def compare(a: Side, b: Side, texts: Iterable[TextDiff]) -> Diff:
+    """Returns what differs between two versions.
+
+    Args:
+        a: The one before.
+        b: The one after.
+        texts: Diffs of the changed source files, from ``text_diff``.
+    """
+    env_a, env_b = a.document["conda_env"], b.document["conda_env"]
+    seen_a, seen_b = a.verification, b.verification
+    pythons = "Python of the model", "Python of the verification"
+    return Diff(
+        before=_facts(a),
+        after=_facts(b),
+        files=tuple(change for kind in FILE_KINDS for change in file_changes(a, b, kind)),
+        texts=tuple(texts),
+        serve=_changes(_flat(a.document["serve"]), _flat(b.document["serve"])),
+        env=_changes(
+            env_a | {pythons[0]: a.document["python_version"]},
+            env_b | {pythons[0]: b.document["python_version"]},
+        )
+        + _changes(*({pythons[1]: seen.get("python_version")} for seen in (seen_a, seen_b))),
+        packages=_packages(seen_a, seen_b),
+        packages_note=_packages_note(seen_a, seen_b),
+        requirements=_lines(a.document["requirements"], b.document["requirements"]),
+        signature=_changes(a.document["signature"] or {}, b.document["signature"] or {}),
+        outputs=_outputs(a, b),
+        metrics=_changes(a.record.get("metrics") or {}, b.record.get("metrics") or {}),
+        layer_sizes=tuple(
+            ValueChange(kind, a.layer_sizes.get(kind), b.layer_sizes.get(kind))
+            for kind in dict.fromkeys((*a.layer_sizes, *b.layer_sizes))
+        ),
+    )
+
+
+def file_changes(a: Side, b: Side, kind: str) -> list[FileChange]:
+    """Returns every file of a kind in either version, sorted by path."""
+    before, after = a.files(kind), b.files(kind)
+    return [
+        _file_change(kind, path, before.get(path), after.get(path))
+        for path in sorted(before.keys() | after.keys())
+    ]
+
+
+def text_diff(path: str, before: bytes | None, after: bytes | None) -> TextDiff:
+    """Returns the unified diff of a file's two texts; None where a version has no such file."""
+    try:
+        old, new = (_text_lines(data) for data in (before, after))
+    except ValueError:
+        return TextDiff(path, (), "not a text")
+    was, now = ("/dev/null" if data is None else path for data in (before, after))
+    lines = list(difflib.unified_diff(old, new, was, now, lineterm=""))
+    if not lines:
+        return TextDiff(path, (), "the same lines: line ends, or the executable bit, differ")
+    cut = f"{len(lines) - SHOWN_LINES} more lines" if len(lines) > SHOWN_LINES else ""
+    return TextDiff(path, tuple(lines[:SHOWN_LINES]), cut)
+
+
+def _text_lines(data: bytes | None) -> list[str]:
+    if data is None:
+        return []
+    if b"\0" in data:
+        raise ValueError("a NUL")
+    return data.decode().splitlines()
+
+
+def _file_change(
+    kind: str, path: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None
+) -> FileChange:
+    if before is None or after is None:
+        change = "added" if before is None else "removed"
+    elif before == after:
+        change = "same"
+    elif ("layer" in before) != ("layer" in after) and before["size"] == after["size"]:
+        change = "packed differently"
+    else:
+        change = "changed"
+    return FileChange(
+        kind,
+        path,
+        change,
+        before["size"] if before else None,
+        after["size"] if after else None,
+        str(file_digest(before)) if before else None,
+        str(file_digest(after)) if after else None,
+    )
+
+
+def _facts(side: Side) -> dict[str, Any]:
+    record = side.record
+    return {
+        "asked": side.asked,
+        "model": side.model_name,
+        "version": side.version,
+        "manifest": side.manifest_digest,
+        "run": side.document["run_id"],
+        "model id": side.document["model_id"],
+        "commit": record.get("commit"),
+        "uncommitted": list(record.get("dirty") or ()),
+        "published": record.get("created_utc"),
+        "by": record.get("who"),
+        "verified": side.verification.get("how") or "none",
+    }
+
+
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[ValueChange, ...]:
+    names = dict.fromkeys((*before, *after))
+    pairs = ((name, before.get(name), after.get(name)) for name in names)
+    return tuple(ValueChange(*pair) for pair in pairs if pair[1] != pair[2])
+
+
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    """Returns the leaves of a mapping by dotted path; a list is a leaf."""
+    if not isinstance(value, Mapping) or not value:
+        return {path: value} if path else {}
+    leaves: dict[str, Any] = {}
+    for key, inner in value.items():
+        leaves |= _flat(inner, f"{path}.{key}" if path else str(key))
+    return leaves
+
+
+def _lines(before: Iterable[str], after: Iterable[str]) -> tuple[ValueChange, ...]:
+    old, new = dict.fromkeys(before), dict.fromkeys(after)
+    gone = [ValueChange(line, line, None) for line in old if line not in new]
+    return (*gone, *(ValueChange(line, None, line) for line in new if line not in old))
+
+
+def _packages(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[ValueChange, ...]:
+    old, new = before.get("packages") or {}, after.get("packages") or {}
+    if not old or not new:
+        return ()
+    return tuple(sorted(_changes(old, new), key=lambda change: change.name))
+
+
+def _packages_note(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    if not (before.get("packages") and after.get("packages")):
+        return "not compared: a version was published without a verification"
+    found = "no difference, " if before["packages"] == after["packages"] else ""
+    if before["how"] == after["how"] == "image":
+        return found + "as the images hold them"
+    return f"{found}as the verifications saw them ({before['how']}, {after['how']})"
+
+
+def _outputs(a: Side, b: Side) -> Outputs:
+    before, after = a.verification, b.verification
+    if not (before.get("predicted") and after.get("predicted")):
+        return Outputs("not compared: a version has no recorded outputs")
+    if _examples(a) != _examples(b):
+        return Outputs("not compared: the input examples differ")
+    if before["outputs_sha256"] == after["outputs_sha256"]:
+        return Outputs("the same, to the last digit")
+    old, new = before["outputs"], after["outputs"]
+    if old is None or new is None:
+        return Outputs("they differ, and are too large to be kept in the records")
+    truncated = bool(before["outputs_truncated"] or after["outputs_truncated"])
+    replay = compare_outputs(old, new, 0.0, truncated=truncated)
+    rows = "" if replay.rows is None else f" in {replay.rows} rows"
+    note = f"{replay.differing} of {replay.leaves} values differ{rows}"
+    return Outputs(note + ("; only the recorded rows are compared" if truncated else ""), replay)
+
+
+def _examples(side: Side) -> list[Mapping[str, Any] | None]:
+    files = side.files("model")
+    return [files.get(name) for name in EXAMPLES]
