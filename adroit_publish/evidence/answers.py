@@ -1,0 +1,196 @@
+"""Answers of servers that nobody vouches for: bounded in size and time, and made printable.
+
+A ``Visit`` is one connection: what balances load by connection sends all its requests to the same
+server. No redirect is followed and no credential is sent, not from ``~/.netrc`` either. Addresses
+are a user's own and often internal, so plain ``http`` is allowed.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from adroit_publish.errors import ConfigError, StoreError
+
+if TYPE_CHECKING:
+    import requests
+
+_CHUNK_BYTES = 1 << 16
+_SHOWN_CHARS = 200
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server answered.
+
+    Attributes:
+        where: The address that was asked.
+        status: The HTTP status.
+        body: All of it.
+    """
+
+    where: str
+    status: int
+    body: bytes
+
+    def json(self) -> dict[str, Any]:
+        """Returns the JSON object of a 200.
+
+        Raises:
+            StoreError: It is none; ``transient`` where a server is busy, starts or ends.
+        """
+        try:
+            value = json.loads(self.body) if self.status == 200 else None
+        except (ValueError, RecursionError):
+            value = None
+        if isinstance(value, dict):
+            return value
+        raise StoreError(
+            "A server does not answer as expected.",
+            where=self.where,
+            got=f"{self.status} {printable(self.body)}".strip(),
+            wanted="200 and a JSON object",
+            transient=self.status >= 500 or self.status == 429,
+        )
+
+
+class Visit:
+    """One connection to a server, as a context.
+
+    Args:
+        url: ``http://HOST[:PORT][/PATH]`` or ``https``.
+        timeout_s: How long the server may be silent, and how long an answer's body may take.
+
+    Raises:
+        ConfigError: ``url`` is none, or holds credentials.
+    """
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        import requests
+
+        check_address(url)
+        self.url, self._timeout_s = url.rstrip("/"), timeout_s
+        self._session = requests.Session()
+        self._session.auth = lambda request: request  # else requests looks into ~/.netrc
+        # A compressed body could be larger than its limit once it is unpacked.
+        self._session.headers["Accept-Encoding"] = "identity"
+
+    def __enter__(self) -> Visit:
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        self._session.close()
+
+    def ask(
+        self,
+        path: str,
+        body: bytes | Mapping[str, str] | None = None,
+        *,
+        limit_bytes: int = 1 << 20,
+    ) -> Answer:
+        """Returns the answer to a GET, or to a POST where there is a body.
+
+        Args:
+            path: Added to the URL.
+            body: JSON as bytes, or the fields of a form.
+            limit_bytes: Largest body of the answer.
+
+        Raises:
+            StoreError: Nothing answers, too much, or too slowly.
+        """
+        where = self.url + path
+        headers = {"Content-Type": "application/json"} if isinstance(body, bytes) else {}
+        with (
+            _translated(where),
+            self._session.request(
+                "GET" if body is None else "POST",
+                where,
+                data=body,
+                headers=headers,
+                timeout=self._timeout_s,
+                allow_redirects=False,
+                stream=True,
+            ) as response,
+        ):
+            return Answer(where, response.status_code, self._body(response, where, limit_bytes))
+
+    def _body(self, response: requests.Response, where: str, limit_bytes: int) -> bytes:
+        deadline = time.monotonic() + self._timeout_s
+        body = bytearray()
+        while piece := response.raw.read1(_CHUNK_BYTES):
+            body += piece
+            if len(body) > limit_bytes:
+                raise StoreError(
+                    "A server's answer is too large.", where=where, wanted=f"{limit_bytes} bytes"
+                )
+            if time.monotonic() > deadline:
+                raise StoreError(
+                    "A server's answer takes too long.",
+                    where=where,
+                    got=f"{len(body)} bytes in {self._timeout_s:g} s",
+                    transient=True,
+                )
+        return bytes(body)
+
+
+def check_address(url: str) -> None:
+    """Refuses what is no server's plain address.
+
+    Raises:
+        ConfigError: ``url`` is not ``http`` or ``https`` with a host, or holds credentials, a
+            query or a fragment.
+    """
+    try:
+        parts = urlsplit(url)
+        plain = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        plain = plain and url.isprintable() and not (parts.query or parts.fragment)
+        host = parts.netloc.rpartition("@")[2]
+        credentials = "@" in parts.netloc
+    except ValueError:  # a port or an address that is none
+        plain, host, credentials = False, "", False
+    if credentials:
+        raise ConfigError(
+            "An address holds credentials, which are never sent to a server here.",
+            where=f"{parts.scheme}://{host}",
+            next_step="take them out of the address",
+        )
+    if not plain:
+        raise ConfigError(
+            "This is no server's address.",
+            got=printable(url.partition("?")[0].encode(errors="replace")),
+            wanted="http://HOST:PORT or https://HOST",
+        )
+
+
+def printable(data: bytes) -> str:
+    """Returns the start of untrusted text with blanks for what does not print."""
+    text = data[: 4 * _SHOWN_CHARS].decode(errors="replace")[:_SHOWN_CHARS]
+    return "".join(char if char.isprintable() else " " for char in text).strip()
+
+
+@contextmanager
+def _translated(where: str) -> Iterator[None]:
+    import requests
+    import urllib3
+
+    try:
+        yield
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        raise StoreError(
+            "A server does not answer.",
+            where=where,
+            got=type(error).__name__,  # its text can repeat headers and proxies
+            transient=True,
+            next_step="see that it runs and can be reached from here, and run the command again",
+        ) from error

@@ -1,0 +1,110 @@
+"""The guide's five boxes, ticked by what is on record: for a terminal, a pull request or a chat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from adroit_publish.rollover.needs import weights_text
+from adroit_publish.rollover.state import Entry, Rollover
+
+
+@dataclass(frozen=True)
+class Box:
+    """One line of the checklist.
+
+    Attributes:
+        title: What has to be true.
+        done: Whether it is, by evidence.
+        detail: The evidence, or how far it has come; may be empty.
+        links: Where to look for oneself.
+        at_s: When it was ticked, POSIX seconds in UTC; None where it is not.
+        who: Who ran the command that found it.
+    """
+
+    title: str
+    done: bool
+    detail: str = ""
+    links: tuple[str, ...] = ()
+    at_s: float | None = None
+    who: str | None = None
+
+
+def boxes(rollover: Rollover) -> tuple[Box, ...]:
+    """Returns the five boxes of a rollover, in the order of the guide."""
+    old, new, checks = rollover.old, rollover.new, rollover.checks
+    counted = (checks.prometheus,) if checks.prometheus else checks.metrics
+    pointed = weights_text(rollover.weights(rollover.shares[0]))
+    undone = rollover.state == "rolled back"
+    moved = undone or rollover.shares[0] > 0
+    return (
+        _box(
+            rollover, "proposed", f"new flavor published: {new.flavor} ({new.version})", _published
+        ),
+        _box(
+            rollover, "verified", "deployed, and verified by its golden input", _served, checks.urls
+        ),
+        _box(
+            rollover,
+            "draining",
+            f"adroit_model_versions points at {new.flavor}",
+            lambda _entry: f"now {pointed}",
+            otherwise=f"now {pointed}" if moved else "",
+            whole=not undone,
+        ),
+        _box(
+            rollover,
+            "drained",
+            f"the traffic of {old.flavor} ({old.version}) has drained",
+            _traffic,
+            counted,
+            whole=rollover.state in ("drained", "retiring", "retired"),
+        ),
+        _box(
+            rollover,
+            "retired",
+            f"old flavor deleted: {old.flavor}",
+            lambda _entry: "gone from flavors.yaml",
+        ),
+    )
+
+
+def _box(
+    rollover: Rollover,
+    state: str,
+    title: str,
+    detail: Any,
+    links: tuple[str | None, ...] = (),
+    *,
+    otherwise: str = "",
+    whole: bool = True,
+) -> Box:
+    """Returns a box that is ticked where ``state`` was reached, and ``whole`` says it still is."""
+    entry = next((each for each in reversed(rollover.history) if each.after == state), None)
+    kept = tuple(link for link in links if link)
+    if entry is None or not whole:
+        return Box(title, False, otherwise, kept)
+    return Box(title, True, detail(entry), kept, entry.at_s, entry.who)
+
+
+def _published(entry: Entry) -> str:
+    return "whole in the store and the registry" if entry.facts.get("published") else ""
+
+
+def _served(entry: Entry) -> str:
+    urls = _part(entry, "endpoints", "facts").get("urls", [])
+    replicas = sum(each["replicas"] for each in urls)
+    return f"{replicas} servers behind {len(urls)} addresses answer as recorded"
+
+
+def _traffic(entry: Entry) -> str:
+    read = _part(entry, "traffic")
+    return f"{read['old']['requests']:.0f} requests in {read['window_s']:.0f} s" if read else ""
+
+
+def _part(entry: Entry, *names: str) -> Mapping[str, Any]:
+    found: Any = entry.facts
+    for name in names:
+        found = found.get(name) or {}
+    return found if isinstance(found, Mapping) else {}

@@ -1,0 +1,135 @@
+"""What was read of the world, as the rules see it: values, and the time each was read at.
+
+A reading that could not be had is None, and ``absent`` says why. Times are POSIX seconds in UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from adroit_publish.rollover.state import Weights
+
+
+class Reading(Protocol):
+    """What every reading has: the time it is of."""
+
+    @property
+    def utc_s(self) -> float:
+        """When it was read."""
+        ...
+
+
+@dataclass(frozen=True)
+class Publication:
+    """Whether both versions are whole in store and registry.
+
+    Attributes:
+        utc_s: When they were looked at.
+        old: A line for each problem of the old one.
+        new: The same of the new one.
+    """
+
+    utc_s: float
+    old: tuple[str, ...]
+    new: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FlavorsRead:
+    """What flavors.yaml says.
+
+    Attributes:
+        utc_s: When it was read.
+        old: The old flavor's version; None where the flavor is not there.
+        new: The new flavor's version; None where the flavor is not there.
+        hold: Why the new flavor is held, or None.
+    """
+
+    utc_s: float
+    old: str | None
+    new: str | None
+    hold: str | None
+
+
+@dataclass(frozen=True)
+class PointerRead:
+    """What the sitevar says.
+
+    Attributes:
+        utc_s: When it was read.
+        weights: Percent by flavor; None where it has no entry for the model.
+    """
+
+    utc_s: float
+    weights: Weights | None
+
+
+@dataclass(frozen=True)
+class EndpointsRead:
+    """What the new version's servers answered.
+
+    Attributes:
+        utc_s: When they were asked.
+        deployed: Whether every URL runs the new version, on all replicas that are expected.
+        verified: Whether every answer to the golden input is the recorded one.
+        problems: What was wrong, a line each.
+        facts: What is kept of it in the history.
+    """
+
+    utc_s: float
+    deployed: bool
+    verified: bool
+    problems: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Requests, and how many of them failed."""
+
+    requests: float
+    errors: float
+
+    @property
+    def error_share(self) -> float:
+        """Errors by request, 0 to 1; 0 where there was no request."""
+        return self.errors / self.requests if self.requests else 0.0
+
+
+@dataclass(frozen=True)
+class TrafficRead:
+    """What was asked of both versions in the ``window_s`` seconds up to ``utc_s``."""
+
+    utc_s: float
+    window_s: float
+    old: Counts
+    new: Counts
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that was read for one decision.
+
+    Attributes:
+        absent: Why a reading is not there, by the name of its attribute.
+    """
+
+    published: Publication | None = None
+    flavors: FlavorsRead | None = None
+    pointer: PointerRead | None = None
+    endpoints: EndpointsRead | None = None
+    traffic: TrafficRead | None = None
+    absent: Mapping[str, str] = field(default_factory=dict)
+
+    def facts(self, names: Iterable[str]) -> dict[str, Any]:
+        """Returns some of the readings as JSON values, for the history."""
+        there = {name: getattr(self, name) for name in sorted(names)}
+        return {name: _plain(asdict(reading)) for name, reading in there.items() if reading}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,235 @@
+"""The evidence that the table in ``rules`` names: what each piece reads, and when it is there.
+
+A check is given readings that are there and fresh. It returns None, or what it found in place of
+what is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from adroit_publish.rollover.evidence import Evidence, Reading, TrafficRead
+from adroit_publish.rollover.state import Rollover, Weights
+
+ROUNDING_S = 0.001
+
+
+@dataclass(frozen=True)
+class Lack:
+    """A piece of evidence that is not there.
+
+    Attributes:
+        evidence: Its name in the table.
+        found: What there is in its place.
+        how: What to do about it.
+    """
+
+    evidence: str
+    found: str
+    how: str
+
+
+def lacking(
+    needs: Iterable[str], rollover: Rollover, evidence: Evidence, now_s: float
+) -> tuple[Lack, ...]:
+    """Returns what is missing of ``needs``; empty where all of it is there."""
+    found = (_lack(need, rollover, evidence, now_s) for need in needs)
+    return tuple(lack for lack in found if lack)
+
+
+def read_by(needs: Iterable[str]) -> frozenset[str]:
+    """Returns the readings that these needs look at: names of attributes of ``Evidence``."""
+    return frozenset(name for need in needs for name in _NEEDS[need].reads)
+
+
+def changes(rollover: Rollover, evidence: Evidence) -> str:
+    """Returns what others changed under the rollover; empty where it is as recorded."""
+    assert evidence.flavors
+    assert evidence.pointer
+    lines = []
+    sides = ((rollover.old, evidence.flavors.old), (rollover.new, evidence.flavors.new))
+    for side, version in sides:
+        deleting = "retiring" in (rollover.state, rollover.resume)
+        deleted = deleting and side is rollover.old and version is None
+        if version != side.version and not deleted:
+            there = version or "has no version, or is gone"
+            lines.append(f"the flavor {side.flavor} was {side.version}, now {there}")
+    pointed = _foreign(rollover, evidence.pointer.weights, rollover.shares)
+    return "; ".join([*lines, *([pointed] if pointed else [])])
+
+
+def busy_text(rollover: Rollover, reading: TrafficRead) -> str:
+    """Returns the old version's requests in words."""
+    requests, window_s = reading.old.requests, reading.window_s
+    return f"{rollover.old.flavor} had {requests:.0f} requests in {window_s:.0f} s"
+
+
+def weights_text(weights: Weights | None) -> str:
+    """Returns weights as people write them: ``a``, or ``a=90, b=10``, or ``nothing``."""
+    if not weights:
+        return "nothing"
+    if len(weights) == 1:
+        return str(*weights)
+    return ", ".join(f"{flavor}={percent:g}" for flavor, percent in sorted(weights.items()))
+
+
+def _lack(need: str, rollover: Rollover, evidence: Evidence, now_s: float) -> Lack | None:
+    kind = _NEEDS[need]
+    for name in kind.reads:
+        reading: Reading | None = getattr(evidence, name)
+        if reading is None:
+            return Lack(need, evidence.absent.get(name, "it was not read"), _HOW_TO_READ[name])
+        if abs(now_s - reading.utc_s) > rollover.checks.fresh_s:
+            found = f"the reading is {now_s - reading.utc_s:.0f} s old, so it is no evidence"
+            return Lack(need, found, _HOW_TO_READ[name])
+    found_instead = kind.check(rollover, evidence)
+    return Lack(need, found_instead, kind.how) if found_instead else None
+
+
+def _foreign(rollover: Rollover, weights: Weights | None, shares: Iterable[float]) -> str | None:
+    """Returns None where the sitevar gives the new flavor one of ``shares``."""
+    ours = [rollover.weights(share) for share in shares]
+    if any(weights == known for known in ours):
+        return None
+    wanted = " or ".join(map(weights_text, ours))
+    return f"the sitevar says {weights_text(weights)}; this rollover left it at {wanted}"
+
+
+# The checks. `lacking` has seen to it that their readings are there.
+
+
+def _published(_rollover: Rollover, evidence: Evidence) -> str | None:
+    assert evidence.published
+    return "; ".join(evidence.published.old + evidence.published.new) or None
+
+
+def _deployed(_rollover: Rollover, evidence: Evidence) -> str | None:
+    assert evidence.endpoints
+    said = "; ".join(evidence.endpoints.problems)
+    return None if evidence.endpoints.deployed else said or "not every server runs it"
+
+
+def _verified(_rollover: Rollover, evidence: Evidence) -> str | None:
+    assert evidence.endpoints
+    said = "; ".join(evidence.endpoints.problems)
+    right = evidence.endpoints.deployed and evidence.endpoints.verified
+    return None if right else said or "an answer is not the recorded one"
+
+
+def _unchanged(rollover: Rollover, evidence: Evidence) -> str | None:
+    return changes(rollover, evidence) or None
+
+
+def _changed(rollover: Rollover, evidence: Evidence) -> str | None:
+    return None if changes(rollover, evidence) else "everything is as recorded"
+
+
+def _set(rollover: Rollover, evidence: Evidence) -> str | None:
+    assert evidence.pointer
+    assert rollover.goal is not None
+    there = evidence.pointer.weights == rollover.weights(rollover.goal)
+    return None if there else f"the sitevar says {weights_text(evidence.pointer.weights)}"
+
+
+def _healthy(rollover: Rollover, evidence: Evidence) -> str | None:
+    assert evidence.traffic
+    reading, margin = evidence.traffic, rollover.checks.margin
+    old, new = rollover.old.flavor, rollover.new.flavor
+    if reading.utc_s <= (rollover.moved_s or 0):
+        return "nothing was counted yet since the sitevar was set"
+    if reading.new.requests <= 0:
+        return f"{new} had no request in {reading.window_s:.0f} s"
+    if reading.new.error_share <= reading.old.error_share + margin:
+        return None
+    return (
+        f"{reading.new.error_share:.2%} of the requests to {new} failed, "
+        f"{reading.old.error_share:.2%} of those to {old}; the margin is {margin:.2%}"
+    )
+
+
+def _quiet(rollover: Rollover, evidence: Evidence) -> str | None:
+    assert evidence.traffic
+    reading, wanted_s = evidence.traffic, rollover.checks.quiet_s
+    if reading.old.requests > 0:
+        return busy_text(rollover, reading)
+    since_s = max(reading.utc_s - reading.window_s, rollover.moved_s or reading.utc_s)
+    quiet_s = reading.utc_s - since_s
+    enough = quiet_s >= wanted_s - ROUNDING_S
+    return None if enough else f"{rollover.old.flavor} is quiet for {quiet_s:.0f} of {wanted_s:g} s"
+
+
+def _busy(_rollover: Rollover, evidence: Evidence) -> str | None:
+    assert evidence.traffic
+    return None if evidence.traffic.old.requests > 0 else "it is quiet"
+
+
+def _gone(rollover: Rollover, evidence: Evidence) -> str | None:
+    assert evidence.flavors
+    return None if evidence.flavors.old is None else f"{rollover.old.flavor} is in flavors.yaml"
+
+
+def _kept(_rollover: Rollover, evidence: Evidence) -> str | None:
+    assert evidence.flavors
+    return None if evidence.flavors.old is not None else "the flavor is gone"
+
+
+def _way_back(rollover: Rollover, evidence: Evidence) -> str | None:
+    assert evidence.published
+    assert evidence.flavors
+    problems, old = list(evidence.published.old), rollover.old
+    if evidence.flavors.old != old.version:
+        there = evidence.flavors.old or "no such flavor"
+        problems.append(f"{old.flavor} was {old.version}, flavors.yaml says: {there}")
+    return "; ".join(problems) or None
+
+
+def _ours(rollover: Rollover, evidence: Evidence) -> str | None:
+    assert evidence.pointer
+    return _foreign(rollover, evidence.pointer.weights, (*rollover.shares, 0.0))
+
+
+def _on_hold(rollover: Rollover, evidence: Evidence) -> str | None:
+    assert evidence.flavors
+    gone = evidence.flavors.new is None  # nothing is left that CI could publish
+    return None if gone or evidence.flavors.hold else f"{rollover.new.flavor} is not held"
+
+
+@dataclass(frozen=True)
+class _Need:
+    reads: tuple[str, ...]
+    check: Callable[[Rollover, Evidence], str | None]
+    how: str
+
+
+_NEEDS = {
+    "published": _Need(("published",), _published, "publish it again: that sends what is missing"),
+    "deployed": _Need(("endpoints",), _deployed, "deploy the new version to these URLs"),
+    "verified": _Need(("endpoints",), _verified, "look at the servers; nothing is switched"),
+    "unchanged": _Need(
+        ("flavors", "pointer"),
+        _unchanged,
+        "put it back as it was, then `rollover advance`; or `rollover rollback`, or `abandon`",
+    ),
+    "changed": _Need(("flavors", "pointer"), _changed, ""),
+    "set": _Need(("pointer",), _set, "the same command sets it"),
+    "healthy": _Need(("traffic",), _healthy, "wait, or go back with `rollover rollback`"),
+    "quiet": _Need(("traffic",), _quiet, "wait: `rollover advance --until drained` does"),
+    "busy": _Need(("traffic",), _busy, ""),
+    "gone": _Need(("flavors",), _gone, "the same command deletes it"),
+    "kept": _Need(("flavors",), _kept, ""),
+    "way back": _Need(
+        ("published", "flavors"), _way_back, "publish the old version again, and its flavor"
+    ),
+    "ours": _Need(
+        ("pointer",), _ours, "set it by hand with `sitevar set`, then `rollover abandon`"
+    ),
+    "on hold": _Need(("flavors",), _on_hold, "the same command holds it"),
+}
+_HOW_TO_READ = {
+    "published": "look at the store and the registry, then run the same command again",
+    "flavors": "run the command in a checkout whose flavors.yaml can be read",
+    "pointer": "look at the target's sitevars, then run the same command again",
+    "endpoints": "look at the servers, then run the same command again",
+    "traffic": "look at what counts the traffic, then run the same command again",
+}

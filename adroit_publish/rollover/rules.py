@@ -1,0 +1,251 @@
+"""The rules: which evidence moves a rollover from one state to which other.
+
+    by         from           to            on the evidence that
+    advance    proposed       deployed      both versions are published; the new one is deployed
+    advance    deployed       verified      the new one answers the golden input as recorded
+    advance    verified       pointing      published, verified, flavors and sitevar as recorded
+    advance    pointing       pointed       the sitevar, read back, says what was to be set
+                                            (point: published, verified, and as recorded)
+    advance    pointed < 100  pointing      as from verified; the new one has requests, and no more
+                                            errors than the old one and the margin
+    advance    pointed 100    draining      as recorded; requests and errors as above
+    advance    draining       drained       as recorded; the old one had no request for all of the
+                                            quiet time
+    finish     drained        retiring      as recorded; quiet still
+    finish     retiring       retired       the old flavor is gone from flavors.yaml
+                                            (delete: as recorded; quiet still)
+    rollback   pointing to    rolling back  the old version verifies, its flavor still has it, and
+               retiring, held               the sitevar is one that this rollover set, or found
+    rollback,  rolling back   rolled back   the sitevar is as it was found; the new flavor is held
+    advance                                 (point: as for rollback; hold)
+    abandon    the first three, held,       abandoned    nothing: things stay as they are
+               rolling back
+    against:
+    advance,   proposed to    held          others changed the sitevar, or a flavor's version
+    finish     retiring
+    advance    held           where it was  flavors and sitevar are as recorded again
+    advance,   drained        draining      the old one has requests again
+    finish
+    advance,   retiring       draining      the same, and its flavor is still there
+    finish
+
+``TABLE`` is this, as data. A state changes by evidence alone. The world is changed only in states
+that end in -ing (in brackets: what is done, and the evidence it needs then), which are on record
+before: whoever comes after a crash knows what may have been done, and finds out by looking. What is
+against it is looked at first. A reading older than ``Checks.fresh_s``, or from as far in the
+future, is no evidence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from adroit_publish.rollover.evidence import Evidence
+from adroit_publish.rollover.needs import Lack, busy_text, changes, lacking, read_by
+from adroit_publish.rollover.state import Entry, Rollover
+
+_EARLY = ("proposed", "deployed", "verified")
+_LATE = ("pointing", "pointed", "draining", "drained", "retiring")
+PASSING = ("pointing", "retiring", "rolling back")
+"""States that a command goes through without a rest: something is to be done in them."""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Nothing can be done yet: what is missing, and how to get it."""
+
+    lacks: tuple[Lack, ...]
+
+
+@dataclass(frozen=True)
+class Do:
+    """The world has to be changed, then looked at again.
+
+    Attributes:
+        action: ``point`` (set the sitevar to the goal), ``hold`` (the new flavor) or ``delete``
+            (the old flavor).
+    """
+
+    action: str
+
+
+@dataclass(frozen=True)
+class Advance:
+    """The next state is reached; ``rollover`` is to be kept."""
+
+    rollover: Rollover
+
+
+@dataclass(frozen=True)
+class Act:
+    """What is done in a state that ends in -ing.
+
+    Attributes:
+        action: As in ``Do``.
+        until: The evidence that it brings about.
+        needs: The evidence without which it may not be done.
+    """
+
+    action: str
+    until: str
+    needs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table.
+
+    Attributes:
+        by: Commands.
+        states: Where it starts.
+        to: Where it leads; empty for the state that it was held in.
+        needs: Evidence, by the names of ``needs``.
+        acts: What to do while a piece of it is not there.
+        whole: Only where the new flavor has, or has not, all of the traffic; None: either way.
+        against: Whether it stands against going on.
+    """
+
+    by: tuple[str, ...]
+    states: tuple[str, ...]
+    to: str
+    needs: tuple[str, ...] = ()
+    acts: tuple[Act, ...] = ()
+    whole: bool | None = None
+    against: bool = False
+
+    def starts(self, rollover: Rollover, command: str) -> bool:
+        """Whether ``command`` can take it from where the rollover is."""
+        whole = rollover.shares[0] == 100
+        return command in self.by and rollover.state in self.states and self.whole in (None, whole)
+
+
+_ONWARD = ("advance", "finish")
+_SWITCH = ("published", "verified", "unchanged")
+TABLE = (
+    Row(_ONWARD, (*_EARLY, *_LATE), "held", ("changed",), against=True),
+    Row(_ONWARD, ("drained",), "draining", ("busy",), against=True),
+    Row(_ONWARD, ("retiring",), "draining", ("busy", "kept"), against=True),
+    Row(("advance",), ("held",), "", ("unchanged",)),
+    Row(("advance",), ("proposed",), "deployed", ("published", "deployed")),
+    Row(("advance",), ("deployed",), "verified", ("verified",)),
+    Row(("advance",), ("verified",), "pointing", _SWITCH),
+    Row(("advance",), ("pointing",), "pointed", ("set",), (Act("point", "set", _SWITCH),)),
+    Row(("advance",), ("pointed",), "pointing", (*_SWITCH, "healthy"), whole=False),
+    Row(("advance",), ("pointed",), "draining", ("unchanged", "healthy"), whole=True),
+    Row(("advance",), ("draining",), "drained", ("unchanged", "quiet")),
+    Row(("finish",), ("drained",), "retiring", ("unchanged", "quiet")),
+    Row(
+        ("finish",),
+        ("retiring",),
+        "retired",
+        ("gone",),
+        (Act("delete", "gone", ("unchanged", "quiet")),),
+    ),
+    Row(("rollback",), (*_LATE, "held"), "rolling back", ("way back", "ours")),
+    Row(
+        ("advance", "rollback"),
+        ("rolling back",),
+        "rolled back",
+        ("set", "on hold"),
+        (Act("point", "set", ("way back", "ours")), Act("hold", "on hold", ())),
+    ),
+    Row(("abandon",), (*_EARLY, "held", "rolling back"), "abandoned"),
+)
+
+
+def readings(rollover: Rollover, command: str) -> frozenset[str]:
+    """Returns the names of the readings that ``next_step`` looks at: attributes of Evidence."""
+    names: frozenset[str] = frozenset()
+    for row in TABLE:
+        if row.starts(rollover, command):
+            acts = [need for act in row.acts for need in (act.until, *act.needs)]
+            names |= read_by((*row.needs, *acts))
+    return names
+
+
+def next_step(
+    rollover: Rollover,
+    evidence: Evidence,
+    now_s: float,
+    *,
+    who: str,
+    command: str = "advance",
+    why: str | None = None,
+) -> Advance | Do | Missing:
+    """Returns what a command may do next.
+
+    Args:
+        rollover: As it is kept.
+        evidence: What was read just now; ``readings`` tells what is looked at.
+        now_s: The time.
+        who: Who runs the command, for the history.
+        command: ``advance``, ``finish``, ``rollback`` or ``abandon``.
+        why: The reason, for the history.
+
+    Returns:
+        A rollover to keep, something to do before looking again, or what is missing.
+    """
+    rows = [row for row in TABLE if row.starts(rollover, command)]
+    for row in rows:
+        lacks = lacking(row.needs, rollover, evidence, now_s)
+        if not lacks:
+            why = _against(row, rollover, evidence) if row.against else why
+            return Advance(_moved(row, rollover, evidence, now_s, who, why))
+        if row.against:
+            continue
+        for act in row.acts:
+            if act.until in {lack.evidence for lack in lacks}:
+                standing = lacking(act.needs, rollover, evidence, now_s)
+                return Missing(standing) if standing else Do(act.action)
+        return Missing(lacks)
+    return Missing((_not_from_here(rollover, command),))
+
+
+def way_back(rollover: Rollover, evidence: Evidence, now_s: float) -> tuple[Lack, ...]:
+    """Returns what would stand against a rollback, from where there is one."""
+    rows = [row for row in TABLE if row.to == "rolling back" and row.starts(rollover, "rollback")]
+    return tuple(lack for row in rows for lack in lacking(row.needs, rollover, evidence, now_s))
+
+
+def commands(rollover: Rollover) -> list[str]:
+    """Returns the commands that lead on from where a rollover is."""
+    return sorted(
+        {by for row in TABLE if not row.against for by in row.by if row.starts(rollover, by)}
+    )
+
+
+def _moved(
+    row: Row, rollover: Rollover, evidence: Evidence, now_s: float, who: str, why: str | None
+) -> Rollover:
+    """Returns the rollover in the row's state, with what that state brings."""
+    state = row.to or rollover.resume or ""
+    facts = evidence.facts(read_by(row.needs))
+    entry = Entry(now_s, who, rollover.state, state, why, facts)
+    moved = replace(rollover, state=state, resume=None, history=(*rollover.history, entry))
+    match row.to:
+        case "held":
+            return replace(moved, resume=rollover.state)
+        case "pointing":
+            share = rollover.shares[0]
+            goal = next(step for step in rollover.steps if step > share)
+            return replace(moved, goal=goal, shares=(share, goal))
+        case "rolling back":
+            shares = tuple(dict.fromkeys((*rollover.shares, 0.0)))
+            return replace(moved, goal=0.0, shares=shares)
+        case "pointed" | "rolled back":
+            assert rollover.goal is not None
+            return replace(moved, goal=None, shares=(rollover.goal,), moved_s=now_s)
+    return moved
+
+
+def _against(row: Row, rollover: Rollover, evidence: Evidence) -> str:
+    if row.to == "held":
+        return changes(rollover, evidence)
+    assert evidence.traffic
+    return busy_text(rollover, evidence.traffic)
+
+
+def _not_from_here(rollover: Rollover, command: str) -> Lack:
+    ways = ", ".join(f"`rollover {way}`" for way in commands(rollover))
+    found = f"the rollover is {rollover.state}, which `rollover {command}` does not lead on from"
+    return Lack("state", found, f"from here: {ways}" if ways else "it has ended; start another")
