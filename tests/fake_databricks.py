@@ -1,7 +1,8 @@
 """A Databricks workspace on loopback, and the cloud storage behind it.
 
 It answers as Databricks does where MLflow asks: runs, logged models, their artifacts page by page,
-signed addresses, the Files API of volumes. That MLflow's own client downloads from it is tested.
+signed addresses, the Files API of volumes; and where a training asks: whom the token is of, folders
+of the workspace, experiments and runs. That MLflow's own client works with it is tested.
 ``FakeDatabricks`` is one workspace with one run that holds a model in one of three places; what it
 is asked and what the storage is asked is kept. ``spoil`` breaks single answers.
 
@@ -63,6 +64,9 @@ class FakeDatabricks:
         storage: What it names in place of its own storage.
         spoil: Called first with each request to the workspace; True where it has answered.
         spoil_storage: The same for the storage.
+        user: Whose token it is.
+        folders: Of the workspace; an experiment is only made in one of them.
+        experiments: Id by name.
         asked: All requests to the workspace.
         fetched: All requests to the storage.
         url: The workspace's address while it runs.
@@ -75,6 +79,9 @@ class FakeDatabricks:
     storage: str = ""
     spoil: Spoil = lambda asked, handler: False
     spoil_storage: Spoil = lambda asked, handler: False
+    user: str = "jane@nextdoor.com"
+    folders: set[str] = field(default_factory=lambda: {"/Shared"})
+    experiments: dict[str, str] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
     fetched: list[Asked] = field(default_factory=list)
     url: str = ""
@@ -110,7 +117,8 @@ class FakeDatabricks:
             return self._send_file(asked, handler, self._of_volume(asked.path))
         if "/WorkspaceInternal/" in asked.path:  # what MLflow tries first, and not everyone may
             return send(handler, 403, b'{"error_code": "PERMISSION_DENIED", "message": "no"}')
-        found = self._answer(asked)
+        if (found := self._answer(asked)) is None:
+            found = self._training(asked)
         if found is None:
             said = {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": f"no {asked.path}"}
             return send(handler, 404, json.dumps(said).encode())
@@ -134,6 +142,30 @@ class FakeDatabricks:
         if api.startswith("/fs/directories/Volumes/"):
             return self._volume_listing(self._of_volume(asked.path), asked)
         return None
+
+    def _training(self, asked: Asked) -> dict[str, Any] | None:
+        api, body = asked.path.removeprefix("/api/2.0"), asked.body
+        if api == "/preview/scim/v2/Me":
+            return {"userName": self.user, "active": True}
+        if api == "/workspace/mkdirs":
+            parts = body["path"].split("/")
+            self.folders |= {"/".join(parts[:count]) for count in range(2, len(parts) + 1)}
+            return {}
+        if api == "/mlflow/experiments/get-by-name":
+            name = asked.query["experiment_name"]
+            return self._experiment(name) if name in self.experiments else None
+        if api == "/mlflow/experiments/create" and body["name"].rpartition("/")[0] in self.folders:
+            number = self.experiments.setdefault(body["name"], str(len(self.experiments) + 7))
+            return {"experiment_id": number}
+        if api == "/mlflow/runs/create" and body["experiment_id"] in self.experiments.values():
+            return {"run": self._run()}
+        if api in ("/mlflow/runs/log-batch", "/mlflow/runs/update"):
+            return {"run_info": self._run()["info"]} if api.endswith("update") else {}
+        return None
+
+    def _experiment(self, name: str) -> dict[str, Any]:
+        found = {"name": name, "experiment_id": self.experiments[name]}
+        return {"experiment": found | {"lifecycle_stage": "active"}}
 
     def _run(self) -> dict[str, Any]:
         info = {"run_id": RUN_ID, "experiment_id": "7", "run_name": "quiet-owl"}

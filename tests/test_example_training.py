@@ -1,7 +1,7 @@
 """The training example, run for real, as a newcomer would run it.
 
-One run serves the whole module. It happens in a copy of ``projects/`` that is a git repository
-of its own, from another directory than the root, with an empty home and no user name.
+One run serves the whole module. It happens in a copy of ``projects/`` and ``adroit/`` that is a git
+repository of its own, from another directory than the root, with an empty home and no user name.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class Trained:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     root = tmp_path_factory.mktemp("clone")
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    shutil.copytree(
-        ROOT / "projects", root / "projects", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    for part in ("adroit", "projects"):
+        shutil.copytree(ROOT / part, root / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / ".gitignore", root)
     git(root, "init", "--quiet")
     git(root, "add", ".")
     environ = os.environ | {"HOME": str(tmp_path_factory.mktemp("home"))}
+    environ["METAFLOW_UI_URL"] = "https://ui.example/"
     for name in ("METAFLOW_USER", "PYTHONDONTWRITEBYTECODE", "SUDO_USER", "USER", "USERNAME"):
         environ.pop(name, None)
     run = subprocess.run(
@@ -119,41 +119,49 @@ def test_git_sees_nothing_of_a_training_run(trained: Trained) -> None:
     assert git(trained.root, "diff", "--name-only") == ""
 
 
-def test_each_run_carries_its_parameters_metrics_and_a_described_model(trained: Trained) -> None:
+def test_each_run_carries_its_parameters_and_metrics_and_the_best_a_described_model(
+    trained: Trained,
+) -> None:
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(f"sqlite:///{trained.root}/.adroit/mlflow.db")
+    models = []
     for loss, run_id in trained.ranking:
         run = client.get_run(run_id)
         assert run.info.status == "FINISHED"
         assert set(run.data.params) == {"C", "class_weight"}
         assert run.data.metrics["test_log_loss"] == pytest.approx(loss, abs=1e-4)
         assert run.data.metrics["test_accuracy"] > 0.9
-        assert len(run.outputs.model_outputs) == 1
-    assert len(trained.models) == len(trained.ranking)
-    for model in trained.models:
-        described = YAML(typ="safe").load(model / "MLmodel")
-        assert described["signature"]["inputs"]
-        assert described["signature"]["outputs"]
-        assert described["saved_input_example_info"]["type"] == "dataframe"
-        assert described["flavors"]["python_function"]["code"] == "code"
+        models.append(len(run.outputs.model_outputs))
+    assert models == [1, 0, 0, 0]
+    described = YAML(typ="safe").load(trained.models[0] / "MLmodel")
+    assert described["run_id"] == trained.ranking[0][1]
+    assert described["signature"]["inputs"]
+    assert '"probability"' in described["signature"]["outputs"]
+    assert described["saved_input_example_info"]["type"] == "dataframe"
+    assert described["flavors"]["python_function"]["code"] == "code"
 
 
-def test_a_model_takes_along_its_own_code_and_nothing_that_only_trains(trained: Trained) -> None:
-    for model in trained.models:
-        code = model / "code"
-        packed = {str(path.relative_to(code)) for path in code.rglob("*") if path.is_file()}
-        assert packed == {
-            "projects/example_metaflow/data_prep.py",
-            "projects/example_metaflow/model.py",
-            "projects/example_metaflow/served.py",
-        }
+def test_the_runs_lead_to_metaflow_and_metaflow_to_the_best_run(trained: Trained) -> None:
+    from mlflow.tracking import MlflowClient
 
-
-def test_a_model_holds_neither_pickles_nor_bytecode(trained: Trained) -> None:
-    for path in (file for model in trained.models for file in model.rglob("*") if file.is_file()):
-        assert path.suffix not in {".pkl", ".pickle", ".joblib", ".pyc"}
-        assert not path.read_bytes().startswith(b"\x80"), f"{path} starts like a pickle"
+    run_id = (trained.elsewhere / "run-id").read_text()
+    client = MlflowClient(f"sqlite:///{trained.root}/.adroit/mlflow.db")
+    tasks = set()
+    for _, each in trained.ranking:
+        tags = client.get_run(each).data.tags
+        assert tags["metaflow.flow"] == "ExampleMetaflow"
+        assert tags["metaflow.run"] == f"ExampleMetaflow/{run_id}"
+        assert tags["metaflow.step"] == "train"
+        assert tags["metaflow.user"]
+        assert tags["metaflow.url"] == f"https://ui.example/ExampleMetaflow/{run_id}"
+        tasks.add(tags["metaflow.task"])
+    assert len(tasks) == len(trained.ranking)
+    read = (
+        "import metaflow; metaflow.namespace(None);"
+        f"print(*metaflow.Run('ExampleMetaflow/{run_id}').user_tags)"
+    )
+    assert python(read, cwd=trained.elsewhere) == f"mlflow:{trained.ranking[0][1]}"
 
 
 @pytest.mark.parametrize("with_source", [True, False], ids=["with_source", "on_its_own"])
@@ -192,15 +200,6 @@ def test_the_serving_environment_holds_what_the_model_requires(trained: Trained)
 
 def without_versions(requirements: list[str]) -> set[str]:
     return {requirement.partition("==")[0] for requirement in requirements}
-
-
-def test_a_tracking_server_that_is_named_is_used(tmp_path: Path) -> None:
-    asked = python(
-        "from projects.example_metaflow import flow; print(flow.tracking_uri())",
-        cwd=ROOT,
-        MLFLOW_TRACKING_URI="https://tracking.example",
-    )
-    assert asked == "https://tracking.example"
 
 
 def test_rows_without_a_column_are_refused_by_its_name() -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import configparser
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from urllib.parse import urlsplit
 import requests
 from urllib3.exceptions import HTTPError
 
+from adroit.databricks_answers import error_of, profiles_in
 from adroit_publish.errors import PublishError, RefusedError, SourceError
 from adroit_publish.sources.addresses import is_loopback
 from adroit_publish.sources.http_session import pooled_session, retry_after_s
@@ -175,7 +175,7 @@ def _check_status(answer: requests.Response, url: str) -> None:
         return
     if status in (408, 429) or status >= 500:
         raise TransientFault(f"{status} {answer.reason} at {url}", retry_after_s(answer))
-    code, said = _error_of(answer)
+    code, said = error_of(answer.raw.read(1 << 16, decode_content=True))
     got = f"{status} {code or answer.reason} {said}".strip()
     if status in (401, 403):
         raise RefusedError(
@@ -192,20 +192,6 @@ def _check_status(answer: requests.Response, url: str) -> None:
         wanted="200 OK",
         next_step="check that the run's artifacts can be opened in the workspace",
     )
-
-
-def _error_of(answer: requests.Response) -> tuple[str, str]:
-    """Returns the code and the message of an error in Databricks' spelling; else twice nothing."""
-    try:
-        found = json.loads(answer.raw.read(1 << 16, decode_content=True))
-        code, said = str(found.get("error_code", "")), str(found.get("message", ""))
-    except (ValueError, AttributeError, RecursionError):
-        return "", ""
-    shown = re.sub(r"\?\S*", "?...", f"{code}\n{said}")  # no query of any address
-    code, _, said = "".join(c if c.isprintable() or c == "\n" else " " for c in shown).partition(
-        "\n"
-    )
-    return code[:80], said.replace("\n", " ")[:200]
 
 
 def _configuration(tracking_uri: str) -> Config:
@@ -279,8 +265,7 @@ def _state_of(file: Path) -> str:
         return f"{file} does not exist"
     except OSError as error:
         return f"{file}: {error.strerror}"
-    names = re.findall(r"^\[([\w.-]+)\]", text, re.MULTILINE)
-    return f"{file} holds " + (f"the profiles {', '.join(names)}" if names else "no profile")
+    return f"{file} holds {profiles_in(text)}"
 
 
 def _malformed_file() -> SourceError:

@@ -1,8 +1,8 @@
 """The model that is logged to MLflow: a scikit-learn pipeline that answers label and probability.
 
-MLflow runs ``served.py`` when it loads the model ("models from code"), which imports this class;
-the fitted pipeline lies beside it as ``pipeline.skops``. So a logged model holds no pickle, loading
-it runs nothing but code that can be read here, and a republish serves this code as it is by then.
+MLflow imports this class when it loads the model ("models from code"); the fitted pipeline lies
+beside it as ``pipeline.skops``. So a logged model holds no pickle, loading it runs nothing but code
+that can be read here, and a republish serves this code as it is by then.
 """
 
 from __future__ import annotations

@@ -1,0 +1,203 @@
+"""A model on this disk in MLflow's form, whatever kind it is: what is checked and then logged.
+
+| what ``log_model`` is given | how it is saved |
+|---|---|
+| a PythonModel class that can be imported, or a file with ``set_model`` | as code, no pickle |
+| a PythonModel instance, or a class of the flow's own file | MLflow's pickle of it |
+| scikit-learn | skops, which holds no pickle |
+| LightGBM, XGBoost, PyTorch | their own formats, by MLflow |
+
+A kind is told by the module of its class, so that none of these packages has to be installed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from adroit.training.code_paths import (
+    CodePath,
+    check_imports,
+    is_own,
+    modules_in_pickles,
+    stage_code,
+)
+from adroit.training.errors import TrainingError
+
+_FLAVORS = {
+    # Package of the class -> MLflow's flavor and its argument; those that build on others first.
+    "xgboost": ("mlflow.xgboost", "xgb_model"),
+    "lightgbm": ("mlflow.lightgbm", "lgb_model"),
+    "torch": ("mlflow.pytorch", "pytorch_model"),
+    "sklearn": ("mlflow.sklearn", "sk_model"),
+}
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A model in a directory, which MLflow's ``Model.log`` takes for a flavor that can save it.
+
+    Attributes:
+        directory: MLmodel and everything beside it.
+    """
+
+    directory: Path
+
+    def save_model(self, path: str, mlflow_model: Any, **_: Any) -> None:
+        """Moves the directory to where MLflow uploads from, under the identity that it gives."""
+        from mlflow.models import Model
+
+        self.directory.rename(path)
+        identity = ("artifact_path", "run_id", "model_id", "model_uuid")
+        saved = vars(Model.load(path))
+        vars(mlflow_model).update({k: v for k, v in saved.items() if k not in identity})
+        mlflow_model.save(str(Path(path, "MLmodel")))
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How a model is saved.
+
+    Attributes:
+        flavor: The module of MLflow with its ``save_model``.
+        options: That function's arguments of this kind alone.
+        start: Modules and files that loading the model begins with.
+    """
+
+    flavor: str
+    options: Mapping[str, Any]
+    start: tuple[str, ...] = ()
+
+
+def save_model(
+    model: Any,
+    scratch: Path,
+    *,
+    name: str,
+    artifacts: Mapping[str, str | os.PathLike[str]] | None,
+    code_path: CodePath | Sequence[CodePath] | None,
+    example: Any,
+    signature: Any,
+    pip_requirements: Sequence[str] | None,
+) -> SavedModel:
+    """Saves a model of any kind with the code it needs.
+
+    Args:
+        model: See the module's table.
+        scratch: An empty directory.
+        name: The model's name, for messages.
+        artifacts: File or directory by name, for a PythonModel's ``context.artifacts``.
+        code_path: Packages' directories or files, which keep their import names.
+        example: A few rows, kept as the input example; None for none.
+        signature: MLflow's signature; False for none.
+        pip_requirements: What serving needs; None lets MLflow look for it, which takes a while.
+
+    Raises:
+        TrainingError: The model is of no kind that is known, or imports what is not there.
+    """
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a log is no terminal
+    staged, directory = scratch / "code", scratch / "model"
+    staged.mkdir()
+    tops = stage_code(code_path, staged)
+    form = _form_of(model, scratch, name, artifacts or {})
+    check_imports(staged, form.start, name)
+    import_module(form.flavor).save_model(
+        path=str(directory),
+        code_paths=[str(top) for top in tops] or None,
+        input_example=example,
+        signature=signature,
+        pip_requirements=pip_requirements if pip_requirements is None else list(pip_requirements),
+        **form.options,
+    )
+    check_imports(staged, modules_in_pickles(directory), name)
+    return SavedModel(directory)
+
+
+def _form_of(
+    model: Any, scratch: Path, name: str, artifacts: Mapping[str, str | os.PathLike[str]]
+) -> _Form:
+    if isinstance(model, str | os.PathLike):
+        return _python(str(model), artifacts, (str(model),))
+    own = _own_modules(model if isinstance(model, type) else type(model))
+    if _is_python_model(model):
+        if isinstance(model, type):
+            return _from_class(model, scratch, artifacts, own)
+        return _python(model, artifacts, own)
+    if artifacts:
+        raise TrainingError(
+            "Only a PythonModel can have artifacts.",
+            where=name,
+            got=f"{_kind(model)} with artifacts={sorted(artifacts)}",
+            next_step="wrap it in a PythonModel that loads the model and the artifacts from its "
+            "context",
+        )
+    for package, (flavor, argument) in _FLAVORS.items():
+        if any(base.__module__.partition(".")[0] == package for base in type(model).__mro__):
+            options = {argument: model}
+            if package == "sklearn":
+                trusted = _trusted_types(model)
+                own += tuple(t.rpartition(".")[0] for t in trusted if is_own(t.rpartition(".")[0]))
+                options |= {"serialization_format": "skops", "skops_trusted_types": trusted}
+            return _Form(flavor, options, own)
+    raise TrainingError(
+        "A model of this kind cannot be logged.",
+        where=name,
+        got=_kind(model),
+        wanted="a scikit-learn, LightGBM, XGBoost or PyTorch model, or an MLflow PythonModel",
+        next_step="wrap it in a class that inherits from mlflow.pyfunc.PythonModel",
+    )
+
+
+def _from_class(
+    model: type,
+    scratch: Path,
+    artifacts: Mapping[str, str | os.PathLike[str]],
+    own: tuple[str, ...],
+) -> _Form:
+    """A class that can be imported by name is logged as code; MLflow runs it to load the model."""
+    importable = model.__module__ != "__main__" and model.__qualname__.isidentifier()
+    if not importable:
+        return _python(model(), artifacts, own)
+    served = scratch / "served.py"
+    served.write_text(
+        f"import mlflow\n\nfrom {model.__module__} import {model.__qualname__}\n\n"
+        f"mlflow.models.set_model({model.__qualname__}())\n"
+    )
+    return _python(str(served), artifacts, own)
+
+
+def _python(
+    python_model: Any, artifacts: Mapping[str, str | os.PathLike[str]], start: tuple[str, ...]
+) -> _Form:
+    files = {name: str(path) for name, path in artifacts.items()}
+    return _Form("mlflow.pyfunc", {"python_model": python_model, "artifacts": files or None}, start)
+
+
+def _is_python_model(model: Any) -> bool:
+    from mlflow.pyfunc.model import PythonModel
+
+    return isinstance(model, PythonModel) or (
+        isinstance(model, type) and issubclass(model, PythonModel)
+    )
+
+
+def _own_modules(kind: type) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(base.__module__ for base in kind.__mro__ if is_own(base.__module__)))
+
+
+def _trusted_types(model: Any) -> list[str]:
+    """Returns the types beyond skops' own list that loading the model has to build.
+
+    They are what the modeler just trained with; the list goes into MLmodel, where it can be read.
+    """
+    from skops.io import dumps, get_untrusted_types
+
+    return sorted(get_untrusted_types(data=dumps(model)))
+
+
+def _kind(model: Any) -> str:
+    return f"{type(model).__module__}.{type(model).__qualname__}"
