@@ -1,11 +1,11 @@
 """The files a user writes, as checked values: text in, frozen dataclasses or a ConfigError out.
 
-``flavors`` (with ``flavors_edit``, the byte-exact edit of one version), ``project`` (a model's
-config.yaml), ``conda_envs``, ``targets`` (adroit.toml) and ``sitevars``. ``yaml_text``,
-``yaml_tree``, ``yaml_values``, ``names`` and ``addresses`` are what they share. Everything here is
-pure: no file, network, clock or environment is touched, so each rule can be tested with a few
-bytes. May be imported from floor 3 upwards; imports nothing but ``errors``, ruamel.yaml and the
-format that ``adroit.sitevars`` reads by.
+``flavors`` (with ``flavors_edit``, the byte-exact edit of one version, and ``flavors_entries``, of
+whole entries), ``project`` (a model's config.yaml), ``conda_envs``, ``targets`` (adroit.toml) and
+``sitevars``. ``yaml_text``, ``yaml_spans``, ``yaml_tree``, ``yaml_values``, ``names`` and
+``addresses`` are what they share. Everything here is pure: no file, network, clock or environment
+is touched, so each rule can be tested with a few bytes. May be imported from floor 3 upwards;
+imports nothing but ``errors``, ruamel.yaml and the format that ``adroit.sitevars`` reads by.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ __all__ = [
     "conda_envs",
     "flavors",
     "flavors_edit",
+    "flavors_entries",
     "names",
     "project",
     "sitevars",
     "targets",
+    "yaml_spans",
     "yaml_text",
     "yaml_tree",
     "yaml_values",

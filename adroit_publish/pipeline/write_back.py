@@ -16,7 +16,7 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -64,26 +64,47 @@ def try_versions(
     Returns:
         The flavors that were changed, and why each of the others could not be.
     """
+    changed: tuple[str, ...] = ()
+    failures: dict[str, PublishError] = {}
+
+    def edit(data: bytes) -> bytes:
+        nonlocal changed, failures
+        data, changed, failures = _apply(data, path.name, versions)
+        return data
+
+    edit_file(path, edit)
+    return changed, failures
+
+
+def edit_file(path: Path, edit: Callable[[bytes], bytes]) -> bool:
+    """Makes one edit of the file, under its lock.
+
+    Args:
+        path: flavors.yaml; where it is a symbolic link, the file it leads to is edited.
+        edit: From the file's bytes to its new ones; what it raises leaves the file as it was. It is
+            called again where someone without the lock wrote meanwhile.
+
+    Returns:
+        Whether the file was changed; durable when this returns.
+
+    Raises:
+        ConfigError, RefusedError, StoreError: As for ``write_versions``.
+    """
     with _translated(path):
         real = path.resolve(strict=True)
         directory = os.open(real.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(directory, fcntl.LOCK_EX)
             _remove_leftovers(real)
-            return _edit_until_stable(directory, real, path, versions)
+            while True:
+                old = _read(real)
+                new = edit(old)
+                if new == old:
+                    return False
+                if _replace(directory, real, old, new):
+                    return True
         finally:
             os.close(directory)
-
-
-def _edit_until_stable(
-    directory: int, real: Path, path: Path, versions: Mapping[str, tuple[str | None, str]]
-) -> tuple[tuple[str, ...], dict[str, PublishError]]:
-    """Edits and replaces; starts again where someone without the lock wrote meanwhile."""
-    while True:
-        old = _read(real)
-        new, changed, failures = _apply(old, path.name, versions)
-        if new == old or _replace(directory, real, old, new):
-            return changed, failures
 
 
 def _apply(
