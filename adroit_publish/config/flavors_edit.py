@@ -152,7 +152,7 @@ def _splice(document: Document, flavor: str, entry: Entry, version: str) -> tupl
     mapping = entry.value
     assert isinstance(mapping, Mapping)
     if own is None:
-        return _insertion(text, mapping, plain)
+        return insertion(text, mapping, f"{KEY}: {plain}")
     value = own.value
     if isinstance(value, Alias):
         return value.start, value.end, plain
@@ -174,12 +174,18 @@ def _splice(document: Document, flavor: str, entry: Entry, version: str) -> tupl
     return start, value.end, f"{quote}{version}{quote}" if quote else plain
 
 
-def _insertion(text: str, mapping: Mapping, plain: str) -> tuple[int, int, str]:
-    """Returns the edit that gives a mapping a version of its own."""
+def insertion(text: str, mapping: Mapping, added: str) -> tuple[int, int, str]:
+    """Returns the edit that gives a mapping another entry: which characters become what.
+
+    Args:
+        text: The whole text.
+        mapping: Of a flavor, and its own: no alias.
+        added: ``key: value``.
+    """
     last = max((entry_end(text, entry) for entry in mapping.entries), default=mapping.end - 1)
     if mapping.flow:
         comma = ", " if mapping.entries else ""
-        return last, last, f"{comma}{KEY}: {plain}"
+        return last, last, f"{comma}{added}"
     at = line_end(text, last)
     key = mapping.entries[0].key.start
     lead = text[line_start(text, key) : key]
@@ -190,8 +196,8 @@ def _insertion(text: str, mapping: Mapping, plain: str) -> tuple[int, int, str]:
     eol = found[0] if found else "\n"
     if at == len(text) and is_block_scalar(last_node(mapping)):
         # A line after it would give that scalar the final line break it does not have.
-        return key, key, f"{KEY}: {plain}{eol}{indent}"
-    return at, at, f"{eol}{indent}{KEY}: {plain}"
+        return key, key, f"{added}{eol}{indent}"
+    return at, at, f"{eol}{indent}{added}"
 
 
 def _spelled(version: str) -> str:
