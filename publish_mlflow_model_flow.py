@@ -31,17 +31,32 @@ class PublishMlflowModelFlow(FlowSpec):
     accept_env_mismatch = Parameter(
         "accept-env-mismatch", default="", help="packages that may differ from what the model wants"
     )
+    despite_hold = Parameter(
+        "despite-hold", is_flag=True, default=False, help="publish what is held, for this once"
+    )
+    commit = Parameter("commit", is_flag=True, default=False, help="commit flavors.yaml")
+    push = Parameter("push", is_flag=True, default=False, help="commit flavors.yaml and push it")
 
     @step
     def start(self):
         """Read the files, choose the target, find each run's model; refuse what can be refused."""
         from adroit_publish.cli import flow_run
+        from adroit_publish.cli.flow_program import refusals_end_the_run
         from adroit_publish.pipeline.release import Options
 
-        accepted = tuple(filter(None, self.accept_env_mismatch.split(",")))
-        options = Options(self.target, self.mlflow_run_id, self.allow_dirty, self.verify, accepted)
-        with flow_run.refusals_end_the_run():
-            self.prepared = flow_run.prepare_flavors(__file__, self.flavor, self.pending, options)
+        options = Options(
+            target=self.target,
+            run_id=self.mlflow_run_id,
+            allow_dirty=self.allow_dirty,
+            verify=self.verify,
+            accept_env_mismatch=tuple(filter(None, self.accept_env_mismatch.split(","))),
+            despite_hold=self.despite_hold,
+        )
+        self.git = flow_run.Commit.of(self.commit, self.push)
+        with refusals_end_the_run():
+            self.prepared = flow_run.prepare_publish(
+                __file__, self.flavor, self.pending, options, self.git
+            )
         self.next(self.publish, foreach="prepared")
 
     @step
@@ -50,7 +65,7 @@ class PublishMlflowModelFlow(FlowSpec):
         from adroit_publish.cli import flow_run
 
         retries = [int(d.attributes["times"]) for d in self.publish.decorators if d.name == "retry"]
-        self.outcome = flow_run.publish_one(
+        self.outcome = flow_run.work_on(
             self.input,
             attempts_left=sum(retries) - current.retry_count,
             origin={"metaflow": current.pathspec},
@@ -59,11 +74,14 @@ class PublishMlflowModelFlow(FlowSpec):
 
     @step
     def record(self, inputs):
-        """Write all new versions to flavors.yaml in one edit."""
+        """Write all new versions to flavors.yaml in one edit; commit it where that was asked."""
         from adroit_publish.cli import flow_run
+        from adroit_publish.cli.flow_program import refusals_end_the_run
 
-        with flow_run.refusals_end_the_run():
-            self.outcomes = flow_run.write_back(__file__, [branch.outcome for branch in inputs])
+        with refusals_end_the_run():
+            self.outcomes = flow_run.write_back(
+                __file__, [branch.outcome for branch in inputs], inputs[0].git
+            )
         self.next(self.end)
 
     @card(type="blank")
@@ -78,6 +96,6 @@ class PublishMlflowModelFlow(FlowSpec):
 
 
 if __name__ == "__main__":
-    from adroit_publish.cli.flow_run import main
+    from adroit_publish.cli.flow_program import main
 
     main(PublishMlflowModelFlow)

@@ -103,7 +103,7 @@ with hold(DirectoryObjects(Path(sys.argv[1])), sys.argv[2], "killed"):
 
 def test_who_overstayed_does_not_free_the_lock_of_the_next_holder(objects):
     late = time.time() + HOLD_S + SKEW_S + 1
-    with hold(objects, KEY, "slow") as slow:
+    with hold(objects, KEY, "slow") as slow:  # noqa: SIM117  one after the other is what is tested
         with hold(objects, KEY, "next", patience_s=0, clock=lambda: late):
             object.__setattr__(slow, "clock", lambda: late)
             assert slow.left_s() < 0

@@ -90,6 +90,10 @@ def _facts(release: Release) -> Iterator[tuple[str, str]]:
     yield "target", f"{release.target}: {', '.join(release.places)}"
     if not release.news:
         return
+    if release.republished_from:
+        yield "republished from", release.republished_from
+        for change in release.changes:
+            yield "change", change
     yield "commit", release.commit + (f" and {', '.join(release.dirty)}" if release.dirty else "")
     yield "conda env", f"{release.conda_env} {release.conda_env_digest or ''}"
     verification = release.verification

@@ -1,75 +1,147 @@
-"""What the publish flow does besides Metaflow: its messages and its exit code.
-
-Metaflow ends every failure with exit code 1 and a traceback. So a step that fails writes its
-outcome to a file that the main process named in the environment, says one message, and exits with
-the code that forbids ``@retry``; the main process turns the outcome into the exit code.
-"""
+"""What the steps of the publish and the republish flow do, and say, besides Metaflow."""
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import sys
-import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
-from adroit_publish.cli.progress import bars_for_steps, step_listener
-from adroit_publish.errors import EXIT_INTERRUPTED, ConfigError, PublishError
-from adroit_publish.pipeline.prepare import Prepared, pending, prepare
+from adroit_publish.cli.flow_program import tell
+from adroit_publish.cli.progress import step_listener
+from adroit_publish.cli.render import bytes_text
+from adroit_publish.config.flavors import find_flavor
+from adroit_publish.errors import ConfigError, PublishError
+from adroit_publish.pipeline.commit_checks import check_commit, refuse_local_push
+from adroit_publish.pipeline.prepare import held, pending, prepare
+from adroit_publish.pipeline.prepare_republish import (
+    flavor_of_version,
+    prepare_one,
+    prepare_republish,
+    prepare_stale,
+)
 from adroit_publish.pipeline.publish import publish
-from adroit_publish.pipeline.record import user_name
-from adroit_publish.pipeline.release import Failure, Options, PublishJob, Release
-from adroit_publish.pipeline.workspace import find_root, read_workspace
-from adroit_publish.pipeline.write_back import try_versions
+from adroit_publish.pipeline.record_versions import commit_releases, try_releases
+from adroit_publish.pipeline.release import Failure, Options, PublishJob, Release, RepublishJob
+from adroit_publish.pipeline.republish import republish
+from adroit_publish.pipeline.workspace import Workspace, find_root, read_workspace
 
-OUTCOME_VARIABLE = "ADROIT_OUTCOME_FILE"
+Prepared = PublishJob | RepublishJob | Release | Failure
 Outcome = Release | Failure
 
 
-def prepare_flavors(
-    flow_file: str, flavors: str | None, all_pending: bool, options: Options
+@dataclass(frozen=True)
+class Commit:
+    """What is to become of flavors.yaml beside the write-back.
+
+    Attributes:
+        wanted: Whether it is committed.
+        push: Whether the commit is pushed, to the upstream of what is checked out.
+    """
+
+    wanted: bool
+    push: bool
+
+    @classmethod
+    def of(cls, commit: bool, push: bool) -> Commit:
+        """Returns what two flags mean: a push needs a commit."""
+        return cls(commit or push, push)
+
+
+def prepare_publish(
+    flow_file: str, flavors: str | None, all_pending: bool, options: Options, commit: Commit
 ) -> tuple[Prepared | None, ...]:
-    """The ``start`` step: what has to be done for each flavor.
+    """The ``start`` step of a publish: what has to be done for each flavor.
 
     Args:
         flow_file: The flow's file; its directory is the checkout where the current one is none.
         flavors: Names with commas between them, or None.
         all_pending: Take every flavor whose version is a run id.
         options: What was asked.
+        commit: What is to become of flavors.yaml.
 
     Raises:
         PublishError: The request itself is refused, or every single flavor is.
     """
-    root = find_root(Path.cwd(), Path(flow_file).resolve().parent)
-    workspace = read_workspace(root)
+    workspace = _workspace(flow_file)
     if all_pending == bool(flavors):
         raise ConfigError(
             "Say which flavors are to be published.",
             got="both --flavor and --pending" if flavors else "neither --flavor nor --pending",
             wanted="--flavor=NAME[,NAME...] or --pending",
         )
-    names = pending(workspace) if all_pending else [n.strip() for n in str(flavors).split(",")]
+    if all_pending:
+        for name, why in held(workspace).items():
+            print(f"{name} is held: {why}")
+    names = pending(workspace) if all_pending else _names(flavors)
     if all_pending and not names:
         print("No flavor waits to be published.")
         return (None,)  # Metaflow fans out over one thing at least
-    prepared = prepare(workspace, [name for name in names if name], options)
-    failures = [item for item in prepared if isinstance(item, Failure)]
-    if len(failures) == len(prepared):
-        raise _together(failures)
-    for item in prepared:
-        print(_prepared_line(item), flush=True)
-    return prepared
+    _check_commit(workspace, options, commit, names)
+    return _told(prepare(workspace, names, options))
 
 
-def publish_one(
-    item: Prepared | None, attempts_left: int, origin: dict[str, str]
-) -> Outcome | None:
+def prepare_republishes(
+    flow_file: str, flavors: str | None, all_stale: bool, options: Options, commit: Commit
+) -> tuple[Prepared | None, ...]:
+    """The ``start`` step of a republish: what changed under each flavor.
+
+    Args, Raises: As for ``prepare_publish``; ``all_stale`` takes every flavor that changed.
+    """
+    workspace = _workspace(flow_file)
+    if all_stale == bool(flavors):
+        raise ConfigError(
+            "Say which flavors are to be republished.",
+            got="both --flavor and --stale" if flavors else "neither --flavor nor --stale",
+            wanted="--flavor NAME[,NAME...], --stale, or --model_name with --version and "
+            "--config_path",
+        )
+    if not all_stale:
+        names = _names(flavors)
+        _check_commit(workspace, options, commit, names)
+        return _told(prepare_republish(workspace, names, options))
+    if options.new_flavor is not None:
+        raise ConfigError("--new-flavor goes with one flavor.", got="--stale")
+    _check_commit(workspace, options, commit, ())
+    found, left_out = prepare_stale(workspace, options)
+    for line in left_out:
+        print(line)
+    if not found:
+        print("No flavor is stale.")
+    return _told(found) if found else (None,)
+
+
+def prepare_version(
+    flow_file: str, model_name: str, version: str, config: str, options: Options, commit: Commit
+) -> tuple[Prepared | None, ...]:
+    """The ``start`` step of a republish in its older spelling, which names a version.
+
+    Args:
+        flow_file: The flow's file.
+        model_name: The version's model.
+        version: A published version: that of the one flavor that has it, or of none.
+        config: The config.yaml to take where no flavor has it.
+        options: What was asked.
+        commit: What is to become of flavors.yaml.
+
+    Raises:
+        PublishError: The request is refused.
+    """
+    workspace = _workspace(flow_file)
+    if not (model_name and version and config):
+        raise ConfigError(
+            "The older spelling needs all three.",
+            wanted="--model_name M --version V --config_path P",
+            next_step="or name a flavor: python republish.py --flavor NAME",
+        )
+    flavor = flavor_of_version(workspace, model_name, version, config, options)
+    _check_commit(workspace, options, commit, [flavor.name] if flavor.name else ())
+    return _told([prepare_one(workspace, flavor, options)])
+
+
+def work_on(item: Prepared | None, attempts_left: int, origin: dict[str, str]) -> Outcome | None:
     """The ``publish`` step: one flavor, all the way.
 
     Args:
@@ -78,9 +150,11 @@ def publish_one(
             for it to do so, any other is an outcome.
         origin: What the record says of the run.
     """
-    if not isinstance(item, PublishJob):
+    if not isinstance(item, PublishJob | RepublishJob):
         return item
     try:
+        if isinstance(item, RepublishJob):
+            return republish(item, step_listener(), origin)
         return publish(item, step_listener(), origin)
     except PublishError as error:
         if attempts_left and getattr(error, "transient", False):
@@ -93,22 +167,33 @@ def publish_one(
         return Failure(item.flavor.name, PublishError("This is a bug in the publisher.", got=got))
 
 
-def write_back(flow_file: str, branches: Sequence[Outcome | None]) -> tuple[Outcome, ...]:
-    """The ``record`` step: all new versions into flavors.yaml, in one edit.
+def write_back(
+    flow_file: str, branches: Sequence[Outcome | None], commit: Commit
+) -> tuple[Outcome, ...]:
+    """The ``record`` step: all new versions into flavors.yaml, in one edit; and into git.
 
     Returns:
         The outcomes; a release that flavors.yaml refused has become a failure.
+
+    Raises:
+        PublishError: The commit or its push did not work; the versions are published, and
+            flavors.yaml of the working tree names them.
     """
     outcomes = [item for item in branches if item is not None]
     root = find_root(Path.cwd(), Path(flow_file).resolve().parent)
-    news = {
-        item.flavor: (item.expected, item.version)
-        for item in outcomes
-        if isinstance(item, Release) and item.news
-    }
-    changed, refused = try_versions(root / "flavors.yaml", news) if news else ((), {})
+    releases = [item for item in outcomes if isinstance(item, Release) and item.flavor]
+    changed, refused = try_releases(root / "flavors.yaml", releases)
+    by_name = {release.flavor: release.version for release in releases}
     for flavor in changed:
-        print(f"flavors.yaml: {flavor}: {news[flavor][1]}", flush=True)
+        print(f"flavors.yaml: {flavor}: {by_name[flavor]}", flush=True)
+    landed = [release for release in releases if release.flavor not in refused]
+    if commit.wanted and landed:
+        done = commit_releases(root, landed, push=commit.push)
+        if done.commit:
+            said = "pushed to" if done.pushed else "committed on"
+            print(f"flavors.yaml: {said} {done.branch or 'HEAD'}: {done.commit[:12]}", flush=True)
+        if done.note:
+            print(done.note, flush=True)
     return tuple(
         Failure(item.flavor, refused[item.flavor]) if item.flavor in refused else item
         for item in outcomes
@@ -120,95 +205,74 @@ def summarize(outcomes: Sequence[Outcome]) -> None:
     for item in outcomes:
         if isinstance(item, Failure):
             print(f"FAILED     {item.flavor}: {item.error.what}")
-        elif item.news:
-            print(f"published  {item.flavor}: {item.version}  {item.manifest_digest}")
-        else:
+        elif not item.news:
             print(f"unchanged  {item.flavor}: {item.version}: nothing to do")
+        elif item.republished_from:
+            _print_proof(item)
+        else:
+            print(f"published  {item.flavor}: {item.version}  {item.manifest_digest}")
     failures = [item for item in outcomes if isinstance(item, Failure)]
-    if failures and not _told(_together(failures)):
+    if failures and not tell(_together(failures)):
         sys.exit(1)  # nobody on this machine waits for the outcome: the run itself has to fail
 
 
-@contextmanager
-def refusals_end_the_run() -> Iterator[None]:
-    """Turns a PublishError in a step into one message and an exit that is not retried."""
-    from metaflow.exception import METAFLOW_EXIT_DISALLOW_RETRY
-
-    try:
-        yield
-    except PublishError as error:
-        if not _told(error):
-            print(error, flush=True)
-        sys.exit(METAFLOW_EXIT_DISALLOW_RETRY)
-
-
-def _told(error: PublishError) -> bool:
-    """Leaves an error where the main process finds it, if there is one on this machine."""
-    path = Path(os.environ.get(OUTCOME_VARIABLE, ""))
-    if not path.parent.is_dir() or path == Path():
-        return False
-    path.write_text(json.dumps({"exit_code": error.exit_code, "message": str(error)}))
-    return True
+def _print_proof(release: Release) -> None:
+    """Says what a republish kept and what it changed, each with its digests or its bytes."""
+    name = release.flavor or "no flavor has it"
+    print(f"republished  {name}: {release.republished_from} -> {release.version}")
+    print(f"  manifest   {release.manifest_digest}")
+    carried = [layer for layer in release.layers if layer.carried]
+    size = bytes_text(sum(layer.size_bytes for layer in carried))
+    print(f"  model      {len(carried)} layers, {size}: the same digests, taken over")
+    for layer in carried:
+        print(f"             {layer.digest}  {layer.size_bytes:,} bytes")
+    for line in release.changes:
+        print(f"  {line.partition(' ')[0]:<10} {line.partition(' ')[2]}")
+    for place in release.places:
+        sent, reused = release.sent_bytes(place), release.reused_bytes(place)
+        print(f"  {place}: {sent:,} bytes sent, {reused:,} bytes re-used")
+    for warning in release.warnings:
+        print(f"  warning    {warning}")
 
 
-def main(flow: Callable[[], object]) -> NoReturn:
-    """Runs the flow as a program: one message and the exit codes of the command line.
-
-    Args:
-        flow: The flow's class.
-    """
-    is_step = "step" in sys.argv and not {"run", "resume"} & set(sys.argv)
-    if OUTCOME_VARIABLE in os.environ or is_step:  # a step's process runs this file as well
-        flow()
-        sys.exit(0)
-    if user_name() in ("root", "unknown"):
-        # Metaflow refuses both, and a bare container is often one of them.
-        os.environ["USERNAME"] = "adroit"
-    interrupted = False
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal interrupted
-        interrupted = True  # Metaflow cleans up and then ends with 1, as after any failure
-        signal.default_int_handler(number, frame)
-
-    signal.signal(signal.SIGINT, interrupt)
-    with tempfile.TemporaryDirectory(prefix="adroit-") as directory:
-        outcome = Path(directory) / "outcome.json"
-        os.environ[OUTCOME_VARIABLE] = str(outcome)
-        try:
-            with bars_for_steps():
-                flow()
-            code: int | str | None = 0
-        except SystemExit as stop:
-            code = stop.code
-        except KeyboardInterrupt:
-            code = EXIT_INTERRUPTED
-        if interrupted:
-            code = EXIT_INTERRUPTED
-        elif outcome.exists():
-            told = json.loads(outcome.read_text())
-            print(f"\n{told['message']}", file=sys.stderr)
-            code = told["exit_code"]
-        elif code and (hint := _datastore_hint()):
-            print(f"\n{hint}", file=sys.stderr)
-    sys.exit(code)
+def _workspace(flow_file: str) -> Workspace:
+    return read_workspace(find_root(Path.cwd(), Path(flow_file).resolve().parent))
 
 
-def _datastore_hint() -> str | None:
-    """Returns what to type where Metaflow itself failed, and its datastore is not this machine."""
-    from metaflow.metaflow_config import DATASTORE_SYSROOT_S3, DEFAULT_DATASTORE
+def _names(flavors: str | None) -> list[str]:
+    return [name.strip() for name in str(flavors or "").split(",") if name.strip()]
 
-    if DEFAULT_DATASTORE == "local":
-        return None
-    return (
-        f"Metaflow's configuration keeps its runs in {DEFAULT_DATASTORE} "
-        f"({DATASTORE_SYSROOT_S3}). If these credentials may not write there, keep them here: "
-        f"METAFLOW_DEFAULT_DATASTORE=local METAFLOW_DEFAULT_METADATA=local "
-        f"python {' '.join(sys.argv)}"
-    )
+
+def _check_commit(
+    workspace: Workspace, options: Options, commit: Commit, names: Sequence[str]
+) -> None:
+    for name in names:
+        find_flavor(workspace.flavors, name)
+    if commit.push:
+        refuse_local_push(workspace.target(options.target, os.environ))
+    if commit.wanted:
+        check_commit(workspace.root, push=commit.push, flavors=names)
+
+
+def _told(prepared: Sequence[Prepared]) -> tuple[Prepared, ...]:
+    """Says what was found for each flavor; raises where nothing can be done for any of them."""
+    failures = [item for item in prepared if isinstance(item, Failure)]
+    if failures and len(failures) == len(prepared):
+        raise _together(failures)
+    for item in prepared:
+        print(_prepared_line(item), flush=True)
+    return tuple(prepared)
 
 
 def _prepared_line(item: Prepared) -> str:
+    if isinstance(item, RepublishJob):
+        name = item.flavor.name or item.published.version
+        lines = [f"{name}: will republish {item.published.version}: {'; '.join(item.changes)}"]
+        if item.moved_to:
+            lines.append(
+                f"{name}: its env stands for {item.moved_to} now; add --env to take that over"
+            )
+        return "\n".join(lines)
     if isinstance(item, PublishJob):
         model = item.model
         places = " and ".join(filter(None, (item.target.bundles, item.target.images)))

@@ -18,6 +18,7 @@ import secrets
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from adroit_publish.config.flavors_edit import set_version
@@ -48,28 +49,43 @@ def write_versions(path: Path, versions: Mapping[str, tuple[str | None, str]]) -
 
     Where some flavors cannot be set, the others are written before this raises.
     """
-    changed, failures = try_versions(path, versions)
+    edits = {
+        flavor: partial(
+            set_version, flavor=flavor, version=version, expected=expected, file=path.name
+        )
+        for flavor, (expected, version) in versions.items()
+    }
+    return written(*try_edits(path, edits))
+
+
+def written(changed: tuple[str, ...], failures: Mapping[str, PublishError]) -> tuple[str, ...]:
+    """Returns the flavors that were changed; raises one error for those that could not be."""
     if failures:
         raise _combined(list(failures.values()), changed)
     return changed
 
 
-def try_versions(
-    path: Path, versions: Mapping[str, tuple[str | None, str]]
+def try_edits(
+    path: Path, edits: Mapping[str, Callable[[bytes], bytes]]
 ) -> tuple[tuple[str, ...], dict[str, PublishError]]:
-    """Sets what can be set, in one edit of the file; raises only where the file itself fails.
+    """Makes the edits that can be made, in one; raises only where the file itself fails.
 
-    Args, Raises: As for ``write_versions``.
+    Args:
+        path: As for ``write_versions``.
+        edits: By flavor; one that raises ConfigError or RefusedError leaves its flavor as it is.
 
     Returns:
         The flavors that were changed, and why each of the others could not be.
+
+    Raises:
+        ConfigError, RefusedError, StoreError: As for ``write_versions``, of the file itself.
     """
     changed: tuple[str, ...] = ()
     failures: dict[str, PublishError] = {}
 
     def edit(data: bytes) -> bytes:
         nonlocal changed, failures
-        data, changed, failures = _apply(data, path.name, versions)
+        data, changed, failures = _apply(data, edits)
         return data
 
     edit_file(path, edit)
@@ -108,13 +124,13 @@ def edit_file(path: Path, edit: Callable[[bytes], bytes]) -> bool:
 
 
 def _apply(
-    data: bytes, file: str, versions: Mapping[str, tuple[str | None, str]]
+    data: bytes, edits: Mapping[str, Callable[[bytes], bytes]]
 ) -> tuple[bytes, tuple[str, ...], dict[str, PublishError]]:
     changed: list[str] = []
     failures: dict[str, PublishError] = {}
-    for flavor, (expected, version) in versions.items():
+    for flavor, one in edits.items():
         try:
-            edited = set_version(data, flavor, version, expected=expected, file=file)
+            edited = one(data)
         except (ConfigError, RefusedError) as error:
             failures[flavor] = error
             continue
