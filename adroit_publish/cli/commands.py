@@ -1,6 +1,24 @@
 """``python -m adroit_publish``: every command, by the room it lives in."""
 
-from adroit_publish.cli import diffing, ledger, promoting, published, serving, sitevars
+from adroit_publish.cli import (
+    diffing,
+    ledger,
+    planning,
+    promoting,
+    published,
+    serving,
+    sitevars,
+)
 from adroit_publish.cli.frame import cli, main
 
-__all__ = ["cli", "diffing", "ledger", "main", "promoting", "published", "serving", "sitevars"]
+__all__ = [
+    "cli",
+    "diffing",
+    "ledger",
+    "main",
+    "planning",
+    "promoting",
+    "published",
+    "serving",
+    "sitevars",
+]

@@ -1,0 +1,132 @@
+"""``plan``: what would be done; ``hold`` and ``unhold``: what CI is to leave alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import click
+
+from adroit_publish.cli.frame import Context, command
+from adroit_publish.cli.render import bytes_text, print_json, print_table
+from adroit_publish.config.flavors_hold import clear_hold, set_hold
+from adroit_publish.errors import EXIT_SOMETHING_TO_DO
+from adroit_publish.pipeline.planning import Plan
+from adroit_publish.pipeline.planning import plan as make_plan
+from adroit_publish.pipeline.write_back import edit_file
+
+
+@command
+@click.option("--flavor", help="these flavors alone, with commas between them")
+@click.option("--markdown", is_flag=True, help="print a Markdown table, for a CI job's summary")
+def plan(context: Context, flavor: str | None, markdown: bool) -> None:
+    """Show what a publish or a republish would do, and why. Reads only.
+
+    Exit code 10: there is something to do; 0: there is not.
+    """
+    names = [name.strip() for name in (flavor or "").split(",") if name.strip()]
+    plans = make_plan(context.workspace, context.target.name, names)
+    if context.as_json:
+        print_json([each.as_dict() for each in plans])
+    elif markdown:
+        print(_markdown(plans))
+    else:
+        _print(plans)
+    raise click.exceptions.Exit(_exit_code(plans))
+
+
+@command
+@click.argument("flavor")
+@click.option("--why", required=True, help="the reason, one line; everybody is told")
+def hold(context: Context, flavor: str, why: str) -> None:
+    """Hold FLAVOR: CI and --stale leave it alone, and a publish by hand needs --despite-hold."""
+    edit_file(context.workspace.flavors_file, partial(set_hold, flavor=flavor, why=why))
+    if context.as_json:
+        print_json({"flavor": flavor, "hold": why})
+    else:
+        print(f"{flavor} is held: {why}\nnext: git commit flavors.yaml -m 'Hold {flavor}'")
+
+
+@command
+@click.argument("flavor")
+def unhold(context: Context, flavor: str) -> None:
+    """End the hold of FLAVOR."""
+    changed = edit_file(context.workspace.flavors_file, partial(clear_hold, flavor=flavor))
+    if context.as_json:
+        print_json({"flavor": flavor, "hold": None})
+    else:
+        print(f"{flavor} is no longer held" if changed else f"{flavor} was not held")
+
+
+def _exit_code(plans: Sequence[Plan]) -> int:
+    """Returns the code of the first flavor that cannot be judged, or whether there is work."""
+    errors = [each.error.exit_code for each in plans if each.error]
+    if errors:
+        return errors[0]
+    return EXIT_SOMETHING_TO_DO if any(each.to_do for each in plans) else 0
+
+
+def _print(plans: Sequence[Plan]) -> None:
+    print_table(
+        ["flavor", "state", "version", "to send", "why"],
+        [
+            [each.flavor, each.state.value, each.version, _sent(each), "; ".join(each.why)]
+            for each in plans
+        ],
+    )
+    for each in plans:
+        details = [*_lines(each), *each.notes]
+        if each.error:
+            details.append(str(each.error))
+        if details:
+            print(f"\n{each.flavor}:")
+            for detail in details:
+                print("  " + detail.replace("\n", "\n  "))
+
+
+def _lines(plan: Plan) -> list[str]:
+    lines = []
+    if plan.model and plan.model_bytes is not None:
+        lines.append(f"{plan.model}, {bytes_text(plan.model_bytes)}")
+    for place, size in (plan.send_bytes or {}).items():
+        there = (plan.reuse_bytes or {}).get(place)
+        known = "at most " if there is None else ""
+        reused = "" if there is None else f", {there:,} bytes re-used"
+        lines.append(f"{place}: {known}{size:,} bytes to send{reused}")
+    if plan.line:
+        lines.append(f"flavors.yaml:{plan.line.number}")
+        lines += [f"- {plan.line.before}", f"+ {plan.line.after}"]
+    return lines
+
+
+def _sent(plan: Plan) -> str:
+    if not plan.send_bytes:
+        return ""
+    most = max(plan.send_bytes.values())
+    return f"{'' if plan.reuse_bytes else 'at most '}{bytes_text(most)}"
+
+
+def _markdown(plans: Sequence[Plan]) -> str:
+    """Returns a table that GitHub renders; nothing in it can break out of its cell."""
+
+    def cell(text: object) -> str:
+        shown = "" if text is None else str(text)
+        for char, safe in (("&", "&amp;"), ("<", "&lt;"), ("|", "&#124;"), ("`", "&#96;")):
+            shown = shown.replace(char, safe)
+        return "<br>".join(shown.splitlines())
+
+    rows = [["flavor", "state", "version", "becomes", "to send", "why"], ["---"] * 6]
+    rows += [
+        [
+            cell(each.flavor),
+            f"**{each.state.value}**" if each.to_do else each.state.value,
+            cell(each.version),
+            cell(each.new_version),
+            _sent(each),
+            cell("\n".join([*each.why, *each.notes])),
+        ]
+        for each in plans
+    ]
+    work = sum(each.to_do for each in plans)
+    heading = f"### {work} of {len(plans)} flavors have something to do\n"
+    return "\n".join([heading, *(f"| {' | '.join(row)} |" for row in rows)])
