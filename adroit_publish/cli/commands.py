@@ -6,6 +6,7 @@ from adroit_publish.cli import (
     planning,
     promoting,
     published,
+    rollover,
     serving,
     sitevars,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "planning",
     "promoting",
     "published",
+    "rollover",
     "serving",
     "sitevars",
 ]

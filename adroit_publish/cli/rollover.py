@@ -1,0 +1,249 @@
+"""``rollover``: from the old version to the new one, a step at a time, by evidence.
+
+``advance`` does the next step if its evidence is there, and otherwise says what is missing and
+exits with 10: cron or CI can call it for days.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from adroit_publish.cli.frame import Context, cli, command_of
+from adroit_publish.cli.render import print_json
+from adroit_publish.errors import EXIT_SOMETHING_TO_DO, ConfigError
+from adroit_publish.pipeline import roll_over as rolling_over
+from adroit_publish.pipeline.roll_over import Rolling, Status, open_rolling
+from adroit_publish.pipeline.rollover_start import Asked
+from adroit_publish.pipeline.rollover_start import start as begin
+from adroit_publish.pipeline.rollover_steps import Outcome
+from adroit_publish.pipeline.rollovers import utc_text
+from adroit_publish.rollover.checklist import Box
+from adroit_publish.rollover.needs import Lack
+
+STATES = ("deployed", "verified", "pointed", "draining", "drained")
+POLL_S = 15.0
+
+
+@cli.group()
+def rollover() -> None:
+    """Move a model's production traffic from one flavor to another, by evidence."""
+
+
+command = command_of(rollover)
+
+
+@command
+@click.option("--from", "old", metavar="FLAVOR", help="the flavor that is live")
+@click.option("--to", "new", metavar="FLAVOR", help="the flavor that is to be")
+@click.option("--model", help="find both: the live one, and the only other one")
+@click.option("--url", "urls", multiple=True, help="a server of the new version; repeat per region")
+@click.option("--replicas", type=click.IntRange(1), help="how many are expected behind each URL")
+@click.option("--prometheus", metavar="URL", help="where traffic is counted")
+@click.option(
+    "--metrics", multiple=True, metavar="URL", help="or: each server of both versions, repeated"
+)
+@click.option("--steps", default="100", show_default=True, help="percents, such as 1,10,50,100")
+@click.option(
+    "--quiet", "quiet_s", type=float, default=3600.0, show_default=True,
+    help="seconds without a request that count as drained",
+)  # fmt: skip
+@click.option(
+    "--margin", type=float, default=0.01, show_default=True,
+    help="how much larger the new one's share of errors may be, 0 to 1",
+)  # fmt: skip
+def start(
+    context: Context,
+    old: str | None,
+    new: str | None,
+    model: str | None,
+    urls: tuple[str, ...],
+    replicas: int | None,
+    prometheus: str | None,
+    metrics: tuple[str, ...],
+    steps: str,
+    quiet_s: float,
+    margin: float,
+) -> None:
+    """Begin a rollover; begun already, it is found again."""
+    shares = _percents(steps)
+    asked = Asked(urls, replicas, prometheus, metrics, shares, quiet_s, margin)
+    rolling = _rolling(context)
+    kept = begin(rolling, old, new, model, asked)
+    _show(context, rolling_over.status(rolling, kept.rollover.model))
+
+
+@command
+@click.argument("model", required=False)
+@click.option("--watch", is_flag=True, help="show it again every few seconds, until Ctrl-C")
+@click.option("--markdown", is_flag=True, help="the checklist alone, for a pull request or a chat")
+@click.option(
+    "--open-pr-body", "file", type=click.Path(path_type=Path), metavar="FILE",
+    help="write the checklist to FILE",
+)  # fmt: skip
+def status(
+    context: Context, model: str | None, watch: bool, markdown: bool, file: Path | None
+) -> None:
+    """Show how a rollover stands, by fresh readings; nothing is changed."""
+    rolling = _rolling(context)
+    while True:
+        found = rolling_over.status(rolling, model)
+        if file:
+            _write(file, _markdown(found))
+        if markdown:
+            print(_markdown(found))
+        else:
+            _show(context, found)
+        if not watch or not found.rollover.live:
+            return
+        print(f"-- {utc_text(time.time())}; Ctrl-C ends this", flush=True)
+        time.sleep(POLL_S)
+
+
+@command
+@click.argument("model", required=False)
+@click.option("--until", type=click.Choice(STATES), help="go on until then, however long it takes")
+@click.option(
+    "--every", "every_s", type=click.FloatRange(0.1), default=POLL_S, show_default=True,
+    help="with --until: seconds between two looks",
+)  # fmt: skip
+def advance(context: Context, model: str | None, until: str | None, every_s: float) -> None:
+    """Do the next step, if its evidence is there; exit code 10: something is missing."""
+    rolling = _rolling(context)
+    if until is None:
+        _tell(context, rolling_over.move(rolling, model, "advance"))
+        return
+
+    def wait(outcome: Outcome) -> None:
+        lacks = "; ".join(lack.found for lack in outcome.lacks)
+        print(f"{utc_text(time.time())}  {outcome.rollover.state}: {lacks}", file=sys.stderr)
+        time.sleep(every_s)
+
+    _tell(context, rolling_over.move_until(rolling, model, until, wait))
+
+
+@command
+@click.argument("model", required=False)
+@click.option("--why", required=True, help="the reason; the history and the hold keep it")
+def rollback(context: Context, model: str | None, why: str) -> None:
+    """Point back at the old flavor, and hold the new one so that CI does not undo it."""
+    _tell(context, rolling_over.move(_rolling(context), model, "rollback", why))
+
+
+@command
+@click.argument("model", required=False)
+def finish(context: Context, model: str | None) -> None:
+    """Delete the old flavor from flavors.yaml, once its traffic has drained."""
+    _tell(context, rolling_over.move(_rolling(context), model, "finish"))
+
+
+@command
+@click.argument("model", required=False)
+@click.option("--why", required=True, help="the reason; the history keeps it")
+def abandon(context: Context, model: str | None, why: str) -> None:
+    """End a rollover and leave things as they are."""
+    _tell(context, rolling_over.move(_rolling(context), model, "abandon", why))
+
+
+def _rolling(context: Context) -> Rolling:
+    return open_rolling(context.workspace, context.target, context.store)
+
+
+def _percents(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(
+            "--steps takes percents.", got=text, wanted="rising percents that end in 100: 1,10,100"
+        ) from None
+
+
+def _tell(context: Context, outcome: Outcome) -> None:
+    """Says what a command came to; ends with 10 where it did not do its step."""
+    found = outcome.rollover
+    if context.as_json:
+        print_json(
+            {
+                "rollover": found.as_dict(),
+                "before": outcome.before,
+                "lacks": [vars(lack) for lack in outcome.lacks],
+            }
+        )
+    elif outcome.lacks:
+        print(f"{found.model}: {found.state}, and not further yet:")
+        _print_lacks(outcome.lacks)
+    else:
+        last = found.history[-1]
+        why = f" ({last.why})" if last.why else ""
+        share = f", {found.new.flavor} at {found.shares[0]:g} %" if found.shares else ""
+        print(f"{found.model}: {outcome.before} -> {found.state}{why}{share}")
+    if outcome.lacks:
+        raise click.exceptions.Exit(EXIT_SOMETHING_TO_DO)
+
+
+def _show(context: Context, found: Status) -> None:
+    if context.as_json:
+        print_json(_as_json(found))
+        return
+    it = found.rollover
+    print(f"{it.model} {it.id}: {it.old.flavor} ({it.old.version}) -> ", end="")
+    print(f"{it.new.flavor} ({it.new.version}): {it.state}")
+    for box in found.boxes:
+        print(f"  [{'x' if box.done else ' '}] {box.title}{_detail(box)}")
+    if found.lacks:
+        print("missing for the next step:")
+        _print_lacks(found.lacks)
+    for warning in found.warnings:
+        print(f"warning: {warning}")
+    for way in found.next:
+        print(f"next: python -m adroit_publish rollover {way} {it.model}")
+
+
+def _print_lacks(lacks: Sequence[Lack]) -> None:
+    for lack in lacks:
+        print(f"  {lack.evidence}: {lack.found}")
+        if lack.how:
+            print(f"    {lack.how}")
+
+
+def _detail(box: Box) -> str:
+    by = f", by {box.who} at {utc_text(box.at_s)}" if box.at_s is not None else ""
+    return f": {box.detail}{by}" if box.detail else by
+
+
+def _markdown(found: Status) -> str:
+    """Returns the checklist as GitHub and most chats render it."""
+    it = found.rollover
+    lines = [f"### Rollover of {it.model}: {it.old.flavor} to {it.new.flavor} ({it.state})", ""]
+    for box in found.boxes:
+        links = "".join(f" [{number}]({link})" for number, link in enumerate(box.links, 1))
+        lines.append(f"- [{'x' if box.done else ' '}] {box.title}{_detail(box)}{links}")
+    lines += [f"- **Warning:** {warning}" for warning in found.warnings]
+    if found.lacks:
+        lines += ["", "Missing for the next step:", ""]
+        lines += [f"- {lack.evidence}: {lack.found}" for lack in found.lacks]
+    return "\n".join(lines)
+
+
+def _as_json(found: Status) -> dict[str, Any]:
+    return {
+        "rollover": found.rollover.as_dict(),
+        "boxes": [vars(box) for box in found.boxes],
+        "lacks": [vars(lack) for lack in found.lacks],
+        "next": list(found.next),
+        "warnings": list(found.warnings),
+    }
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            "The checklist cannot be written.", where=path, got=error.strerror, wanted="a file"
+        ) from error

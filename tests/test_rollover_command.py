@@ -1,0 +1,276 @@
+"""Whole rollovers by the command line: real servers, a real Prometheus, a load that never stops.
+
+The load asks the sitevar by ``adroit.sitevars`` which flavor each request goes to, as a service
+does. No request may fail, whatever the rollover does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from adroit.sitevars import Sitevar
+from adroit_publish import publish
+from adroit_publish.config.flavors import parse_flavors
+from tests.checkouts import FLOW, Trained, make_checkout
+from tests.live_servers import LiveServer, ask, started
+from tests.object_servers import ACCESS_KEY, SECRET_KEY, running_moto
+from tests.prometheus_server import prometheus_server
+
+PYTHON = [sys.executable, "-m", "adroit_publish"]
+PLACE = {"PYTHONPATH": str(FLOW.parent)}
+BODY = json.dumps({"dataframe_records": [{"x": 1.0, "y": 2.0}]})
+JSON = {"Content-Type": "application/json"}
+PATIENCE_S = 90
+
+
+def run(root: Path, *arguments: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [*PYTHON, *arguments],
+        cwd=root,
+        env=os.environ | PLACE,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def done(root: Path, *arguments: str) -> str:
+    code, output = run(root, *arguments)
+    assert code == 0, output
+    return output
+
+
+def make_published(root: Path, trained: Trained, sitevars: str) -> Path:
+    """A checkout whose flavors ``old`` and ``new`` are published versions of one model."""
+    flavors = {"old": trained.good[0], "new": trained.good[1]}
+    make_checkout(root, trained.tracking_uri, flavors)
+    config = (root / "adroit.toml").read_text()
+    (root / "adroit.toml").write_text(config.replace("file:.adroit/sitevars.json", sitevars))
+    for flavor in flavors:
+        publish(flavor, root=root)
+    return root
+
+
+@contextmanager
+def served(root: Path) -> Iterator[dict[str, LiveServer]]:
+    with ExitStack() as stack:
+        servers = {}
+        for flavor in ("old", "new"):
+            command = [*PYTHON, "serve", flavor, "--port", "0"]
+            servers[flavor] = stack.enter_context(started(command, environ=PLACE, cwd=root))
+        yield servers
+
+
+class Load:
+    """Requests without end, each to the flavor that the sitevar says; counts what came of them."""
+
+    def __init__(self, address: str, urls: Mapping[str, str]) -> None:
+        self.answered: Counter[str] = Counter()
+        self.failed: list[str] = []
+        self._live = Sitevar(address, refresh_s=0.2)
+        self._urls = urls
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Load:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        number = 0
+        while not self._stop.wait(0.02):
+            number += 1
+            try:
+                flavor = self._live.flavor("doubler", f"user-{number}")
+                reply = ask(self._urls[flavor] + "/invocations", BODY, JSON)
+                assert reply.json == {"predictions": [{"x": 2.0, "y": 4.0}]}, reply.body
+                self.answered[flavor] += 1
+            except Exception as error:  # noqa: BLE001  whatever a request failed with counts
+                self.failed.append(repr(error))
+
+
+def until(condition: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.1)
+
+
+def advance_to(root: Path, state: str) -> None:
+    """Calls ``advance`` as cron would, until the rollover is there."""
+    give_up = time.monotonic() + PATIENCE_S
+    while True:
+        code, output = run(root, "rollover", "advance", "doubler", "--json")
+        assert code in (0, 10), output
+        found = json.loads(output)
+        if found["rollover"]["state"] == state:
+            return
+        assert time.monotonic() < give_up, output
+
+
+def start(root: Path, servers: Mapping[str, LiveServer], prometheus: str) -> None:
+    done(root, "sitevar", "set", "doubler", "old", "--why", "the first one")
+    evidence = ("--url", servers["new"].url, "--prometheus", prometheus)
+    options = ("--steps", "10,100", "--quiet", "4", "--margin", "0.01")
+    both = ("--from", "old", "--to", "new")
+    output = done(root, "rollover", "start", *both, *evidence, *options)
+    assert "[x] new flavor published: new" in output
+
+
+def state(root: Path) -> str:
+    return json.loads(done(root, "rollover", "status", "doubler", "--json"))["rollover"]["state"]
+
+
+def test_from_start_to_retired_without_a_failed_request(tmp_path: Path, trained: Trained) -> None:
+    root = make_published(tmp_path / "repo", trained, "file:.adroit/sitevars.json")
+    before = (root / "flavors.yaml").read_text()
+    with served(root) as servers:
+        urls = {flavor: server.url for flavor, server in servers.items()}
+        with prometheus_server(tmp_path / "prometheus", list(urls.values())) as prometheus:
+            start(root, servers, prometheus.url)
+            start_again = ("--from", "old", "--to", "new", "--url", "http://127.0.0.1:1")
+            code, output = run(
+                root, "rollover", "start", *start_again, "--prometheus", prometheus.url
+            )
+            assert (code, "Another rollover of doubler is live" in output) == (4, True)
+            with Load(f"file:{root}/.adroit/sitevars.json", urls) as load:
+                until(lambda: load.answered["old"] > 5)
+                advance_to(root, "pointed")  # to a tenth
+                until(lambda: load.answered["new"] > 5)
+                assert load.answered["old"] > load.answered["new"]
+                advance_to(root, "draining")
+                code, output = run(root, "rollover", "finish", "doubler")
+                assert code == 10, output  # not drained: nothing is deleted
+                assert "old" in parse_flavors((root / "flavors.yaml").read_bytes())
+                advance_to(root, "drained")
+                drained = dict(load.answered)
+                done(root, "rollover", "finish", "doubler")
+            assert load.failed == []
+            assert load.answered["old"] == drained["old"]
+            assert load.answered["new"] > drained["new"]
+    assert state(root) == "retired"
+    block = before[before.index("old:") : before.index("new:")]
+    left = (root / "flavors.yaml").read_text()
+    assert left.startswith("# Flavors.\n")
+    assert "old:" not in left
+    assert list(parse_flavors(left.encode())) == ["new"]
+    assert len(left) < len(before) - len(block) + 70  # the run id has become a version
+    checklist = tmp_path / "body.md"
+    markdown = done(
+        root, "rollover", "status", "doubler", "--markdown", "--open-pr-body", str(checklist)
+    )
+    assert markdown.count("- [x] ") == 5
+    assert checklist.read_text() == markdown
+    history = done(root, "history", "doubler")
+    assert "retired" in history or "deleted" in history
+
+
+def test_rolled_back_in_the_middle_and_held(
+    tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_moto() as moto:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", moto.endpoint)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        monkeypatch.setenv("ADROIT_TARGET", "local")
+        root = make_published(tmp_path / "repo", trained, "ssm:/adroit/versions")
+        with served(root) as servers:
+            urls = {flavor: server.url for flavor, server in servers.items()}
+            with prometheus_server(tmp_path / "prometheus", list(urls.values())) as prometheus:
+                start(root, servers, prometheus.url)
+                with Load("ssm:/adroit/versions", urls) as load:
+                    advance_to(root, "pointed")
+                    until(lambda: load.answered["new"] > 3)
+                    done(root, "rollover", "rollback", "doubler", "--why", "p99 is up")
+                    assert state(root) == "rolled back"
+                    assert done(root, "sitevar", "get", "doubler").split()[0] == "old"
+                    late = load.answered["old"]
+                    until(lambda: load.answered["old"] > late + 20)
+                    new = load.answered["new"]
+                    until(lambda: load.answered["old"] > late + 60)
+                    assert load.answered["new"] == new
+                assert load.failed == []
+        flavors = parse_flavors((root / "flavors.yaml").read_bytes())
+        assert "p99 is up" in str(flavors["new"].hold)
+        assert flavors["old"].hold is None
+        code, output = run(root, "plan", "--flavor=new")
+        assert (code, "held" in output) == (0, True), output
+
+
+def test_what_others_change_and_what_cannot_be_read_holds_it(
+    tmp_path: Path, trained: Trained
+) -> None:
+    root = make_published(tmp_path / "repo", trained, "file:.adroit/sitevars.json")
+    with served(root) as servers:
+        new = servers["new"].url
+        done(root, "sitevar", "set", "doubler", "old", "--why", "the first one")
+        counted = ("--metrics", servers["old"].url, "--metrics", new)
+        both = ("--from", "old", "--to", "new", "--url", new, "--quiet", "2")
+        done(root, "rollover", "start", *both, *counted)
+        advance_to(root, "verified")
+        # Somebody else moves the pointer: the rollover holds, and goes on once it is undone.
+        done(root, "sitevar", "set", "doubler", "old=50", "new=50", "--why", "not the rollover")
+        advance_to(root, "held")
+        assert "draining" not in done(root, "rollover", "status", "doubler")
+        done(root, "sitevar", "set", "doubler", "old", "--why", "back")
+        advance_to(root, "pointed")
+        # Two operators at once: one moves it on, and none of them breaks it.
+        for _ in range(6):
+            ask(new + "/invocations", BODY, JSON)
+        command = [*PYTHON, "rollover", "advance", "doubler"]
+        pair = [
+            subprocess.Popen(command, cwd=root, env=os.environ | PLACE, stderr=subprocess.DEVNULL)
+            for _ in range(2)
+        ]
+        assert {each.wait() for each in pair} <= {0, 4, 10}
+        assert state(root) in ("pointed", "draining")
+        advance_to(root, "drained")
+        # Traffic comes back while it is drained: nothing is deleted.
+        ask(servers["old"].url + "/invocations", BODY, JSON)
+        code, output = run(root, "rollover", "finish", "doubler")
+        assert code in (0, 10), output
+        assert state(root) == "draining"
+        assert "old" in parse_flavors((root / "flavors.yaml").read_bytes())
+    # The servers are away: no reading is no evidence.
+    code, output = run(root, "rollover", "advance", "doubler")
+    assert code == 10, output
+    done(root, "rollover", "rollback", "doubler", "--why", "enough")
+    assert done(root, "sitevar", "get", "doubler").split()[0] == "old"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["start", "--from", "old", "--to", "new"], 2, "--url"),
+        (["start", "--from", "old", "--to", "nope", "--url", "http://127.0.0.1:1"], 2, ""),
+        (["start", "--steps", "ten", "--url", "http://127.0.0.1:1"], 2, "--steps"),
+        (["advance"], 2, "No rollover is live"),
+        (["status", "doubler"], 2, "rollover start"),
+    ],
+)
+def test_what_cannot_be_says_what_to_type(
+    tmp_path: Path, trained: Trained, arguments: list[str], code: int, said: str
+) -> None:
+    flavors = {"old": trained.good[0], "new": trained.good[1]}
+    root = make_checkout(tmp_path / "repo", trained.tracking_uri, flavors)
+    got, output = run(root, "rollover", *arguments)
+    assert got == code, output
+    assert said in output
+    assert "Traceback" not in output
