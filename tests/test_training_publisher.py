@@ -207,7 +207,9 @@ def test_a_checkout_has_a_store_of_its_own(tmp_path, monkeypatch):
     (tmp_path / "adroit.toml").touch()
     (tmp_path / "below").mkdir()
     (tmp_path / "below/flow.py").touch()
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / "below/flow.py"))
+    monkeypatch.setattr(
+        sys.modules["__main__"], "__file__", str(tmp_path / "below/flow.py"), raising=False
+    )
     publisher = NextdoorMLFlowRunPublisher("prices")
     assert publisher.tracking_uri == f"sqlite:///{tmp_path}/.adroit/mlflow.db"
     where = client(publisher.tracking_uri).get_experiment(publisher.experiment_id)
@@ -215,7 +217,7 @@ def test_a_checkout_has_a_store_of_its_own(tmp_path, monkeypatch):
 
 
 def test_outside_of_a_checkout_the_server_has_to_be_named(monkeypatch):
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", "/nowhere/flow.py")
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "/nowhere/flow.py", raising=False)
     monkeypatch.chdir("/")
     with pytest.raises(TrainingError, match="export MLFLOW_TRACKING_URI="):
         NextdoorMLFlowRunPublisher("prices")
