@@ -36,11 +36,14 @@ class PublishMlflowModelFlow(FlowSpec):
     )
     commit = Parameter("commit", is_flag=True, default=False, help="commit flavors.yaml")
     push = Parameter("push", is_flag=True, default=False, help="commit flavors.yaml and push it")
+    repo = Parameter("repo", help="clone this repository: for machines without a checkout")
+    branch = Parameter("branch", help="the branch of --repo; by default its own default")
 
     @step
     def start(self):
         """Read the files, choose the target, find each run's model; refuse what can be refused."""
         from adroit_publish.cli import flow_run
+        from adroit_publish.cli.flow_checkout import Checkout, Commit
         from adroit_publish.cli.flow_program import refusals_end_the_run
         from adroit_publish.pipeline.release import Options
 
@@ -52,10 +55,11 @@ class PublishMlflowModelFlow(FlowSpec):
             accept_env_mismatch=tuple(filter(None, self.accept_env_mismatch.split(","))),
             despite_hold=self.despite_hold,
         )
-        self.git = flow_run.Commit.of(self.commit, self.push)
+        self.git = Commit.of(self.commit, self.push)
+        self.checkout = Checkout(__file__, self.repo, self.branch)
         with refusals_end_the_run():
             self.prepared = flow_run.prepare_publish(
-                __file__, self.flavor, self.pending, options, self.git
+                self.checkout, self.flavor, self.pending, options, self.git
             )
         self.next(self.publish, foreach="prepared")
 
@@ -67,6 +71,7 @@ class PublishMlflowModelFlow(FlowSpec):
         retries = [int(d.attributes["times"]) for d in self.publish.decorators if d.name == "retry"]
         self.outcome = flow_run.work_on(
             self.input,
+            self.checkout,
             attempts_left=sum(retries) - current.retry_count,
             origin={"metaflow": current.pathspec},
         )
@@ -80,7 +85,7 @@ class PublishMlflowModelFlow(FlowSpec):
 
         with refusals_end_the_run():
             self.outcomes = flow_run.write_back(
-                __file__, [branch.outcome for branch in inputs], inputs[0].git
+                inputs[0].checkout, [branch.outcome for branch in inputs], inputs[0].git
             )
         self.next(self.end)
 

@@ -49,11 +49,14 @@ class RepublishModelFlow(FlowSpec):
     )
     commit = Parameter("commit", is_flag=True, default=False, help="commit flavors.yaml")
     push = Parameter("push", is_flag=True, default=False, help="commit flavors.yaml and push it")
+    repo = Parameter("repo", help="clone this repository: for machines without a checkout")
+    branch = Parameter("branch", help="the branch of --repo; by default its own default")
 
     @step
     def start(self):
         """Read the files and the versions, see what changed; refuse what can be refused."""
         from adroit_publish.cli import flow_run
+        from adroit_publish.cli.flow_checkout import Checkout, Commit
         from adroit_publish.cli.flow_program import refusals_end_the_run
         from adroit_publish.pipeline.release import Options
 
@@ -68,14 +71,15 @@ class RepublishModelFlow(FlowSpec):
             take_env=self.env,
             accept_output_change=self.accept_output_change,
         )
-        self.git = flow_run.Commit.of(self.commit, self.push)
+        self.git = Commit.of(self.commit, self.push)
+        self.checkout = Checkout(__file__, self.repo, self.branch)
         older = (self.model_name, self.version, self.config_path)
         with refusals_end_the_run():
             if any(older) and not (self.flavor or self.stale):
-                found = flow_run.prepare_version(__file__, *older, options, self.git)
+                found = flow_run.prepare_version(self.checkout, *older, options, self.git)
             else:
                 found = flow_run.prepare_republishes(
-                    __file__, self.flavor, self.stale, options, self.git
+                    self.checkout, self.flavor, self.stale, options, self.git
                 )
             self.prepared = found
         self.next(self.republish, foreach="prepared")
@@ -90,6 +94,7 @@ class RepublishModelFlow(FlowSpec):
         ]
         self.outcome = flow_run.work_on(
             self.input,
+            self.checkout,
             attempts_left=sum(retries) - current.retry_count,
             origin={"metaflow": current.pathspec},
         )
@@ -103,7 +108,7 @@ class RepublishModelFlow(FlowSpec):
 
         with refusals_end_the_run():
             self.outcomes = flow_run.write_back(
-                __file__, [branch.outcome for branch in inputs], inputs[0].git
+                inputs[0].checkout, [branch.outcome for branch in inputs], inputs[0].git
             )
         self.next(self.end)
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
+from adroit_publish.cli.flow_checkout import Checkout, Commit, check_commit_wish, opened
 from adroit_publish.cli.flow_program import tell
 from adroit_publish.cli.progress import step_listener
 from adroit_publish.cli.render import bytes_text
-from adroit_publish.config.flavors import find_flavor
 from adroit_publish.errors import ConfigError, PublishError
-from adroit_publish.pipeline.commit_checks import check_commit, refuse_local_push
 from adroit_publish.pipeline.prepare import held, pending, prepare
 from adroit_publish.pipeline.prepare_republish import (
     flavor_of_version,
@@ -26,37 +24,18 @@ from adroit_publish.pipeline.publish import publish
 from adroit_publish.pipeline.record_versions import commit_releases, try_releases
 from adroit_publish.pipeline.release import Failure, Options, PublishJob, Release, RepublishJob
 from adroit_publish.pipeline.republish import republish
-from adroit_publish.pipeline.workspace import Workspace, find_root, read_workspace
 
 Prepared = PublishJob | RepublishJob | Release | Failure
 Outcome = Release | Failure
 
 
-@dataclass(frozen=True)
-class Commit:
-    """What is to become of flavors.yaml beside the write-back.
-
-    Attributes:
-        wanted: Whether it is committed.
-        push: Whether the commit is pushed, to the upstream of what is checked out.
-    """
-
-    wanted: bool
-    push: bool
-
-    @classmethod
-    def of(cls, commit: bool, push: bool) -> Commit:
-        """Returns what two flags mean: a push needs a commit."""
-        return cls(commit or push, push)
-
-
 def prepare_publish(
-    flow_file: str, flavors: str | None, all_pending: bool, options: Options, commit: Commit
+    checkout: Checkout, flavors: str | None, all_pending: bool, options: Options, commit: Commit
 ) -> tuple[Prepared | None, ...]:
     """The ``start`` step of a publish: what has to be done for each flavor.
 
     Args:
-        flow_file: The flow's file; its directory is the checkout where the current one is none.
+        checkout: Where the files are.
         flavors: Names with commas between them, or None.
         all_pending: Take every flavor whose version is a run id.
         options: What was asked.
@@ -65,32 +44,31 @@ def prepare_publish(
     Raises:
         PublishError: The request itself is refused, or every single flavor is.
     """
-    workspace = _workspace(flow_file)
     if all_pending == bool(flavors):
         raise ConfigError(
             "Say which flavors are to be published.",
             got="both --flavor and --pending" if flavors else "neither --flavor nor --pending",
             wanted="--flavor=NAME[,NAME...] or --pending",
         )
-    if all_pending:
-        for name, why in held(workspace).items():
-            print(f"{name} is held: {why}")
-    names = pending(workspace) if all_pending else _names(flavors)
-    if all_pending and not names:
-        print("No flavor waits to be published.")
-        return (None,)  # Metaflow fans out over one thing at least
-    _check_commit(workspace, options, commit, names)
-    return _told(prepare(workspace, names, options))
+    with opened(checkout) as workspace:
+        if all_pending:
+            for name, why in held(workspace).items():
+                print(f"{name} is held: {why}")
+        names = pending(workspace) if all_pending else _names(flavors)
+        if all_pending and not names:
+            print("No flavor waits to be published.")
+            return (None,)  # Metaflow fans out over one thing at least
+        check_commit_wish(workspace, checkout, options, commit, names)
+        return _told(prepare(workspace, names, options))
 
 
 def prepare_republishes(
-    flow_file: str, flavors: str | None, all_stale: bool, options: Options, commit: Commit
+    checkout: Checkout, flavors: str | None, all_stale: bool, options: Options, commit: Commit
 ) -> tuple[Prepared | None, ...]:
     """The ``start`` step of a republish: what changed under each flavor.
 
     Args, Raises: As for ``prepare_publish``; ``all_stale`` takes every flavor that changed.
     """
-    workspace = _workspace(flow_file)
     if all_stale == bool(flavors):
         raise ConfigError(
             "Say which flavors are to be republished.",
@@ -98,14 +76,13 @@ def prepare_republishes(
             wanted="--flavor NAME[,NAME...], --stale, or --model_name with --version and "
             "--config_path",
         )
-    if not all_stale:
-        names = _names(flavors)
-        _check_commit(workspace, options, commit, names)
-        return _told(prepare_republish(workspace, names, options))
-    if options.new_flavor is not None:
+    if all_stale and options.new_flavor is not None:
         raise ConfigError("--new-flavor goes with one flavor.", got="--stale")
-    _check_commit(workspace, options, commit, ())
-    found, left_out = prepare_stale(workspace, options)
+    with opened(checkout) as workspace:
+        check_commit_wish(workspace, checkout, options, commit, _names(flavors))
+        if not all_stale:
+            return _told(prepare_republish(workspace, _names(flavors), options))
+        found, left_out = prepare_stale(workspace, options)
     for line in left_out:
         print(line)
     if not found:
@@ -114,12 +91,12 @@ def prepare_republishes(
 
 
 def prepare_version(
-    flow_file: str, model_name: str, version: str, config: str, options: Options, commit: Commit
+    checkout: Checkout, model_name: str, version: str, config: str, options: Options, commit: Commit
 ) -> tuple[Prepared | None, ...]:
     """The ``start`` step of a republish in its older spelling, which names a version.
 
     Args:
-        flow_file: The flow's file.
+        checkout: Where the files are.
         model_name: The version's model.
         version: A published version: that of the one flavor that has it, or of none.
         config: The config.yaml to take where no flavor has it.
@@ -129,23 +106,27 @@ def prepare_version(
     Raises:
         PublishError: The request is refused.
     """
-    workspace = _workspace(flow_file)
     if not (model_name and version and config):
         raise ConfigError(
             "The older spelling needs all three.",
             wanted="--model_name M --version V --config_path P",
             next_step="or name a flavor: python republish.py --flavor NAME",
         )
-    flavor = flavor_of_version(workspace, model_name, version, config, options)
-    _check_commit(workspace, options, commit, [flavor.name] if flavor.name else ())
-    return _told([prepare_one(workspace, flavor, options)])
+    with opened(checkout) as workspace:
+        flavor = flavor_of_version(workspace, model_name, version, config, options)
+        names = [flavor.name] if flavor.name else []
+        check_commit_wish(workspace, checkout, options, commit, names)
+        return _told([prepare_one(workspace, flavor, options)])
 
 
-def work_on(item: Prepared | None, attempts_left: int, origin: dict[str, str]) -> Outcome | None:
+def work_on(
+    item: Prepared | None, checkout: Checkout, attempts_left: int, origin: dict[str, str]
+) -> Outcome | None:
     """The ``publish`` step: one flavor, all the way.
 
     Args:
         item: What ``start`` found; anything but a job passes through.
+        checkout: Where the files are.
         attempts_left: How often Metaflow would run this step again; a transient failure is raised
             for it to do so, any other is an outcome.
         origin: What the record says of the run.
@@ -153,9 +134,10 @@ def work_on(item: Prepared | None, attempts_left: int, origin: dict[str, str]) -
     if not isinstance(item, PublishJob | RepublishJob):
         return item
     try:
-        if isinstance(item, RepublishJob):
-            return republish(item, step_listener(), origin)
-        return publish(item, step_listener(), origin)
+        if checkout.repo is None:
+            return _work_in(item, origin)
+        with checkout.open(item.commit) as root:
+            return _work_in(replace(item, root=str(root)), origin)
     except PublishError as error:
         if attempts_left and getattr(error, "transient", False):
             raise
@@ -167,8 +149,14 @@ def work_on(item: Prepared | None, attempts_left: int, origin: dict[str, str]) -
         return Failure(item.flavor.name, PublishError("This is a bug in the publisher.", got=got))
 
 
+def _work_in(job: PublishJob | RepublishJob, origin: dict[str, str]) -> Release:
+    if isinstance(job, RepublishJob):
+        return republish(job, step_listener(), origin)
+    return publish(job, step_listener(), origin)
+
+
 def write_back(
-    flow_file: str, branches: Sequence[Outcome | None], commit: Commit
+    checkout: Checkout, branches: Sequence[Outcome | None], commit: Commit
 ) -> tuple[Outcome, ...]:
     """The ``record`` step: all new versions into flavors.yaml, in one edit; and into git.
 
@@ -180,24 +168,30 @@ def write_back(
             flavors.yaml of the working tree names them.
     """
     outcomes = [item for item in branches if item is not None]
-    root = find_root(Path.cwd(), Path(flow_file).resolve().parent)
     releases = [item for item in outcomes if isinstance(item, Release) and item.flavor]
-    changed, refused = try_releases(root / "flavors.yaml", releases)
-    by_name = {release.flavor: release.version for release in releases}
-    for flavor in changed:
-        print(f"flavors.yaml: {flavor}: {by_name[flavor]}", flush=True)
-    landed = [release for release in releases if release.flavor not in refused]
-    if commit.wanted and landed:
-        done = commit_releases(root, landed, push=commit.push)
-        if done.commit:
-            said = "pushed to" if done.pushed else "committed on"
-            print(f"flavors.yaml: {said} {done.branch or 'HEAD'}: {done.commit[:12]}", flush=True)
-        if done.note:
-            print(done.note, flush=True)
+    if not releases:
+        return tuple(outcomes)
+    with checkout.open() as root:
+        changed, refused = try_releases(root / "flavors.yaml", releases)
+        by_name = {release.flavor: release.version for release in releases}
+        for flavor in changed:
+            print(f"flavors.yaml: {flavor}: {by_name[flavor]}", flush=True)
+        landed = [release for release in releases if release.flavor not in refused]
+        if commit.wanted and landed:
+            _commit(root, landed, commit)
     return tuple(
         Failure(item.flavor, refused[item.flavor]) if item.flavor in refused else item
         for item in outcomes
     )
+
+
+def _commit(root: Path, landed: Sequence[Release], commit: Commit) -> None:
+    done = commit_releases(root, landed, push=commit.push)
+    if done.commit:
+        said = "pushed to" if done.pushed else "committed on"
+        print(f"flavors.yaml: {said} {done.branch or 'HEAD'}: {done.commit[:12]}", flush=True)
+    if done.note:
+        print(done.note, flush=True)
 
 
 def summarize(outcomes: Sequence[Outcome]) -> None:
@@ -235,23 +229,8 @@ def _print_proof(release: Release) -> None:
         print(f"  warning    {warning}")
 
 
-def _workspace(flow_file: str) -> Workspace:
-    return read_workspace(find_root(Path.cwd(), Path(flow_file).resolve().parent))
-
-
 def _names(flavors: str | None) -> list[str]:
     return [name.strip() for name in str(flavors or "").split(",") if name.strip()]
-
-
-def _check_commit(
-    workspace: Workspace, options: Options, commit: Commit, names: Sequence[str]
-) -> None:
-    for name in names:
-        find_flavor(workspace.flavors, name)
-    if commit.push:
-        refuse_local_push(workspace.target(options.target, os.environ))
-    if commit.wanted:
-        check_commit(workspace.root, push=commit.push, flavors=names)
 
 
 def _told(prepared: Sequence[Prepared]) -> tuple[Prepared, ...]:

@@ -1,0 +1,56 @@
+"""A clone of a repository, where a step runs on a machine that has no checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from adroit_publish.errors import ConfigError, StoreError
+from adroit_publish.sources.git_process import run_git
+from adroit_publish.sources.git_writing import ask_remote
+
+
+def clone(url: str, branch: str | None, directory: Path, commit: str | None = None) -> None:
+    """Clones one branch.
+
+    Args:
+        url: Any that git takes, without a password: git's credential helpers have those.
+        branch: Its name; None for the remote's own default.
+        directory: Where to; does not exist yet.
+        commit: What to check out instead of the branch's head.
+
+    Raises:
+        ConfigError: The URL holds a password, or is an option.
+        SourceError: The branch does not have the commit.
+        StoreError: The remote was not reached, or did not let us in.
+    """
+    check_repository(url)
+    chosen = ("--branch", branch) if branch else ()
+    arguments = ("clone", "--quiet", "--single-branch", "--no-tags", *chosen)
+    answer = ask_remote(directory.parent, *arguments, "--", url, str(directory))
+    if answer.code != 0:
+        raise StoreError(
+            "git clone failed.",
+            transient=True,
+            where=url,
+            got=answer.said,
+            wanted=f"branch {branch}" if branch else None,
+            next_step="see that `git ls-remote` of it works here and asks for no password",
+        )
+    if commit is not None:
+        run_git(directory, "checkout", "--quiet", "--detach", commit)
+
+
+def check_repository(url: str) -> None:
+    """Raises ConfigError for an address with a password in it, or that git would misread."""
+    try:
+        secret = urlsplit(url).password is not None
+    except ValueError:
+        secret = False
+    if secret or url.startswith("-") or not url.strip():
+        raise ConfigError(
+            "--repo takes a repository's address without a password.",
+            got="one that holds a password" if secret else url,
+            wanted="https://HOST/PATH, ssh://git@HOST/PATH or a path",
+            next_step="give git the password by a credential helper, or GIT_ASKPASS",
+        )
