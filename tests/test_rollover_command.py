@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -253,6 +254,32 @@ def test_what_others_change_and_what_cannot_be_read_holds_it(
     assert code == 10, output
     done(root, "rollover", "rollback", "doubler", "--why", "enough")
     assert done(root, "sitevar", "get", "doubler").split()[0] == "old"
+
+
+def test_the_guide_is_followed_to_the_letter(tmp_path: Path, trained: Trained) -> None:
+    """Every command of docs/rollover.md in its order; only the example's addresses are replaced."""
+    guide = (FLOW.parent / "docs/rollover.md").read_text()
+    prefix = "    python -m adroit_publish "
+    commands = [line.removeprefix(prefix) for line in guide.splitlines() if line.startswith(prefix)]
+    assert len(commands) == 9
+    root = make_published(tmp_path / "repo", trained, "file:.adroit/sitevars.json")
+    with served(root) as servers:
+        urls = {flavor: server.url for flavor, server in servers.items()}
+        with prometheus_server(tmp_path / "prometheus", list(urls.values())) as prometheus:
+            places = (("http://new.example", urls["new"]),)
+            places += (("http://prometheus.example", prometheus.url),)
+            with ExitStack() as stack:
+                for number, command in enumerate(commands[:-1]):
+                    for example, real in places:
+                        command = command.replace(example, real)
+                    done(root, *shlex.split(command))
+                    if number == 0:
+                        load = Load(f"file:{root}/.adroit/sitevars.json", urls)
+                        stack.enter_context(load)
+                assert load.failed == []
+    assert state(root) == "retired"
+    code, output = run(root, *shlex.split(commands[-1]))  # there is no way back from retired
+    assert code == 10, output
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,17 @@ def test_a_file_needs_no_boto3(tmp_path: Path):
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
 
 
+def test_the_example_of_the_guide_runs(tmp_path: Path):
+    guide = (Path(__file__).parent.parent / "docs/sitevars.md").read_text()
+    document = guide.split("```json\n")[1].split("```")[0]
+    example = guide.split("```python\n")[1].split("```")[0]
+    path = tmp_path / "adroit_model_versions.json"
+    path.write_text(document)
+    found: dict[str, object] = {}
+    exec(example.replace("/etc/adroit/adroit_model_versions.json", str(path)), found)
+    assert found["flavor"] in ("ranking_v1", "ranking_v2")
+
+
 # The split
 
 
