@@ -123,6 +123,12 @@ def test_a_file_with_a_mistake_fails_a_pull_request(merged):
     assert "flavors.yaml:" in output
 
 
+@pytest.mark.parametrize("python", ["/bin/false", "/nowhere/python"])
+def test_a_plan_that_could_not_be_made_fails_a_pull_request(merged, python):
+    code, output = run(merged[0], "plan", PYTHON=python)
+    assert code not in (0, 10), output
+
+
 def test_it_says_how_it_is_used(merged):
     code, output = run(merged[0], "deploy")
     assert (code, "usage" in output) == (2, True)

@@ -12,7 +12,7 @@ import pytest
 
 from adroit_publish.config.flavors import parse_flavors
 from adroit_publish.errors import ConfigError, SourceError, StoreError
-from adroit_publish.sources.git_clone import clone
+from adroit_publish.sources.git_clone import check_repository, clone
 from tests.checkouts import FLOW, commit, git, make_checkout
 from tests.object_servers import ACCESS_KEY, SECRET_KEY, running_moto
 
@@ -47,18 +47,41 @@ def cluster(tmp_path, trained, monkeypatch):
         git(tmp_path, "clone", "-q", "--bare", str(root), str(bare))
         package = tmp_path / "package"
         package.mkdir()
-        for name in ("publish_mlflow_model_flow.py", "republish.py"):
-            (package / name).write_bytes((ROOT / name).read_bytes())
+        programs = [ROOT / "publish_mlflow_model_flow.py", ROOT / "republish.py"]
+        for path in [*programs, *ROOT.glob("adroit*/**/*.py")]:
+            place = package / path.relative_to(ROOT)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(path.read_bytes())
         yield bare, package, tmp_path
 
 
+HOST_OF_ITS_OWN = """
+import os, sys, tempfile
+
+if "step" in sys.orig_argv and "run" not in sys.orig_argv:
+    os.environ["HOME"] = tempfile.mkdtemp(dir=os.environ["HOSTS"])
+    os.chdir(os.environ["HOME"])
+"""
+"""A sitecustomize.py: each step's process begins in a directory and a home of its own."""
+
+
 def run(package: Path, hosts: Path, *arguments: str) -> tuple[int, str]:
-    """Runs a flow from a directory that holds no checkout, with an empty home, on S3."""
-    hosts.mkdir(exist_ok=True)
+    """Runs a flow on S3, each of its steps as on a host of its own: no file but the package's."""
+    for directory in (hosts / "site", hosts / "tmp"):
+        directory.mkdir(parents=True, exist_ok=True)
+    (hosts / "site/sitecustomize.py").write_text(HOST_OF_ITS_OWN)
+    environ = {
+        "PYTHONPATH": f"{hosts}/site:{package}",
+        "HOSTS": str(hosts),
+        "HOME": str(hosts),
+        "TMPDIR": str(hosts / "tmp"),
+        "METAFLOW_USER": "pod",
+        "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(hosts / "metadata"),
+    }
     done = subprocess.run(
         [sys.executable, str(package / arguments[0]), "--datastore=s3", *arguments[1:]],
         cwd=hosts,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "HOME": str(hosts), "METAFLOW_USER": "pod"},
+        env=os.environ | environ,
         capture_output=True,
         text=True,
         check=False,
@@ -88,14 +111,18 @@ def test_steps_without_a_checkout_publish_and_push_from_a_clone(cluster):
     assert code == 0, output
     second = landed(bare)
     assert {second[name] == first[name] for name in first} == {False}
-    assert not list(Path("/tmp").glob("adroit-clone-*/clone/projects/doubler"))
+    hosts = tmp_path / "hosts"
+    assert len(list(hosts.glob("tmp*"))) > 8  # each step had its own
+    assert not list(hosts.glob("tmp/adroit-clone-*"))
 
 
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
         (["--repo=REPO"], 2, "--repo goes with --push"),
-        (["--repo=https://jane:secret@example.com/x", "--push"], 2, "without a password"),
+        (["--repo=https://jane:secret@example.com/x", "--push"], 2, "an address that holds one"),
+        (["--repo=https://secret@example.com/x", "--push"], 2, "an address that holds one"),
+        (["--repo=ext::sh -c id", "--push"], 2, "https://HOST/PATH"),
         (["--repo=/nowhere.git", "--push"], 5, "git clone failed"),
         (["--repo=REPO", "--branch=nope", "--push"], 5, "branch nope"),
     ],
@@ -126,6 +153,8 @@ def test_a_clone_is_of_the_commit_that_was_planned(tmp_path):
         clone(str(tmp_path / "nowhere"), None, tmp_path / "third")
     with pytest.raises(ConfigError):
         clone("--upload-pack=touch x", None, tmp_path / "fourth")
+    for address in ("https://h/p", "ssh://git@h/p.git", "git@h:o/r.git", "/a/b", "file:///a"):
+        check_repository(address)
 
 
 @pytest.mark.parametrize("flow", ["publish_mlflow_model_flow.py", "republish.py"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -42,15 +43,23 @@ def clone(url: str, branch: str | None, directory: Path, commit: str | None = No
 
 
 def check_repository(url: str) -> None:
-    """Raises ConfigError for an address with a password in it, or that git would misread."""
+    """Raises ConfigError for an address that holds a secret, or that is none of a repository.
+
+    Whatever stands in the address can be read in the process list and in Metaflow's records, and
+    what stands before the host of a web address is a token as often as a user's name.
+    """
+    is_path = url.startswith(("/", "./", "../"))
+    is_address = re.fullmatch(r"(https|http|ssh|file)://\S+|[\w.-]+@[\w.-]+:\S+", url)
     try:
-        secret = urlsplit(url).password is not None
+        parts = urlsplit(url)
+        web = parts.scheme in ("https", "http")
+        secret = parts.password is not None or (web and parts.username is not None)
     except ValueError:
-        secret = False
-    if secret or url.startswith("-") or not url.strip():
+        is_address, secret = None, False
+    if secret or not (is_path or is_address):
         raise ConfigError(
-            "--repo takes a repository's address without a password.",
-            got="one that holds a password" if secret else url,
-            wanted="https://HOST/PATH, ssh://git@HOST/PATH or a path",
+            "--repo takes a repository's address, without a name or a password in it.",
+            got="an address that holds one" if secret else url,
+            wanted="https://HOST/PATH, ssh://git@HOST/PATH, git@HOST:PATH or /PATH",
             next_step="give git the password by a credential helper, or GIT_ASKPASS",
         )
