@@ -31,6 +31,7 @@ from tests.docker_engine import docker_engine, engine_client
 from tests.env_images import push_carved_env, push_debian_env
 from tests.registry_servers import RegistryServer, docker_registry
 from tests.requirements import require
+from tests.rolling import Load, advance_to, done, state
 
 ENVS = """
 plain:
@@ -70,6 +71,7 @@ def checkout(
         tracking_uri = "{trained.tracking_uri}"
         bundles = "file:.adroit/bundles"
         images = "{registry.host}/adroit"
+        sitevars = "file:.adroit/sitevars.json"
         """
     root = make_checkout(
         tmp_path_factory.mktemp("checkout") / "repo",
@@ -173,6 +175,37 @@ def test_the_image_serves_read_only_and_as_nobody(
         assert facts["bundle_id"] == release.bundle_id
         container.kill("SIGTERM")
         assert container.wait(timeout=60)["StatusCode"] == 0
+
+
+def test_a_rollover_from_one_image_to_another_loses_no_request(
+    checkout: Path,
+    release: Release,
+    pulled: str,
+    registry: RegistryServer,
+    client: DockerClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ADROIT_TARGET", "docker")
+    flavors = (checkout / "flavors.yaml").read_bytes()
+    new = publish("b", root=checkout, target="docker")
+    new_image = f"{registry.host}/adroit/doubler@{new.manifest_digest}"
+    client.images.pull(new_image)
+    done(checkout, "sitevar", "set", "doubler", "a", "--why", "first")
+    with (
+        served(client, pulled, command=["--port=0"]) as (_, old_url),
+        served(client, new_image, command=["--port=0"]) as (_, new_url),
+    ):
+        counted = ("--metrics", old_url, "--metrics", new_url, "--quiet", "2")
+        both = ("--from", "a", "--to", "b", "--url", new_url)
+        done(checkout, "rollover", "start", *both, *counted)
+        with Load(f"file:{checkout}/.adroit/sitevars.json", {"a": old_url, "b": new_url}) as load:
+            advance_to(checkout, "drained")
+            done(checkout, "rollover", "finish", "doubler")
+        assert load.failed == []
+        assert load.answered["b"] > 0
+    assert state(checkout) == "retired"
+    assert "\na:" not in (checkout / "flavors.yaml").read_text()
+    (checkout / "flavors.yaml").write_bytes(flavors)
 
 
 def test_an_env_without_the_web_server_is_told_by_name_before_there_is_a_version(

@@ -1,7 +1,6 @@
 """Whole rollovers by the command line: real servers, a real Prometheus, a load that never stops.
 
-The load asks the sitevar by ``adroit.sitevars`` which flavor each request goes to, as a service
-does. No request may fail, whatever the rollover does.
+No request may fail, whatever the rollover does.
 """
 
 from __future__ import annotations
@@ -10,47 +9,33 @@ import json
 import os
 import shlex
 import subprocess
-import sys
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import cycle
 from pathlib import Path
 
 import pytest
 
-from adroit.sitevars import Sitevar
 from adroit_publish import publish
 from adroit_publish.config.flavors import parse_flavors
 from tests.checkouts import FLOW, Trained, make_checkout
 from tests.live_servers import LiveServer, ask, started
 from tests.object_servers import ACCESS_KEY, SECRET_KEY, running_moto
 from tests.prometheus_server import prometheus_server
-
-PYTHON = [sys.executable, "-m", "adroit_publish"]
-PLACE = {"PYTHONPATH": str(FLOW.parent)}
-BODY = json.dumps({"dataframe_records": [{"x": 1.0, "y": 2.0}]})
-JSON = {"Content-Type": "application/json"}
-PATIENCE_S = 90
-
-
-def run(root: Path, *arguments: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [*PYTHON, *arguments],
-        cwd=root,
-        env=os.environ | PLACE,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.returncode, done.stdout + done.stderr
-
-
-def done(root: Path, *arguments: str) -> str:
-    code, output = run(root, *arguments)
-    assert code == 0, output
-    return output
+from tests.rolling import (
+    BODY,
+    JSON,
+    PATIENCE_S,
+    PLACE,
+    PYTHON,
+    Load,
+    advance_to,
+    done,
+    run,
+    state,
+    until,
+)
 
 
 def make_published(root: Path, trained: Trained, sitevars: str) -> Path:
@@ -74,57 +59,6 @@ def served(root: Path) -> Iterator[dict[str, LiveServer]]:
         yield servers
 
 
-class Load:
-    """Requests without end, each to the flavor that the sitevar says; counts what came of them."""
-
-    def __init__(self, address: str, urls: Mapping[str, str]) -> None:
-        self.answered: Counter[str] = Counter()
-        self.failed: list[str] = []
-        self._live = Sitevar(address, refresh_s=0.2)
-        self._urls = urls
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> Load:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        number = 0
-        while not self._stop.wait(0.02):
-            number += 1
-            try:
-                flavor = self._live.flavor("doubler", f"user-{number}")
-                reply = ask(self._urls[flavor] + "/invocations", BODY, JSON)
-                assert reply.json == {"predictions": [{"x": 2.0, "y": 4.0}]}, reply.body
-                self.answered[flavor] += 1
-            except Exception as error:  # noqa: BLE001  whatever a request failed with counts
-                self.failed.append(repr(error))
-
-
-def until(condition: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < give_up
-        time.sleep(0.1)
-
-
-def advance_to(root: Path, state: str) -> None:
-    """Calls ``advance`` as cron would, until the rollover is there."""
-    give_up = time.monotonic() + PATIENCE_S
-    while True:
-        code, output = run(root, "rollover", "advance", "doubler", "--json")
-        assert code in (0, 10), output
-        found = json.loads(output)
-        if found["rollover"]["state"] == state:
-            return
-        assert time.monotonic() < give_up, output
-
-
 def start(root: Path, servers: Mapping[str, LiveServer], prometheus: str) -> None:
     done(root, "sitevar", "set", "doubler", "old", "--why", "the first one")
     evidence = ("--url", servers["new"].url, "--prometheus", prometheus)
@@ -132,10 +66,6 @@ def start(root: Path, servers: Mapping[str, LiveServer], prometheus: str) -> Non
     both = ("--from", "old", "--to", "new")
     output = done(root, "rollover", "start", *both, *evidence, *options)
     assert "[x] new flavor published: new" in output
-
-
-def state(root: Path) -> str:
-    return json.loads(done(root, "rollover", "status", "doubler", "--json"))["rollover"]["state"]
 
 
 def test_from_start_to_retired_without_a_failed_request(tmp_path: Path, trained: Trained) -> None:
@@ -254,6 +184,58 @@ def test_what_others_change_and_what_cannot_be_read_holds_it(
     assert code == 10, output
     done(root, "rollover", "rollback", "doubler", "--why", "enough")
     assert done(root, "sitevar", "get", "doubler").split()[0] == "old"
+
+
+def test_killed_again_and_again_it_ends_where_it_would_have(
+    tmp_path: Path, trained: Trained
+) -> None:
+    """SIGKILL to ``advance`` and ``finish`` at ever later moments, between some that may end."""
+    root = make_published(tmp_path / "repo", trained, "file:.adroit/sitevars.json")
+    with served(root) as servers:
+        urls = {flavor: server.url for flavor, server in servers.items()}
+        done(root, "sitevar", "set", "doubler", "old", "--why", "the first one")
+        counted = ("--metrics", urls["old"], "--metrics", urls["new"], "--quiet", "2")
+        steps = ("--from", "old", "--to", "new", "--url", urls["new"], "--steps", "50,100")
+        done(root, "rollover", "start", *steps, *counted)
+        killed, give_up = 0, time.monotonic() + PATIENCE_S
+        with Load(f"file:{root}/.adroit/sitevars.json", urls) as load:
+            for patience_s in cycle((0.25, 0.3, 0.35, 0.4, 0.5, None)):
+                command = "finish" if state(root) == "drained" else "advance"
+                process = subprocess.Popen(
+                    [*PYTHON, "rollover", command, "doubler"],
+                    cwd=root, env=os.environ | PLACE, stdout=subprocess.DEVNULL,
+                )  # fmt: skip
+                try:
+                    assert process.wait(patience_s) in (0, 10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+                    killed += 1
+                now = state(root)
+                there = parse_flavors((root / "flavors.yaml").read_bytes())
+                assert "new" in there
+                assert ("old" in there) or now in ("retiring", "retired")
+                if now == "retired":
+                    break
+                assert time.monotonic() < give_up, now
+        assert load.failed == []
+    assert killed > 5
+    assert done(root, "sitevar", "get", "doubler").split()[0] == "new"
+    found = json.loads(done(root, "rollover", "status", "doubler", "--json"))["rollover"]
+    assert found["history"][-1]["after"] == "retired"
+
+
+def test_a_prometheus_that_is_away_is_no_evidence(tmp_path: Path, trained: Trained) -> None:
+    root = make_published(tmp_path / "repo", trained, "file:.adroit/sitevars.json")
+    with served(root) as servers:
+        urls = {flavor: server.url for flavor, server in servers.items()}
+        with prometheus_server(tmp_path / "prometheus", list(urls.values())) as prometheus:
+            start(root, servers, prometheus.url)
+            advance_to(root, "pointed")
+        code, output = run(root, "rollover", "advance", "doubler")
+        assert code == 10, output
+        assert state(root) == "pointed"
+        assert done(root, "sitevar", "get", "doubler").strip() != "new"
 
 
 def test_the_guide_is_followed_to_the_letter(tmp_path: Path, trained: Trained) -> None:
