@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -204,7 +205,11 @@ def test_a_request_id_comes_back_and_is_made_where_it_is_missing(served: LiveSer
     assert ids[0] == "abc-1"
     assert all(len(made) == 32 for made in ids[1:])
     assert invoke(served.url, {"rows": []}, **{"x-request-id": "bad-1"}).status == 400
-    logged = {line["request_id"]: line["status"] for line in served.events("request")}
+    logged: dict[str, int] = {}
+    give_up = time.monotonic() + 30  # a line of the log may come after the answer
+    while not {"abc-1", "bad-1"} <= logged.keys() and time.monotonic() < give_up:
+        logged = {line["request_id"]: line["status"] for line in served.events("request")}
+        time.sleep(0.01)
     assert (logged["abc-1"], logged["bad-1"]) == (200, 400)
 
 
