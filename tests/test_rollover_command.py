@@ -200,7 +200,7 @@ def test_killed_again_and_again_it_ends_where_it_would_have(
         killed, give_up = 0, time.monotonic() + PATIENCE_S
         with Load(f"file:{root}/.adroit/sitevars.json", urls) as load:
             for patience_s in cycle((0.1, 0.2, 0.25, 0.3, 0.4, None)):
-                command = "finish" if state(root) == "drained" else "advance"
+                command = "finish" if state(root) in ("drained", "retiring") else "advance"
                 process = subprocess.Popen(
                     [*PYTHON, "rollover", command, "doubler"],
                     cwd=root, env=os.environ | PLACE, stdout=subprocess.DEVNULL,

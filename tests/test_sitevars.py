@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from adroit.sitevars import Pointer, Sitevar, SitevarError, sources
+from adroit.sitevars import Pointer, Sitevar, SitevarError
 from adroit.sitevars.split import flavor_of
 from adroit_publish.config.targets import Target, parse_targets
 from adroit_publish.errors import ConfigError, RefusedError, StoreError
@@ -39,7 +39,6 @@ def target(request, tmp_path: Path, moto: S3Server, monkeypatch: pytest.MonkeyPa
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
-    sources._client.cache_clear()
     bucket = moto.new_bucket()
     address = {
         "file": "file:sitevars.json",
@@ -170,6 +169,20 @@ def test_a_source_that_was_never_there_is_an_error_that_says_why(tmp_path: Path)
         Sitevar(f"file:{tmp_path}/none.json").flavor("fraud", "k")
     with pytest.raises(ValueError, match="file:PATH"):
         Sitevar("http://example.com")
+
+
+def test_each_reader_asks_where_the_environment_pointed_when_it_was_made(
+    moto: S3Server, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    with pytest.raises(SitevarError, match="cannot be read"):
+        Sitevar("ssm:/adroit/readers").pointer("fraud")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", moto.endpoint)
+    with pytest.raises(SitevarError, match="no entry for 'fraud'"):
+        Sitevar("ssm:/adroit/readers").pointer("fraud")
 
 
 def test_a_file_needs_no_boto3(tmp_path: Path):

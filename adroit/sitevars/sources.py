@@ -29,15 +29,16 @@ def source_of(address: str) -> Callable[[], dict[str, Any]]:
     Raises:
         ValueError: It is none of these.
     """
+    client = cache(_new_client)  # made by the first read, and kept as long as the reader
     scheme, _, rest = address.partition(":")
     if scheme == "file" and rest:
         return lambda: _from_file(Path(rest))
     if scheme == "s3" and rest.startswith("//"):
         bucket, _, key = rest[2:].partition("/")
         if bucket and key:
-            return lambda: _from_s3(bucket, key)
+            return lambda: _from_s3(client("s3"), bucket, key)
     if scheme == "ssm" and rest.startswith("/") and rest != "/":
-        return lambda: _from_ssm(rest)
+        return lambda: _from_ssm(client("ssm"), rest)
     raise ValueError("a sitevar's address is file:PATH, s3://BUCKET/KEY or ssm:/PREFIX")
 
 
@@ -46,15 +47,15 @@ def _from_file(path: Path) -> dict[str, Any]:
         return read_object(stream.read(MAX_BYTES + 1))  # one more than the format allows
 
 
-def _from_s3(bucket: str, key: str) -> dict[str, Any]:
-    answer = _client("s3").get_object(Bucket=bucket, Key=key)
+def _from_s3(client: Any, bucket: str, key: str) -> dict[str, Any]:
+    answer = client.get_object(Bucket=bucket, Key=key)
     with answer["Body"] as body:
         return read_object(body.read(MAX_BYTES + 1))
 
 
-def _from_ssm(prefix: str) -> dict[str, Any]:
+def _from_ssm(client: Any, prefix: str) -> dict[str, Any]:
     entries: dict[str, Any] = {}
-    for page in _client("ssm").get_paginator("get_parameters_by_path").paginate(Path=prefix):
+    for page in client.get_paginator("get_parameters_by_path").paginate(Path=prefix):
         for parameter in page["Parameters"]:
             model = parameter["Name"].rpartition("/")[2]
             own = read_object(parameter["Value"].encode())
@@ -64,8 +65,7 @@ def _from_ssm(prefix: str) -> dict[str, Any]:
     return entries
 
 
-@cache
-def _client(service: str) -> Any:
+def _new_client(service: str) -> Any:
     import boto3
     from botocore.config import Config
 
