@@ -96,7 +96,6 @@ class RepublishModelFlow(FlowSpec):
             self.input,
             self.checkout,
             attempts_left=sum(retries) - current.retry_count,
-            origin={"metaflow": current.pathspec},
         )
         self.next(self.record)
 
@@ -119,7 +118,8 @@ class RepublishModelFlow(FlowSpec):
         from adroit_publish.cli import card as publish_card
         from adroit_publish.cli import flow_run
 
-        current.card.extend(publish_card.components(self.outcomes, current.run_id))
+        parts = publish_card.components(self.outcomes, current.run_id, flow_run.run_facts())
+        current.card.extend(parts)
         flow_run.summarize(self.outcomes)
 
 

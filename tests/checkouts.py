@@ -159,3 +159,18 @@ def commit(root: Path, message: str) -> str:
     git(root, "add", "-A")
     git(root, "commit", "-q", "-m", message)
     return git(root, "rev-parse", "HEAD")
+
+
+def clone_as_it_is(root: Path) -> Path:
+    """Clones this checkout, with what is being worked on committed; returns ``root``."""
+    ours = FLOW.parent
+    git(ours, "clone", "-q", str(ours), str(root))
+    changed = git(ours, "diff", "--name-only", "HEAD").splitlines()
+    untracked = git(ours, "ls-files", "--others", "--exclude-standard").splitlines()
+    for name in [*changed, *untracked]:
+        if (ours / name).is_file():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes((ours / name).read_bytes())
+    git(root, "add", "-A")
+    git(root, "commit", "-q", "--allow-empty", "-m", "as it is")
+    return root

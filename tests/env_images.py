@@ -53,6 +53,23 @@ _ENVIRONMENT = [
     "PYTHONDONTWRITEBYTECODE=1",
 ]
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+_SHELL_PROGRAMS = (
+    "bash",
+    "cat",
+    "date",
+    "grep",
+    "gzip",
+    "mkdir",
+    "mkfifo",
+    "rm",
+    "sed",
+    "seq",
+    "sleep",
+    "tail",
+    "tar",
+    "tee",
+    "tr",
+)
 _PASSWD = "root:x:0:0:root:/root:/sbin/nologin\nadroit:x:1000:1000::/tmp:/sbin/nologin\n"
 
 
@@ -95,6 +112,27 @@ def push_layout(server: RegistryServer, layout: Path) -> str:
     return f"{server.host}/adroit-env/sklearn@{digest}"
 
 
+def training_tar() -> Path:
+    """Returns the root of an image to train in, for ``docker import``: a shell, Python, Metaflow.
+
+    Its PATH has to begin with ``ENV``'s ``bin``.
+    """
+    programs = [Path(str(shutil.which(name))) for name in _SHELL_PROGRAMS]
+    with _layer("shell") as (shell, tar):
+        for file in [*programs, *_libraries(programs)]:
+            _add(tar, file, Path("/usr/bin", file.name) if file in programs else file)
+    parts = [_interpreter_layer(), _packages_layer(("metaflow", "boto3", "requests")), shell]
+    with _layer("training") as (path, tar):
+        there: set[str] = set()
+        for part in parts:
+            with tarfile.open(part) as layer:
+                for member in layer:
+                    if member.name not in there:  # layers may share a library, one tar may not
+                        tar.addfile(member, layer.extractfile(member) if member.isreg() else None)
+                    there.add(member.name)
+    return path
+
+
 def _carved_layers(less: Iterable[str] = ()) -> list[Path]:
     asked = [Requirement(line).name for line in environment_requirements()]
     return [_interpreter_layer(), _packages_layer(tuple(asked), frozenset(less))]
@@ -118,7 +156,7 @@ def _interpreter_layer() -> Path:
 
 
 @functools.cache
-def _packages_layer(names: tuple[str, ...], less: frozenset[str]) -> Path:
+def _packages_layer(names: tuple[str, ...], less: frozenset[str] = frozenset()) -> Path:
     """A venv at ``ENV`` with the named distributions and what they require."""
     site = ENV / f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
     files = {

@@ -9,12 +9,10 @@ import sys
 from pathlib import Path
 
 from adroit_publish.config.flavors import parse_flavors
-from tests.checkouts import FLOW, git
+from tests.checkouts import FLOW, clone_as_it_is, git
 from tests.live_servers import ask, started
 
 ROOT = FLOW.parent
-TRACKED = ("adroit", "adroit_publish", "projects", "conda_envs", "flavors.yaml")
-FILES = ("conda_envs.yaml", "adroit.toml", "publish_mlflow_model_flow.py", ".gitignore")
 
 
 def commands() -> list[list[str]]:
@@ -24,16 +22,7 @@ def commands() -> list[list[str]]:
 
 
 def test_the_commands_of_the_guide_train_publish_serve_and_predict(tmp_path: Path) -> None:
-    root = tmp_path / "clone"
-    git(tmp_path, "clone", "-q", str(ROOT), str(root))
-    # What is being worked on, not only what is committed.
-    changed = git(ROOT, "ls-files", "-m", "-o", "--exclude-standard", "--", *TRACKED, *FILES)
-    for name in changed.splitlines():
-        if (ROOT / name).is_file():
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / name).write_bytes((ROOT / name).read_bytes())
-    git(root, "add", "-A")
-    git(root, "commit", "-q", "--allow-empty", "-m", "as it is")
+    root = clone_as_it_is(tmp_path / "clone")
     train, serve, predict = commands()
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     environ = kept | {"HOME": str(tmp_path), "METAFLOW_USER": "jane"}

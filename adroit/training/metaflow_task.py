@@ -45,8 +45,13 @@ def task_tags() -> dict[str, str]:
             "metaflow.code": os.environ.get("METAFLOW_CODE_SHA"),
             "metaflow.url": f"{UI_URL.rstrip('/')}/{run}" if UI_URL else None,
         }
-    tags["sagemaker.training_job"] = os.environ.get("TRAINING_JOB_ARN")
-    return {name: str(value) for name, value in tags.items() if value}
+    return {name: str(value) for name, value in tags.items() if value} | training_job_tags()
+
+
+def training_job_tags() -> dict[str, str]:
+    """Returns the tag of the SageMaker training job that this process is in; none elsewhere."""
+    arn = os.environ.get("TRAINING_JOB_ARN")
+    return {"sagemaker.training_job": arn} if arn else {}
 
 
 def tag_metaflow_run(run_id: str) -> None:

@@ -78,6 +78,7 @@ class NextdoorMLFlowRunPublisher:
             self.tracking_uri, name, os.environ
         )
         self.run_id: str | None = None
+        self._trained_by: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -91,6 +92,14 @@ class NextdoorMLFlowRunPublisher:
         if self.run_id is not None:
             with tracking.store(self.tracking_uri) as client:
                 client.set_terminated(self.run_id, "FAILED" if kind else "FINISHED")
+
+    def trained_here(self) -> None:
+        """Notes that this task trains the model, for a run that a later step begins.
+
+        For a step with ``@in_sagemaker`` that reaches no tracking server: the run gets the tag of
+        its training job. Keep the publisher on ``self``.
+        """
+        self._trained_by = metaflow_task.training_job_tags()
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Logs hyperparameters; one that was logged may not change.
@@ -208,7 +217,7 @@ class NextdoorMLFlowRunPublisher:
             if self.run_id is None:
                 from mlflow.tracking.context.registry import resolve_tags
 
-                tags = resolve_tags(metaflow_task.task_tags())
+                tags = resolve_tags(metaflow_task.task_tags() | self._trained_by)
                 self.run_id = client.create_run(self.experiment_id, tags=tags).info.run_id
             yield self.run_id, client
 

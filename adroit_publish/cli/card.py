@@ -2,27 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from adroit_publish.cli.render import bytes_text
 from adroit_publish.pipeline.release import Failure, Release
+from adroit_publish.sources.trained_by import (
+    METAFLOW_PAGE,
+    METAFLOW_RUN,
+    TRAINING_JOB,
+    job_page,
+)
 
 if TYPE_CHECKING:
     from metaflow.cards import MetaflowCardComponent
 
 
-def components(outcomes: Sequence[Release | Failure], run_id: str) -> list[MetaflowCardComponent]:
+def components(
+    outcomes: Sequence[Release | Failure], run_id: str, run_facts: Mapping[str, str]
+) -> list[MetaflowCardComponent]:
     """Returns the card's parts.
 
     Args:
         outcomes: What came of each flavor.
         run_id: Of the Metaflow run.
+        run_facts: As ``flow_run.run_facts`` has them.
     """
-    parts = [_text(f"# Publish run {run_id}"), _overview(outcomes)]
+    parts = [_text(f"# Publish run {link(run_id, run_facts.get('page'))}"), _overview(outcomes)]
     for item in outcomes:
         parts += _failure(item) if isinstance(item, Failure) else _release(item)
     return parts
+
+
+def link(text: str, page: str | None) -> str:
+    """Returns Markdown that leads to a page; the text alone where there is none."""
+    return f"[{text}]({page})" if page else text
+
+
+def made_by(trained_by: Mapping[str, str]) -> Iterator[tuple[str, str, str | None]]:
+    """Yields what a model was trained by: what it is, its name, and its page where it has one.
+
+    Args:
+        trained_by: As ``sources.trained_by`` has it.
+    """
+    if METAFLOW_RUN in trained_by:
+        yield "trained by", trained_by[METAFLOW_RUN], trained_by.get(METAFLOW_PAGE)
+    if TRAINING_JOB in trained_by:
+        arn = trained_by[TRAINING_JOB]
+        yield "training job", arn.rpartition("/")[2], job_page(arn)
 
 
 def _text(markdown: str) -> MetaflowCardComponent:
@@ -81,10 +108,9 @@ def _release(release: Release) -> list[MetaflowCardComponent]:
 
 def _facts(release: Release) -> Iterator[tuple[str, str]]:
     yield "model", release.model_name
-    yield (
-        "MLflow run",
-        f"[{release.run_id}]({release.run_url})" if release.run_url else (release.run_id or ""),
-    )
+    yield "MLflow run", link(release.run_id or "", release.run_url)
+    for what, name, page in made_by(release.trained_by):
+        yield what, link(name, page)
     yield "manifest", release.manifest_digest
     yield "bundle id", release.bundle_id
     yield "target", f"{release.target}: {', '.join(release.places)}"
@@ -94,7 +120,8 @@ def _facts(release: Release) -> Iterator[tuple[str, str]]:
         yield "republished from", release.republished_from
         for change in release.changes:
             yield "change", change
-    yield "commit", release.commit + (f" and {', '.join(release.dirty)}" if release.dirty else "")
+    commit = link(release.commit, release.commit_url)
+    yield "commit", commit + (f" and {', '.join(release.dirty)}" if release.dirty else "")
     yield "conda env", f"{release.conda_env} {release.conda_env_digest or ''}"
     verification = release.verification
     yield "verified", str(verification.get("how"))

@@ -119,9 +119,7 @@ def prepare_version(
         return _told([prepare_one(workspace, flavor, options)])
 
 
-def work_on(
-    item: Prepared | None, checkout: Checkout, attempts_left: int, origin: dict[str, str]
-) -> Outcome | None:
+def work_on(item: Prepared | None, checkout: Checkout, attempts_left: int) -> Outcome | None:
     """The ``publish`` step: one flavor, all the way.
 
     Args:
@@ -129,15 +127,14 @@ def work_on(
         checkout: Where the files are.
         attempts_left: How often Metaflow would run this step again; a transient failure is raised
             for it to do so, any other is an outcome.
-        origin: What the record says of the run.
     """
     if not isinstance(item, PublishJob | RepublishJob):
         return item
     try:
         if checkout.repo is None:
-            return _work_in(item, origin)
+            return _work_in(item)
         with checkout.open(item.commit) as root:
-            return _work_in(replace(item, root=str(root)), origin)
+            return _work_in(replace(item, root=str(root)))
     except PublishError as error:
         if attempts_left and getattr(error, "transient", False):
             raise
@@ -149,10 +146,25 @@ def work_on(
         return Failure(item.flavor.name, PublishError("This is a bug in the publisher.", got=got))
 
 
-def _work_in(job: PublishJob | RepublishJob, origin: dict[str, str]) -> Release:
+def _work_in(job: PublishJob | RepublishJob) -> Release:
+    origin = run_facts()
     if isinstance(job, RepublishJob):
         return republish(job, step_listener(), origin)
     return publish(job, step_listener(), origin)
+
+
+def run_facts() -> dict[str, str]:
+    """Returns what the record says of the Metaflow run that this is a task of.
+
+    ``metaflow`` is the task, ``page`` its run's page where METAFLOW_UI_URL or Metaflow's
+    configuration has a UI.
+    """
+    from metaflow import current
+    from metaflow.metaflow_config import UI_URL
+
+    run = f"{current.flow_name}/{current.run_id}"
+    page = {"page": f"{UI_URL.rstrip('/')}/{run}"} if UI_URL else {}
+    return {"metaflow": str(current.pathspec), **page}
 
 
 def write_back(

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from adroit_publish.cli.card import made_by
 from adroit_publish.cli.frame import Context, command
 from adroit_publish.cli.progress import bar
 from adroit_publish.cli.render import bytes_text, print_json, print_table
@@ -58,18 +59,22 @@ def show(context: Context, version: str) -> None:
     promotions = [each["promoted"] for each in facts["records"] if "promoted" in each]
     verification = record.get("verification") or {}
     handler = bundle["serve"].get("handler") or {}
+    trained_by, origin = record.get("trained_by") or {}, record.get("origin") or {}
+    commit = f"{record.get('commit')}{' (dirty)' if record.get('dirty') else ''}"
     rows = [
         ("model", facts["model_name"]),
         ("version", facts["version"]),
         ("manifest", facts["manifest"]["digest"]),
         ("bundle id", facts["bundle_id"]),
         ("store", facts["store"]),
-        ("run", bundle["run_id"]),
+        ("run", _with_page(bundle["run_id"], record.get("run_url"))),
+        *((what, _with_page(name, page)) for what, name, page in made_by(trained_by)),
         ("conda env", f"{bundle['conda_env']['name']} {bundle['conda_env']['digest'] or ''}"),
         ("handler", handler.get("class_path")),
         ("python", bundle["python_version"]),
         ("published", f"{record.get('created_utc')} by {record.get('who')}"),
-        ("commit", f"{record.get('commit')}{' (dirty)' if record.get('dirty') else ''}"),
+        ("publish run", _with_page(origin.get("metaflow"), origin.get("page"))),
+        ("commit", _with_page(commit, record.get("commit_url"))),
         ("verified", f"{verification.get('how')}, predicted: {verification.get('predicted')}"),
         *(("promoted", f"from {each['from']} to {each['to']}") for each in promotions),
     ]
@@ -88,6 +93,10 @@ def show(context: Context, version: str) -> None:
             for entry in entries
         ],
     )
+
+
+def _with_page(name: str | None, page: str | None) -> str | None:
+    return f"{name}  {page}" if page else name
 
 
 @command

@@ -18,6 +18,7 @@ from adroit_publish.pipeline.release import Job, LayerReceipt, Release
 from adroit_publish.pipeline.stages import Stages
 from adroit_publish.pipeline.verification import earlier_verification, verify_bundle
 from adroit_publish.sources.git_source import Snapshot
+from adroit_publish.sources.trained_by import commit_page
 
 Verdict = Mapping[str, Any]
 """The outcome of a verification as JSON values, golden outputs included."""
@@ -34,6 +35,7 @@ class Made:
         run_id: The MLflow run of the model.
         run_url: Where the run can be looked at, or None.
         metrics: The run's metrics, finite ones.
+        trained_by: What made the run, as ``sources.trained_by`` has it.
         republished_from: The version whose model it is, where it was republished.
         changes: What differs from that version, a line each.
     """
@@ -44,6 +46,7 @@ class Made:
     run_id: str
     run_url: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    trained_by: Mapping[str, str] = field(default_factory=dict)
     republished_from: str | None = None
     changes: tuple[str, ...] = ()
 
@@ -113,6 +116,8 @@ def _release(
             if key not in ("outputs", "packages", "env")
         },
         metrics=made.metrics,
+        trained_by=made.trained_by,
+        commit_url=commit_page(made.source.remote_url or "", made.source.commit),
         warnings=tuple(stages.warnings),
         republished_from=made.republished_from,
         changes=made.changes,

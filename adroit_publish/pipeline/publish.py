@@ -81,6 +81,7 @@ def publish(
         run_url=job.model.run_url,
         # MLflow keeps NaN and infinities; JSON does not.
         metrics={k: v for k, v in job.model.metrics.items() if math.isfinite(v)},
+        trained_by=job.model.trained_by,
     )
     return finish(job, made, places, stages, origin or {})
 

@@ -165,6 +165,8 @@ class Release:
         seconds: Seconds by stage.
         verification: Outcome of the sandboxed prediction, without its outputs.
         metrics: The run's metrics.
+        trained_by: What made the run, as ``sources.trained_by`` has it.
+        commit_url: The commit's page, or None.
         warnings: What should be known.
         news: False where flavors.yaml already named this version and nothing was done.
         republished_from: The version whose model it is, where it was republished.
@@ -190,6 +192,8 @@ class Release:
     seconds: Mapping[str, float] = field(default_factory=dict)
     verification: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
+    trained_by: Mapping[str, str] = field(default_factory=dict)
+    commit_url: str | None = None
     warnings: tuple[str, ...] = ()
     news: bool = True
     republished_from: str | None = None

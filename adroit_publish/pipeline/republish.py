@@ -131,6 +131,7 @@ def republish(
         run_id=str(original.document["run_id"]),
         run_url=first.get("run_url"),
         metrics=first.get("metrics") or {},
+        trained_by=first.get("trained_by") or {},
         republished_from=job.published.version,
         changes=job.changes,
     )

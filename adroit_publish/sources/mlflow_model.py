@@ -25,6 +25,7 @@ from adroit_publish.sources.listing import RemoteFile, checked_listing
 from adroit_publish.sources.location import artifact_location
 from adroit_publish.sources.resolved_model import ResolvedModel
 from adroit_publish.sources.tracking import tracking_client
+from adroit_publish.sources.trained_by import trained_by
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -89,6 +90,7 @@ def resolve_model(
         run_url=_run_url(tracking_uri, run),
         metrics=dict(run.data.metrics),
         cache_key=f"{run_id[:8]}-{sha256(identity).hexdigest()[:24]}",
+        trained_by=trained_by(run.data.tags),
     )
 
 

@@ -24,6 +24,7 @@ class ResolvedModel:
         run_name: The run's name, for people.
         run_url: The run's page; None where the tracking store has none.
         metrics: The run's last value of each metric.
+        trained_by: What made it, as its tags say; see ``trained_by.trained_by``.
         cache_key: A directory name that no other model's files share.
     """
 
@@ -38,6 +39,7 @@ class ResolvedModel:
     run_url: str | None
     metrics: Mapping[str, float] = field(compare=False)
     cache_key: str
+    trained_by: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def size_bytes(self) -> int:

@@ -1,0 +1,21 @@
+"""How a training job can end other than well; Metaflow prints the headline and the message."""
+
+from metaflow.exception import MetaflowException
+
+
+class SagemakerError(MetaflowException):
+    """The step cannot run in SageMaker as it is written or configured; another try is no help."""
+
+    headline = "@in_sagemaker"
+
+
+class JobFailed(MetaflowException):
+    """The training job failed, or ran out of time; ``@retry`` may try again."""
+
+    headline = "SageMaker training job failed"
+
+
+class JobStopped(MetaflowException):
+    """Somebody stopped the training job; it is not tried again."""
+
+    headline = "SageMaker training job stopped"
