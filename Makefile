@@ -12,7 +12,7 @@ SHELL := /bin/sh
 
 python := .venv/bin/python
 ready := .venv/.made-from-lock
-checked := adroit adroit_publish  # flows are thin, and Metaflow makes their attributes at run time
+checked := adroit adroit_publish metaflow_extensions  # flows are thin, and Metaflow makes their attributes at run time
 
 # Metaflow refuses root, and an environment that names nobody (a bare container).
 METAFLOW_USER ?= $(patsubst root,adroit,$(shell id -un 2>/dev/null || echo adroit))

@@ -1,8 +1,4 @@
-"""From training on to a published version: the publish flow, run by Metaflow's Runner.
-
-On Argo, where flows are deployed and not run, ``@trigger_on_finish`` does the same;
-docs/training.md shows both.
-"""
+"""From training on to a published version: the publish flow, run by Metaflow's Runner."""
 
 from __future__ import annotations
 

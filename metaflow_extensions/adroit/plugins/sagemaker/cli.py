@@ -121,6 +121,8 @@ def start_beside(
         "task_id": place[2],
         "input_paths": input_paths,
         "split_index": flow.index,
+        "retry_count": attempt,
+        "max_user_code_retries": attempt,
         "tag": context.params.get("opt_tag"),
         "namespace": context.params.get("opt_namespace"),
     }
@@ -180,7 +182,9 @@ def _exports(state: Any, step_name: str, package: Mapping[str, str]) -> dict[str
 
     No AWS credential is among them: the job has its role.
     """
-    exports = {name: str(value) for name, value in config_values() if name not in _OF_THIS_MACHINE}
+    exports: dict[str, str | None] = {
+        name: str(value) for name, value in config_values() if name not in _OF_THIS_MACHINE
+    }
     exports |= {f"METAFLOW_CODE_{name}": value for name, value in package.items()}
     exports |= {
         "METAFLOW_CODE_DS": "s3",

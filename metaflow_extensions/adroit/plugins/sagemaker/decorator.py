@@ -197,7 +197,13 @@ class InSagemakerDecorator(StepDecorator):
             self.log_keeper.start()
 
     def task_decorate(
-        self, step_func, flow, graph, retry_count, max_user_code_retries, ubf_context
+        self,
+        step_func: Callable[..., Any],
+        flow,
+        graph,
+        retry_count,
+        max_user_code_retries,
+        ubf_context,
     ) -> Callable[..., Any]:
         handed_over = not self.attributes["wait"] and PACKAGE_VARIABLE in os.environ
         if not handed_over or ignored() or in_job() or retry_count > max_user_code_retries:
