@@ -7,33 +7,22 @@ follow   the log of a job that was handed over, to its end
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from metaflow import util
 from metaflow._vendor import click
 from metaflow.exception import METAFLOW_EXIT_DISALLOW_RETRY
-from metaflow.metaflow_config import (
-    DATASTORE_LOCAL_DIR,
-    SERVICE_INTERNAL_URL,
-)
-from metaflow.metaflow_config_funcs import config_values
+from metaflow.metaflow_config import DATASTORE_LOCAL_DIR
 from metaflow.mflog import TASK_LOG_SOURCE
 from metaflow.mflog.mflog import decorate
 
-from .decorator import PACKAGE_VARIABLE
 from .errors import JobFailed, JobStopped, SagemakerError
 from .guard import Guard
 from .job import Job
-from .request import SCRIPT, TASK_VARIABLE, Settings, job_name, training_request
-from .script import run_script
-
-_OF_THIS_MACHINE = {"METAFLOW_DATASTORE_SYSROOT_LOCAL", "METAFLOW_TEMPDIR"}
+from .launch import name_of, start
+from .request import TASK_VARIABLE, Settings
 
 
 @click.group()
@@ -66,10 +55,10 @@ def step(context: Any, step_name: str, settings: str, **options: Any) -> None:
     values = Settings(**json.loads(settings))
     if options["retry_count"]:
         _wait_before_the_next_try(context.obj, step_name)
-    name = _name(context.obj, place, options["retry_count"])
+    name = name_of(context.obj, place, options["retry_count"])
     guard = Guard(name)
     try:
-        _start(context, name, values, place, options).follow(_echo)
+        start(context, name, values, place, options).follow(_echo)
         guard.dismiss()
     except JobFailed:
         guard.dismiss()
@@ -98,117 +87,6 @@ def follow(context: Any, job: str) -> None:
     finally:
         _bring_metadata_home(context.obj, tuple(task.split("/")))
     print(f"{job} has ended well: metaflow.Task('{context.obj.flow.name}/{task}')")
-
-
-def start_beside(
-    decorator: Any, flow: Any, place: tuple[str, str, str], input_paths: str, attempt: int
-) -> str:
-    """Starts the job of a step that is handed over, from within its local task.
-
-    Args:
-        decorator: The step's ``@in_sagemaker``.
-        flow: The flow.
-        place: Run, step and task that the job writes.
-        input_paths: As ``step`` takes them.
-        attempt: Counted from 0.
-
-    Returns:
-        The job's name.
-    """
-    context = click.get_current_context()
-    options = {
-        "run_id": place[0],
-        "task_id": place[2],
-        "input_paths": input_paths,
-        "split_index": flow.index,
-        "retry_count": attempt,
-        "max_user_code_retries": attempt,
-        "tag": context.params.get("opt_tag"),
-        "namespace": context.params.get("opt_namespace"),
-    }
-    name = _name(context.obj, place, attempt)
-    job = _start(context, name, decorator.settings(), place, options)
-    print(f"Handed over to training job {name}: {job.url}")
-    return name
-
-
-def _start(
-    context: Any,
-    name: str,
-    settings: Settings,
-    place: tuple[str, str, str],
-    options: dict[str, Any],
-) -> Job:
-    """Puts the job's script into S3, and starts the job."""
-    from metaflow import S3
-
-    state, job = context.obj, Job(name)
-    metadata, sha, url = json.loads(os.environ[PACKAGE_VARIABLE])
-    task = "/".join(place)
-    package = state.environment.get_package_commands(url, "s3", metadata)
-    script = run_script(
-        name,
-        f"{state.flow.name}/{task}",
-        options.get("retry_count", 0),
-        package,
-        _step_command(context.find_root().params, place[1], options),
-        _exports(state, place[1], {"METADATA": metadata, "SHA": sha, "URL": url}),
-    )
-    prefix = f"{state.flow_datastore.datastore_root}/sagemaker/{state.flow.name}/{name}"
-    with S3() as s3:
-        s3.put(f"{prefix}/in/{SCRIPT}", script)
-    region = os.environ.get("AWS_DEFAULT_REGION") or os.environ.get("AWS_REGION")
-    environment = {"AWS_DEFAULT_REGION": region} if region else {}
-    job.start(training_request(name, settings, prefix, task, environment))
-    _echo(f"Training job {name} on {settings.instance_type}; its log: {job.log_url}", None)
-    return job
-
-
-def _step_command(top: Mapping[str, Any], step_name: str, options: Mapping[str, Any]) -> list[str]:
-    """Returns the words of the task's own command, each as a shell has to read it."""
-    program = ["exec", "python", "-u", util._quote(Path(sys.argv[0]).name)]
-    wanted = {name: value for name, value in options.items() if value not in (None, ())}
-    return [
-        *program,
-        *util.dict_to_cli_options(top),
-        "step",
-        step_name,
-        *util.dict_to_cli_options(wanted),
-    ]
-
-
-def _exports(state: Any, step_name: str, package: Mapping[str, str]) -> dict[str, str]:
-    """Returns the environment of the step: where Metaflow keeps things, and what @environment says.
-
-    No AWS credential is among them: the job has its role.
-    """
-    exports: dict[str, str | None] = {
-        name: str(value) for name, value in config_values() if name not in _OF_THIS_MACHINE
-    }
-    exports |= {f"METAFLOW_CODE_{name}": value for name, value in package.items()}
-    exports |= {
-        "METAFLOW_CODE_DS": "s3",
-        "METAFLOW_DATASTORE_SYSROOT_S3": state.flow_datastore.datastore_root,
-        "METAFLOW_DEFAULT_DATASTORE": "s3",
-        "METAFLOW_DEFAULT_METADATA": state.metadata.TYPE,
-        "METAFLOW_SERVICE_URL": SERVICE_INTERNAL_URL,
-        "METAFLOW_USER": util.get_username(),
-        "METAFLOW_RUNTIME_ENVIRONMENT": "sagemaker",
-        "METAFLOW_PRODUCTION_TOKEN": os.environ.get("METAFLOW_PRODUCTION_TOKEN"),
-    }
-    tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if tracking.startswith(("http://", "https://", "databricks")) and "@" not in tracking:
-        exports["MLFLOW_TRACKING_URI"] = tracking
-    for deco in state.graph[step_name].decorators:
-        if deco.name == "environment":
-            exports |= {name: str(value) for name, value in deco.attributes["vars"].items()}
-    return {name: value for name, value in exports.items() if value}
-
-
-def _name(state: Any, place: tuple[str, str, str], attempt: int) -> str:
-    run_id, step_name, task_id = place
-    root = state.flow_datastore.datastore_root
-    return job_name(state.flow.name, run_id, step_name, task_id, attempt, root)
 
 
 def _wait_before_the_next_try(state: Any, step_name: str) -> None:

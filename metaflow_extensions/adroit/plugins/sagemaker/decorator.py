@@ -22,10 +22,9 @@ from metaflow.metaflow_config import DATASTORE_LOCAL_DIR, FEAT_ALWAYS_UPLOAD_COD
 from metaflow.metaflow_config_funcs import from_conf
 
 from .errors import SagemakerError
-from .request import TASK_VARIABLE, Settings, problems, settings_of
+from .request import PACKAGE_VARIABLE, TASK_VARIABLE, Settings, problems, settings_of
 
 IGNORE_VARIABLE = "MF_IGNORE_SAGEMAKER"
-PACKAGE_VARIABLE = "METAFLOW_SAGEMAKER_PACKAGE"
 TIMEOUT_MARGIN_S = 600
 """How long a job may take to begin: ``@timeout`` counts from the step's first line on."""
 
@@ -208,15 +207,17 @@ class InSagemakerDecorator(StepDecorator):
         handed_over = not self.attributes["wait"] and PACKAGE_VARIABLE in os.environ
         if not handed_over or ignored() or in_job() or retry_count > max_user_code_retries:
             return step_func
-        from .cli import start_beside
         from .handover import stand_in
+        from .launch import start_beside
 
         run_id, step, task_id, inputs = self.place
         beside = f"{task_id}-sagemaker"
 
         def start() -> str:
             paths = ",".join(each.pathspec for each in inputs)
-            return start_beside(self, flow, (run_id, step, beside), paths, retry_count)
+            return start_beside(
+                self.settings(), flow.index, (run_id, step, beside), paths, retry_count
+            )
 
         task = f"{flow.name}/{run_id}/{step}/{beside}"
         return stand_in(flow, step_func, list(graph[step].out_funcs), task, start)

@@ -44,6 +44,11 @@ class Job:
         self._renew()
 
     @property
+    def region(self) -> str:
+        """The region it runs in."""
+        return str(self._sagemaker.meta.region_name)
+
+    @property
     def url(self) -> str:
         """The job's page in the AWS console."""
         return f"{self._console('sagemaker')}#/jobs/{self.name}"
@@ -187,7 +192,7 @@ class Job:
         self._logs = self._session.client("logs")
 
     def _console(self, service: str) -> str:
-        region = self._sagemaker.meta.region_name
+        region = self.region
         return f"https://{region}.console.aws.amazon.com/{service}/home?region={region}"
 
 

@@ -17,6 +17,7 @@ from typing import Any
 CHANNEL = "metaflow"
 SCRIPT = "run.sh"
 TASK_VARIABLE = "METAFLOW_SAGEMAKER_TASK"
+PACKAGE_VARIABLE = "METAFLOW_SAGEMAKER_PACKAGE"
 NAME_LIMIT = 63
 SPOT_WAIT_S = 3600
 """How much longer than it may run a spot job may wait for capacity, where nobody says."""
