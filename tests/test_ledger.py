@@ -273,6 +273,39 @@ def test_the_history_of_a_model_outlives_its_last_version(published):
     assert told["live"] == [{"flavor": "old", "version": OLD, "weight": 100.0}]
 
 
+def test_a_pointer_moved_by_hand_is_in_the_history_and_in_the_status(tmp_path, trained):
+    flavors = {"a": trained.good[0], "b": trained.good[1]}
+    root = make_checkout(tmp_path / "repo", trained.tracking_uri, flavors)
+    versions = {flavor: publish(flavor, root=root).version for flavor in flavors}
+    ledger_files = root / ".adroit/bundles/ledger/doubler"
+    run(root, "sitevar", "set", "doubler", "a", "--why", "the first one")
+    run(root, "sitevar", "set", "doubler", "a=90", "b=10", "--why", "a tenth")
+    assert len(list(ledger_files.iterdir())) == 2
+    newest = max(ledger_files.iterdir())
+    newest.unlink()  # as if the command had been killed before it came to the ledger
+    for _ in range(2):
+        run(root, "sitevar", "set", "doubler", "a=90", "b=10", "--why", "a tenth")
+        assert max(ledger_files.iterdir()).name == newest.name
+    told = json.loads(run(root, "history", "doubler", "--at", "2999-01-01", "--json"))
+    assert {(s["flavor"], s["version"], s["weight"]) for s in told["live"]} == {
+        ("a", versions["a"], 90.0), ("b", versions["b"], 10.0)
+    }  # fmt: skip
+    text = run(root, "history", "doubler")
+    assert text.count("pointed") == 2
+    assert text.index("the first one") < text.index("a tenth")
+    rows = json.loads(run(root, "status", "--json"))
+    assert {row["flavor"]: row["live_percent"] for row in rows} == {"a": 90.0, "b": 10.0}
+    assert "90 %" in run(root, "status")
+    (root / ".adroit/sitevars.json").write_text("{")
+    done = subprocess.run(
+        [sys.executable, "-m", "adroit_publish", "status", "--json"],
+        cwd=root, env=os.environ | {"PYTHONPATH": str(FLOW.parent)}, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    assert [row["live_percent"] for row in json.loads(done.stdout)] == [None, None]
+    assert "What is live cannot be told" in done.stderr
+
+
 @pytest.mark.parametrize("command", ["history", "versions"])
 def test_a_model_that_does_not_exist_ends_with_exit_2_and_near_names(published, command):
     root = published[0]

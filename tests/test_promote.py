@@ -114,6 +114,9 @@ def test_the_same_version_is_whole_at_the_other_target(checkout, staged):
     assert record["who"] == "tester"
     shown = run(root, "show", version, "--target", "prod").stdout
     assert re.search(r"promoted +from staging to prod", shown)
+    history = run(root, "history", published.model_name, "--target", "prod").stdout
+    assert re.search(r"promoted .*from staging to prod", history)
+    assert history.count("published") == 1
     assert re.search(rf"commit +{staged[1].commit}", shown)
 
 

@@ -67,6 +67,7 @@ def _detail(facts: Any) -> str:
     ]
     said = [", ".join(named) or "nothing any more"]
     said += [f"run {facts['run_id']}"] if facts.get("run_id") else []
+    said += [f"from {facts['from']} to {facts['to']}"] if facts.get("to") else []
     said += [f"from {facts['republished_from']}"] if facts.get("republished_from") else []
     said += [str(facts["why"])] if facts.get("why") else []
     return "; ".join(said)

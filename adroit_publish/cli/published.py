@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,13 @@ from adroit_publish.cli.card import made_by
 from adroit_publish.cli.frame import Context, command
 from adroit_publish.cli.progress import bar
 from adroit_publish.cli.render import bytes_text, print_json, print_table
-from adroit_publish.errors import VerificationError
+from adroit_publish.config.sitevars import Pointer
+from adroit_publish.errors import PublishError, VerificationError
 from adroit_publish.pipeline import inspect as inspection
 from adroit_publish.pipeline import pull as pulling
 from adroit_publish.pipeline import serve as service
 from adroit_publish.pipeline.places import open_places
+from adroit_publish.pipeline.sitevars import sitevars_of
 
 
 @command
@@ -142,18 +146,25 @@ def pull(context: Context, version: str, directory: Path, oci: bool) -> None:
 
 @command
 def status(context: Context) -> None:
-    """Show every flavor: its version, its state, its age."""
-    rows = inspection.status(context.workspace, context.store)
+    """Show every flavor: its version, its state, its age, and what share of requests it gets."""
+    pointers: Mapping[str, Pointer] = {}
+    if context.target.sitevars is not None:
+        try:
+            pointers = sitevars_of(context.target, context.store).pointers()
+        except PublishError as error:
+            print(f"What is live cannot be told: {error.what}", file=sys.stderr)
+    rows = inspection.status(context.workspace, context.store, pointers)
     if context.as_json:
         print_json([asdict(row) for row in rows])
         return
     print_table(
-        ["flavor", "version", "state", "age", "detail"],
+        ["flavor", "version", "state", "live", "age", "detail"],
         [
             [
                 row.flavor,
                 row.version,
                 row.state,
+                None if row.live_percent is None else f"{row.live_percent:g} %",
                 None if row.age_days is None else f"{row.age_days:.1f} d",
                 row.detail,
             ]

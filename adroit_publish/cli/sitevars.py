@@ -11,8 +11,7 @@ from adroit_publish.cli.render import print_json, print_table
 from adroit_publish.config.sitevars import Pointer
 from adroit_publish.errors import ConfigError
 from adroit_publish.evidence.sitevars import Change
-from adroit_publish.pipeline.record import user_name
-from adroit_publish.pipeline.sitevars import check_pointer, sitevars_of
+from adroit_publish.pipeline.sitevars import point, sitevars_of
 
 
 @cli.group()
@@ -61,13 +60,11 @@ def set_(
 ) -> None:
     """Point MODEL at a flavor, or at several: percents that add up to 100."""
     pointer = _pointer(flavors)
-    check_pointer(context.workspace, context.store, model, pointer)
-    sitevars = sitevars_of(context.target, context.store)
     if expect is None:
-        expected = sitevars.get(model).pointer
+        expected = sitevars_of(context.target, context.store).get(model).pointer
     else:
         expected = None if expect == "none" else _pointer(tuple(expect.split(",")))
-    sitevars.set(model, pointer, expected=expected, who=user_name(), why=why)
+    point(context.workspace, context.target, context.store, model, pointer, expected, why)
     if context.as_json:
         print_json({"model": model, "before": _json(expected), "pointer": _json(pointer)})
     else:

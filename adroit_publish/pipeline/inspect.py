@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ from adroit_publish.bundle.layer import KIND_ANNOTATION, ROOT
 from adroit_publish.bundle.tar_reader import TarReader
 from adroit_publish.config.flavors import is_run_id
 from adroit_publish.config.names import nearest
+from adroit_publish.config.sitevars import Pointer
 from adroit_publish.errors import ConfigError, PublishError, RefusedError
 from adroit_publish.pipeline.record import records
 from adroit_publish.pipeline.workspace import Workspace
@@ -52,6 +53,8 @@ class FlavorRow:
         state: ``no version``, ``pending`` (a run id), ``published``, ``held`` or ``not here``.
         age_days: Days since it was published, or None.
         detail: What else there is to say.
+        live_percent: Its share of its model's requests, by the sitevar; None where that does not
+            name it, or cannot be read.
     """
 
     flavor: str
@@ -59,6 +62,7 @@ class FlavorRow:
     state: str
     age_days: float | None = None
     detail: str = ""
+    live_percent: float | None = None
 
 
 @dataclass
@@ -153,9 +157,19 @@ def show(store: BundleStore, published: Published) -> dict[str, Any]:
     }
 
 
-def status(workspace: Workspace, store: BundleStore) -> list[FlavorRow]:
-    """Returns the state of every flavor against one store; a damaged version is a detail."""
-    return [_status_of(workspace, store, name) for name in workspace.flavors]
+def status(
+    workspace: Workspace, store: BundleStore, pointers: Mapping[str, Pointer]
+) -> list[FlavorRow]:
+    """Returns the state of every flavor against one store; a damaged version is a detail.
+
+    Args:
+        workspace: The checkout.
+        store: The store.
+        pointers: What the sitevar says, by model.
+    """
+    live = {flavor: percent for pointer in pointers.values() for flavor, percent in pointer.weights}
+    rows = (_status_of(workspace, store, name) for name in workspace.flavors)
+    return [replace(row, live_percent=live.get(row.flavor)) for row in rows]
 
 
 def _status_of(workspace: Workspace, store: BundleStore, name: str) -> FlavorRow:

@@ -7,7 +7,8 @@ a step was recorded: what is continued after a crash records nothing twice. ``co
 the object itself, so that an entry that was tampered with shows. An entry is dated after the newest
 one before it, also where two operators' clocks differ: entries in order are what happened in order.
 
-Publishes have no entry: the records of the versions tell of them, and ``history`` reads both.
+Publishes and promotions have no entry: the records of the versions tell of them, and ``history``
+reads both.
 """
 
 from __future__ import annotations
@@ -34,13 +35,12 @@ KINDS = {
     "rolled-back": ("live",),
     "deleted": ("flavor", "version"),
     "held": ("flavor", "version"),
-    "unheld": ("flavor", "version"),
-    "promoted": ("version",),
 }
 """What each kind of entry has to say. ``live`` is what the sitevar holds from then on: a list of
 ``{"flavor", "version", "weight"}``, weights in percent; empty where it no longer names the model.
 """
 PUBLISHED = "published"
+PROMOTED = "promoted"
 _TIME = "%Y%m%dT%H%M%S.%fZ"
 _NAME = re.compile(r"(\d{8}T\d{6}\.\d{6}Z)-([0-9a-f]{16})([0-9a-f]{16})\.json")
 
@@ -52,10 +52,10 @@ class Entry:
     Attributes:
         utc: When.
         model: The model's name.
-        kind: One of ``KINDS``, or ``published``.
+        kind: One of ``KINDS``, or ``published`` or ``promoted``.
         who: Who did it.
         facts: What ``KINDS`` asks for, and whatever else is worth knowing; JSON values.
-        key: The step it records; empty for a publish.
+        key: The step it records; empty for a publish and a promotion.
     """
 
     utc: datetime
@@ -166,16 +166,17 @@ def entries(store: BundleStore, model: str) -> list[Entry]:
 def history(store: BundleStore, model: str) -> list[Entry]:
     """Returns what was published and all entries, oldest first; raises as ``entries`` does.
 
-    A publish says ``version``, ``run_id`` and, where it is one, ``republished_from``. Versions that
-    were collected as garbage took their records with them.
+    A publish says ``version``, ``run_id`` and, where it is one, ``republished_from``; a promotion
+    ``version``, ``from`` and ``to``. Versions that were collected as garbage took their records
+    with them.
     """
     published = [
         Entry(
             _time(record.get("created_utc")),
             model,
-            PUBLISHED,
+            PROMOTED if "promoted" in record else PUBLISHED,
             str(record.get("who")),
-            {"version": version.version}
+            {"version": version.version, **record.get("promoted", {})}
             | {name: record[name] for name in ("run_id", "republished_from") if record.get(name)},
         )
         for version in store.versions(model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from adroit_publish.bundle.content import Inline
@@ -15,6 +16,7 @@ from adroit_publish.errors import ConfigError, RefusedError
 from adroit_publish.evidence.sitevar_file import FileDocuments
 from adroit_publish.evidence.sitevar_ssm import Parameters
 from adroit_publish.evidence.sitevars import Seen, Sitevars
+from adroit_publish.pipeline.ledger import Share, append, entries, live_at
 from adroit_publish.pipeline.record import user_name
 from adroit_publish.pipeline.store_lock import Held, hold
 from adroit_publish.pipeline.workspace import Workspace
@@ -83,6 +85,52 @@ def sitevars_of(target: Target, store: BundleStore) -> Sitevars:
     if scheme == "s3":
         return Sitevars(StoredDocuments(S3Objects(place, account=target.account)), name, kept)
     return Sitevars(FileDocuments(Path(place.removeprefix("file:") or "/")), name, kept)
+
+
+def point(
+    workspace: Workspace,
+    target: Target,
+    store: BundleStore,
+    model_name: str,
+    pointer: Pointer,
+    expected: Pointer | None,
+    why: str,
+) -> None:
+    """Points a model at flavors by hand, and enters that in the ledger.
+
+    Args:
+        workspace: The checkout that has the flavors.
+        target: Whose sitevar it is.
+        store: Its bundle store, where the ledger is.
+        model_name: The model.
+        pointer: What its entry is to say.
+        expected: What it says now; None: nothing.
+        why: The reason; the history keeps it.
+
+    Raises:
+        PublishError: As ``check_pointer``, ``Sitevars.set`` and ``ledger.append``. The same command
+            again does what is missing.
+    """
+    check_pointer(workspace, store, model_name, pointer)
+    sitevars = sitevars_of(target, store)
+    sitevars.set(model_name, pointer, expected=expected, who=user_name(), why=why)
+    change = sitevars.history(model_name)[-1]
+    shares = tuple(
+        Share(flavor, str(workspace.flavors[flavor].version), percent)
+        for flavor, percent in pointer.weights
+    )
+    known = live_at(entries(store, model_name), datetime.max.replace(tzinfo=UTC))
+    if known and set(known.shares) == set(shares):
+        return  # it pointed there already, and whoever moved it has entered that
+    append(
+        store,
+        model_name,
+        "pointed",
+        {"live": [vars(share) for share in shares], "why": change.why},
+        key=f"sitevar {change.utc.isoformat()}",
+        who=change.who,
+        now=change.utc,
+    )
 
 
 def check_pointer(
