@@ -83,6 +83,8 @@ class InSagemakerDecorator(StepDecorator):
         "security_groups": None,
     }
     package_url = package_sha = package_metadata = None
+    supports_conda_environment = True  # read by Metaflow: what runs elsewhere, and on what
+    target_platform = "linux-64"
 
     # In the process that runs the flow
 

@@ -17,6 +17,8 @@ from .errors import JobFailed, JobStopped, SagemakerError
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 FIRST_POLL_S = 0.5
 LAST_POLL_S = 10.0
+LOG_LAG_S = 2.0
+"""How long CloudWatch may take to have the last line of a job that has ended."""
 PATIENCE_S = 3600.0
 _REFUSED = {
     "AccessDenied",
@@ -122,6 +124,9 @@ class Job:
                 break
             sleep(poll_s)
             poll_s = min(poll_s * 1.3, LAST_POLL_S)
+        sleep(LOG_LAG_S)
+        for moment, line in self._patiently(lambda: list(self._new_lines()), echo, sleep):
+            echo(line, moment)
         if status != "Completed":
             raise self._ended(facts)
 

@@ -81,12 +81,13 @@ def start(
     metadata, sha, url = json.loads(os.environ[PACKAGE_VARIABLE])
     task = "/".join(place)
     package = state.environment.get_package_commands(url, "s3", metadata)
+    package += state.environment.bootstrap_commands(place[1], "s3")
     script = run_script(
         name,
         f"{state.flow.name}/{task}",
         options.get("retry_count", 0),
         package,
-        _step_command(context.find_root().params, place[1], options),
+        _step_command(state, context.find_root().params, place[1], options),
         _exports(state, place[1], {"METADATA": metadata, "SHA": sha, "URL": url}),
     )
     prefix = f"{state.flow_datastore.datastore_root}/sagemaker/{state.flow.name}/{name}"
@@ -98,9 +99,12 @@ def start(
     return job
 
 
-def _step_command(top: Mapping[str, Any], step_name: str, options: Mapping[str, Any]) -> list[str]:
+def _step_command(
+    state: Any, top: Mapping[str, Any], step_name: str, options: Mapping[str, Any]
+) -> list[str]:
     """Returns the words of the task's own command, each as a shell has to read it."""
-    program = ["exec", "python", "-u", util._quote(Path(sys.argv[0]).name)]
+    python = state.environment.executable(step_name)
+    program = ["exec", python, "-u", util._quote(Path(sys.argv[0]).name)]
     wanted = {name: value for name, value in options.items() if value not in (None, ())}
     return [
         *program,
