@@ -2,6 +2,7 @@
 
 from adroit_publish.cli import (
     diffing,
+    doctor,
     ledger,
     planning,
     promoting,
@@ -15,6 +16,7 @@ from adroit_publish.cli.frame import cli, main
 __all__ = [
     "cli",
     "diffing",
+    "doctor",
     "ledger",
     "main",
     "planning",

@@ -121,7 +121,14 @@ def parse_targets(data: bytes, file: str, base: str) -> Targets:
 
 
 def choose_target(targets: Targets, *, flag: str | None, environ: Mapping[str, str]) -> Target:
-    """Returns the target a command means.
+    """Returns the target a command means; as ``explain_choice``, without the reason."""
+    return explain_choice(targets, flag=flag, environ=environ)[0]
+
+
+def explain_choice(
+    targets: Targets, *, flag: str | None, environ: Mapping[str, str]
+) -> tuple[Target, str]:
+    """Returns the target a command means, and what chose it.
 
     In order: ``flag``, ``ADROIT_TARGET``, the target whose profiles hold ``AWS_PROFILE``, the
     default. Under CI only the first two name one; with AWS credentials in the environment and no
@@ -139,21 +146,21 @@ def choose_target(targets: Targets, *, flag: str | None, environ: Mapping[str, s
         if name:
             if name not in targets.by_name:
                 raise _no_target(targets, f"There is no target {name!r}, which {source} names.")
-            return targets.by_name[name]
+            return targets.by_name[name], f"{source} names it"
     if environ.get("CI", "").lower() not in ("", "0", "false", "no"):
         raise _no_target(targets, "Under CI (the variable CI is set) the target has to be named.")
     profile = environ.get("AWS_PROFILE")
     if profile:
         for target in targets.by_name.values():
             if profile in target.profiles:
-                return target
+                return target, f"AWS_PROFILE={profile} is one of its profiles"
         raise _no_target(targets, f"No target holds the AWS profile {profile!r} (AWS_PROFILE).")
     if any(environ.get(variable) for variable in _CREDENTIALS):
         said = "AWS credentials are in the environment without AWS_PROFILE: the target has to be"
         raise _no_target(targets, f"{said} named.")
     if targets.default is None:
         raise _no_target(targets, "No target is named, and there is no default_target.")
-    return targets.by_name[targets.default]
+    return targets.by_name[targets.default], "it is default_target"
 
 
 def _no_target(targets: Targets, what: str) -> ConfigError:

@@ -136,7 +136,7 @@ def prove_access(target: Target) -> None:
         StoreError: AWS could not be reached.
     """
     if target.account is not None:
-        _prove_account(target, target.account)
+        prove_account(target, target.account)
     if not is_local(target):
         _bucket(target).check()
 
@@ -158,7 +158,13 @@ def ensure_repository(target: Target, repository: Repository) -> None:
         ecr.ensure_repository(repository.name)
 
 
-def _prove_account(target: Target, account: str) -> None:
+def prove_account(target: Target, account: str) -> None:
+    """Proves that the credentials, and the target's images, are of that account.
+
+    Raises:
+        RefusedError: They are another's.
+        StoreError: AWS could not be reached.
+    """
     got = aws.caller_account(aws.session(target.profile))
     if got != account:
         raise RefusedError(

@@ -47,8 +47,8 @@ class Workspace:
 
     def conda_env(self, flavor: Flavor) -> CondaEnv:
         """Returns a flavor's conda env; raises ConfigError where conda_envs.yaml lacks it."""
-        data = _read(self.root / "conda_envs.yaml", f"flavor {flavor.name} needs its conda env")
-        return find_conda_env(parse_conda_envs(data), flavor.conda_env)
+        envs = read_conda_envs(self.root, f"flavor {flavor.name} needs its conda env")
+        return find_conda_env(envs, flavor.conda_env)
 
     def environment_digest(self, env: CondaEnv) -> Digest | None:
         """Returns the digest of an env's environment.yml, or None where the env names none."""
@@ -90,12 +90,24 @@ def read_workspace(root: Path, environ: Mapping[str, str] | None = None) -> Work
         ConfigError: A file is missing or has problems; all problems of the file are listed.
     """
     environ = os.environ if environ is None else environ
-    flavors = parse_flavors(_read(root / "flavors.yaml", "it says what is to be served"))
+    return Workspace(root, read_flavors(root), read_targets(root, environ))
+
+
+def read_flavors(root: Path) -> Mapping[str, Flavor]:
+    """Returns the flavors of the checkout at ``root``; raises as ``read_workspace``."""
+    return parse_flavors(_read(root / "flavors.yaml", "it says what is to be served"))
+
+
+def read_targets(root: Path, environ: Mapping[str, str]) -> Targets:
+    """Returns the targets of the checkout at ``root``; raises as ``read_workspace``."""
     config = root / environ.get("ADROIT_CONFIG", "adroit.toml")
-    targets = parse_targets(
-        _read(config, "it names the targets"), str(config), str(config.resolve().parent)
-    )
-    return Workspace(root, flavors, targets)
+    data = _read(config, "it names the targets")
+    return parse_targets(data, str(config), str(config.resolve().parent))
+
+
+def read_conda_envs(root: Path, why: str) -> Mapping[str, CondaEnv]:
+    """Returns the conda envs of the checkout at ``root``; raises as ``read_workspace``."""
+    return parse_conda_envs(_read(root / "conda_envs.yaml", why))
 
 
 def _read(path: Path, why: str) -> bytes:

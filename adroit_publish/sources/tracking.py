@@ -46,12 +46,13 @@ _DENIED = {"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
 
 
 @contextmanager
-def tracking_client(tracking_uri: str) -> Iterator[MlflowClient]:
+def tracking_client(tracking_uri: str, *, patient: bool = True) -> Iterator[MlflowClient]:
     """Gives an MLflow client for as long as the block runs; nothing global outlives it.
 
     Args:
         tracking_uri: ``sqlite:///PATH``, ``file:PATH``, ``https://HOST``, ``http://`` on loopback,
             ``databricks`` or ``databricks://PROFILE``.
+        patient: Whether a request that fails is made again.
 
     Raises:
         SourceError: The address is not allowed, the store is not there, cannot be reached, or
@@ -59,19 +60,27 @@ def tracking_client(tracking_uri: str) -> Iterator[MlflowClient]:
         ModelNotFound: What was asked for does not exist there.
         RefusedError: The server wants other credentials.
     """
-    _check_tracking_uri(tracking_uri)
+    check_tracking_store(tracking_uri)
     login: Mapping[str, str | None] = {}
     if is_databricks(tracking_uri):
         from adroit_publish.sources.databricks_workspace import Workspace
 
         login = Workspace(tracking_uri).mlflow_settings()
-    with _ENVIRONMENT, _environment(login), _translated(tracking_uri):
+    settings = login if patient else {**login, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    with _ENVIRONMENT, _environment(settings), _translated(tracking_uri):
         from mlflow.tracking import MlflowClient
 
         yield MlflowClient(tracking_uri="databricks" if login else tracking_uri)
 
 
-def _check_tracking_uri(tracking_uri: str) -> None:
+def check_tracking_store(tracking_uri: str) -> None:
+    """Lets an address pass that is allowed; a store of this machine has to be there, and MLflow's.
+
+    Nothing is written: MLflow's own client fills a database, and makes a directory beside it.
+
+    Raises:
+        SourceError: It is not.
+    """
     scheme = urlsplit(tracking_uri).scheme
     if scheme == "sqlite":
         _check_sqlite(tracking_uri)
@@ -122,9 +131,9 @@ def _no_store(tracking_uri: str, place: Path) -> SourceError:
 
 
 @contextmanager
-def _environment(login: Mapping[str, str | None]) -> Iterator[None]:
+def _environment(settings: Mapping[str, str | None]) -> Iterator[None]:
     kept = {key: os.environ.get(key, value) for key, value in _DEFAULTS.items()}
-    wanted = {**kept, **_ALWAYS, **login}
+    wanted = {**kept, **_ALWAYS, **settings}
     before = {key: os.environ.get(key) for key in wanted}
     _set_environment(wanted)
     try:
