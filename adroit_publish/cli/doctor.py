@@ -5,6 +5,7 @@ It is no command of the frame: that chooses a target first, and ends where none 
 
 from __future__ import annotations
 
+import logging
 import os
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,7 @@ def doctor(target: str | None, as_json: bool) -> None:
 
     Reads only. Exit code 0: nothing stands in the way; else what a publish would end with.
     """
+    logging.disable(logging.ERROR)  # of libraries: what they meet is said in the rows
     checks = examine(Path.cwd(), target, os.environ, read_metaflow())
     code = exit_code(checks)
     if as_json:

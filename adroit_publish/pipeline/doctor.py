@@ -10,10 +10,12 @@ which the others read.
 
 from __future__ import annotations
 
+import importlib
 import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -36,8 +38,8 @@ from adroit_publish.pipeline.workspace import find_root, read_flavors, read_targ
 from adroit_publish.sources.addresses import without_credentials
 
 ANSWER_TIMEOUT_S = 7.0
-TRACKING_TIMEOUT_S = 11.0  # MLflow's import alone takes four
 _KEEP_RECORDS_HERE = "METAFLOW_DEFAULT_DATASTORE=local METAFLOW_DEFAULT_METADATA=local"
+_MEND = "mend that, then run this again"
 _CHECK_NETWORK = "check the network, the VPN and the proxy, then run this again"
 
 
@@ -51,6 +53,8 @@ class Probe:
         away: The kind of error that it is if there is no answer.
         worst: What a failure means.
         next_step: What to do then; None: what the error says.
+        imports: What it imports that takes long; that is no part of the time it may take.
+        where: What it asks, as a user knows it.
     """
 
     name: str
@@ -58,6 +62,8 @@ class Probe:
     away: type[PublishError] = StoreError
     worst: State = "problem"
     next_step: str | None = None
+    imports: tuple[str, ...] = ()
+    where: str | None = None
 
 
 def examine(
@@ -86,8 +92,8 @@ def examine(
     chosen, target = _choose(root, flag, environ)
     probes = [Probe("packages", checkout.packages), *probes, *_files(root, flavors, environ)]
     probes += [Probe("target", lambda name: chosen), *_of_target(target)]
-    probes += _verification(target) + _git(root, target) + _metaflow(metaflow, target)
-    checks = ask(probes, ANSWER_TIMEOUT_S) + ask(_tracking(target), TRACKING_TIMEOUT_S)
+    probes += _verification(target, environ) + _git(root, target) + _metaflow(metaflow, target)
+    checks = ask(probes, ANSWER_TIMEOUT_S) + ask(_tracking(target), ANSWER_TIMEOUT_S)
     return tuple(
         replace(each, found=_shown(each.found), next_step=each.next_step and _shown(each.next_step))
         for each in checks
@@ -116,14 +122,16 @@ def ask(probes: Sequence[Probe], timeout_s: float) -> list[Check]:
         threading.Thread(target=look, args=(number, probe), daemon=True)
         for number, probe in enumerate(probes)
     ]
+    for module in {module for probe in probes for module in probe.imports}:
+        with suppress(ImportError):  # which the check itself will meet
+            importlib.import_module(module)
     end = time.monotonic() + timeout_s
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(max(0.0, end - time.monotonic()))
-    late = f"There was no answer within {timeout_s:g} s."
     return [
-        made.get(number) or _failure(probe, probe.away(late, next_step=_CHECK_NETWORK))
+        made.get(number) or _failure(probe, _late(probe, timeout_s))
         for number, probe in enumerate(probes)
     ]
 
@@ -138,9 +146,14 @@ def _made(probe: Probe) -> Check:
         return Check(probe.name, "problem", found, "report it", probe.away.exit_code)
 
 
+def _late(probe: Probe, timeout_s: float) -> PublishError:
+    said = f"There was no answer within {timeout_s:g} s."
+    return probe.away(said, where=probe.where, next_step=_CHECK_NETWORK)
+
+
 def _failure(probe: Probe, error: PublishError) -> Check:
     found = failed(probe.name, error, probe.worst)
-    return replace(found, next_step=probe.next_step or found.next_step)
+    return replace(found, next_step=probe.next_step or found.next_step or _MEND)
 
 
 def _flavors(root: Path) -> Mapping[str, Flavor]:
@@ -173,21 +186,31 @@ def _files(root: Path, flavors: Mapping[str, Flavor], environ: Mapping[str, str]
 
 
 def _of_target(target: Target | None) -> list[Probe]:
+    if target is None:
+        return _unchosen("AWS account", "bundle store", "image registry", "sitevar")
+    slow = ("boto3",) if places.asks_aws(target) else ()
+    account = partial(places.aws_account, target=target)
+    store = partial(places.bundle_store, target=target)
+    registry = partial(places.image_registry, target=target)
+    sitevar = partial(places.sitevar, target=target)
     return [
-        Probe("AWS account", _with(target, places.aws_account)),
-        Probe("bundle store", _with(target, places.bundle_store)),
-        Probe("image registry", _with(target, places.image_registry)),
-        Probe("sitevar", _with(target, places.sitevar)),
+        Probe("AWS account", account, imports=slow, where="AWS"),
+        Probe("bundle store", store, where=target.bundles),
+        Probe("image registry", registry, where=target.images),
+        Probe("sitevar", sitevar, where=target.sitevars),
     ]
 
 
-def _verification(target: Target | None) -> list[Probe]:
+def _verification(target: Target | None, environ: Mapping[str, str]) -> list[Probe]:
     # An image target's publishes are verified in its images, unless --verify says otherwise.
     worst: State = "problem" if target and target.images is None else "warning"
-    return [
-        Probe("sandbox", partial(places.process_sandbox, target=target), RefusedError, worst),
-        Probe("Docker engine", _with(target, places.docker_engine), RefusedError),
-    ]
+    process = partial(places.process_sandbox, target=target)
+    sandbox = Probe("sandbox", process, RefusedError, worst)
+    if target is None:
+        return [sandbox, *_unchosen("Docker engine")]
+    slow = ("docker",) if target.images else ()
+    image, host = partial(places.docker_engine, target=target), environ.get("DOCKER_HOST")
+    return [sandbox, Probe("Docker engine", image, RefusedError, imports=slow, where=host)]
 
 
 def _git(root: Path, target: Target | None) -> list[Probe]:
@@ -201,26 +224,33 @@ def _git(root: Path, target: Target | None) -> list[Probe]:
 def _metaflow(metaflow: MetaflowSettings | ConfigError, target: Target | None) -> list[Probe]:
     if isinstance(metaflow, ConfigError):
         return [Probe("Metaflow", partial(_raising, metaflow))]
+    slow = ("boto3",) if metaflow.datastore == "s3" else ()
     datastore = partial(places.metaflow_datastore, settings=metaflow, target=target)
     return [
         Probe("Metaflow", partial(places.metaflow_configuration, settings=metaflow)),
-        Probe("Metaflow datastore", datastore, StoreError, "warning", _KEEP_RECORDS_HERE),
+        Probe("Metaflow datastore", datastore, StoreError, "warning", _KEEP_RECORDS_HERE, slow),
         Probe("Metaflow user", partial(places.metaflow_user, settings=metaflow)),
         Probe("Metaflow UI", partial(places.metaflow_ui, settings=metaflow)),
     ]
 
 
 def _tracking(target: Target | None) -> list[Probe]:
+    if target is None:
+        return _unchosen("Databricks login", "tracking server")
+    slow, uri = places.tracking_imports(target), target.tracking_uri
+    login = partial(places.databricks, target=target)
+    server = partial(places.tracking_server, target=target)
     return [
-        Probe("Databricks login", _with(target, places.databricks), RefusedError),
-        Probe("tracking server", _with(target, places.tracking_server), SourceError),
+        Probe("Databricks login", login, RefusedError, imports=slow, where=uri),
+        Probe("tracking server", server, SourceError, where=uri),
     ]
 
 
-def _with(target: Target | None, look: Callable[[str, Target], Check]) -> Callable[[str], Check]:
-    if target is None:
-        return lambda name: Check(name, "not needed", "not looked at: no target is chosen")
-    return lambda name: look(name, target)
+def _unchosen(*names: str) -> list[Probe]:
+    def look(name: str) -> Check:
+        return Check(name, "not needed", "not looked at: no target is chosen")
+
+    return [Probe(name, look) for name in names]
 
 
 def _raising(error: PublishError, name: str) -> Check:

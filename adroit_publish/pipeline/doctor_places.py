@@ -67,7 +67,7 @@ def aws_account(name: str, target: Target) -> Check:
     if target.account is not None:
         prove_account(target, target.account)
         return Check(name, "ok", f"the credentials are of {target.account}, as they have to be")
-    if not _is_at_aws(target):
+    if not asks_aws(target):
         return Check(name, "not needed", f"target {target.name} has no place at AWS")
     account = aws.caller_account(aws.session(target.profile))
     found = f"the credentials are of {account}; target {target.name} would take any account's"
@@ -159,6 +159,13 @@ def tracking_server(name: str, target: Target) -> Check:
     return Check(name, "ok", shown)
 
 
+def tracking_imports(target: Target) -> tuple[str, ...]:
+    """Returns the modules with which the tracking store is asked that take long to import."""
+    if addresses.is_databricks(target.tracking_uri):
+        return ("databricks.sdk.config",)
+    return () if addresses.is_local(target.tracking_uri) else ("mlflow.tracking",)
+
+
 def process_sandbox(name: str, target: Target | None) -> Check:
     """Tries what a model is run in by ``--verify process``.
 
@@ -239,12 +246,15 @@ def _databricks_workspace(name: str, target: Target) -> Check:
         raise SourceError(error.what, **facts, next_step=error.next_step) from error
 
 
-def _is_at_aws(target: Target) -> bool:
+def asks_aws(target: Target) -> bool:
+    """Tells whether a publish to the target asks anything of AWS."""
     uris = (target.bundles, target.sitevars or "")
     at_ecr = target.images is not None and (
         target.images_auth == "ecr" or parse_ecr_host(registry_host(target.images)) is not None
     )
-    return at_ecr or any(uri.startswith(("s3:", "ssm:")) for uri in uris)
+    return (
+        target.account is not None or at_ecr or any(uri.startswith(("s3:", "ssm:")) for uri in uris)
+    )
 
 
 def _check_writable(directory: Path) -> None:
