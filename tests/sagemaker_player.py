@@ -78,12 +78,13 @@ class Player:
 
     Attributes:
         jobs: By name, in the order they were asked for.
-        broken: While it is set, each answer is a 500.
+        broken: While it is set, requests are refused as too many.
+        loses_answer: The next job is started, and its answer never comes.
     """
 
     def __init__(self, moto: S3Server, place: Path, container: Container | None) -> None:
         self.jobs: dict[str, PlayedJob] = {}
-        self.broken = False
+        self.broken = self.loses_answer = False
         self._moto, self._place = moto, place
         self._container = container or (lambda job: _boxed(job, moto.endpoint))
         self._threads: list[threading.Thread] = []
@@ -238,6 +239,9 @@ class Player:
                     if player.broken:
                         raise Refused("ThrottlingException", "Rate exceeded")
                     status, answer = 200, verbs[self.headers["X-Amz-Target"]](body)
+                    if player.loses_answer and "TrainingJobArn" in answer:
+                        player.loses_answer, self.close_connection = False, True
+                        return
                 except Refused as no:
                     status, answer = 400, {"__type": no.code, "message": str(no)}
                 data = json.dumps(answer).encode()

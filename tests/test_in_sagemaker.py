@@ -292,6 +292,21 @@ def test_a_request_that_is_refused_is_not_sent_again(
     assert not player.jobs
 
 
+def test_a_job_whose_answer_was_lost_is_the_same_job(laptop: Laptop, player: Player) -> None:
+    player.loses_answer = True
+    code, output = laptop.run("run", "--needed")
+    assert code == 0, output
+    assert not player.loses_answer
+    assert only_job(player).status == "Completed"
+
+
+def test_a_job_that_nobody_knows_cannot_be_followed(laptop: Laptop) -> None:
+    code, output = laptop.run("sagemaker", "follow", "somebody-elses")
+    assert code == 1
+    assert "somebody-elses is no training job that @in_sagemaker started" in output
+    assert "Traceback" not in output
+
+
 def test_argo_is_refused(laptop: Laptop) -> None:
     code, output = laptop.run("argo-workflows", "create", "--only-json")
     assert code == 1
@@ -306,7 +321,7 @@ def test_a_job_out_of_sight_is_waited_for(
     for name, value in laptop.environ.items():
         monkeypatch.setenv(name, value)
     from metaflow_extensions.adroit.plugins.sagemaker import job as jobs
-    from metaflow_extensions.adroit.plugins.sagemaker.job import Job, JobFailed
+    from metaflow_extensions.adroit.plugins.sagemaker.job import Job, JobUnseen
 
     monkeypatch.setattr(jobs, "PATIENCE_S", 110.0)
 
@@ -324,7 +339,7 @@ def test_a_job_out_of_sight_is_waited_for(
     assert any("training 20" in line for line in said)
     player.broken = True
     slept.clear()
-    with pytest.raises(JobFailed, match="could not be seen for 2 minutes"):
+    with pytest.raises(JobUnseen, match="could not be seen for 2 minutes"):
         Job(only_job(player).name).follow(lambda *_: None, slept.append)
     assert sum(slept) == 120
 

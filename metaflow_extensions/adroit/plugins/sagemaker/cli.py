@@ -18,7 +18,7 @@ from metaflow.metaflow_config import DATASTORE_LOCAL_DIR
 from metaflow.mflog import TASK_LOG_SOURCE
 from metaflow.mflog.mflog import decorate
 
-from .errors import JobFailed, JobStopped, SagemakerError
+from .errors import JobFailed, JobStopped, JobUnseen, SagemakerError
 from .guard import Guard
 from .job import Job
 from .launch import name_of, start
@@ -60,6 +60,8 @@ def step(context: Any, step_name: str, settings: str, **options: Any) -> None:
     try:
         start(context, name, values, place, options).follow(_echo)
         guard.dismiss()
+    except JobUnseen:
+        raise  # its guard goes on trying to stop it
     except JobFailed:
         guard.dismiss()
         raise
@@ -80,8 +82,17 @@ def step(context: Any, step_name: str, settings: str, **options: Any) -> None:
 @click.pass_context
 def follow(context: Any, job: str) -> None:
     """Follows a job by its name; Ctrl-C leaves it running."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
     found = Job(job)
-    task = found.describe()["Environment"][TASK_VARIABLE]
+    try:
+        task = found.describe()["Environment"][TASK_VARIABLE]
+    except (BotoCoreError, ClientError, KeyError) as error:
+        raise SagemakerError(
+            f"{job} is no training job that @in_sagemaker started, as far as AWS tells.\n"
+            f"  got:  {error}\n"
+            "  next: look for its name in what the flow printed; check account and region"
+        ) from None
     try:
         found.follow(lambda line, _: print(line, flush=True))
     finally:

@@ -15,6 +15,12 @@ class JobFailed(MetaflowException):
     headline = "SageMaker training job failed"
 
 
+class JobUnseen(JobFailed):
+    """Nobody knows how the training job is: AWS is out of reach. It may be running."""
+
+    headline = "SageMaker training job out of sight"
+
+
 class JobStopped(MetaflowException):
     """Somebody stopped the training job; it is not tried again."""
 

@@ -8,11 +8,11 @@ made anew each time, so that a new login is enough.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from .errors import JobFailed, JobStopped, SagemakerError
+from .errors import JobFailed, JobStopped, JobUnseen, SagemakerError
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 FIRST_POLL_S = 0.5
@@ -69,7 +69,8 @@ class Job:
 
         Raises:
             SagemakerError: SageMaker refuses the request, now and next time.
-            JobFailed: It could not be started just now: a quota, or the network.
+            JobFailed: It could not be started just now, because of a quota, say.
+            JobUnseen: AWS cannot be reached.
         """
         from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
@@ -85,7 +86,7 @@ class Job:
         except ParamValidationError as error:
             raise SagemakerError(f"SageMaker did not start {self.name}: {error}") from None
         except BotoCoreError as error:
-            raise JobFailed(f"SageMaker could not be asked for {self.name}: {error}") from None
+            raise JobUnseen(f"SageMaker could not be asked for {self.name}: {error}") from None
 
     def describe(self) -> dict[str, Any]:
         """Returns what SageMaker says of it; raises what boto3 does."""
@@ -110,6 +111,7 @@ class Job:
         Raises:
             JobFailed: It failed or ran out of time; the message has its reason and the log's place.
             JobStopped: Somebody stopped it.
+            JobUnseen: AWS cannot be reached.
         """
         poll_s, phase = FIRST_POLL_S, ""
         while True:
@@ -118,15 +120,13 @@ class Job:
             if now != phase:
                 phase = now
                 echo(f"{self.name}: {_told(facts)}", None)
-            for moment, line in self._patiently(lambda: list(self._new_lines()), echo, sleep):
-                echo(line, moment)
+            self._echo_log(echo, sleep)
             if status not in ("InProgress", "Stopping"):
                 break
             sleep(poll_s)
             poll_s = min(poll_s * 1.3, LAST_POLL_S)
         sleep(LOG_LAG_S)
-        for moment, line in self._patiently(lambda: list(self._new_lines()), echo, sleep):
-            echo(line, moment)
+        self._echo_log(echo, sleep)
         if status != "Completed":
             raise self._ended(facts)
 
@@ -145,8 +145,14 @@ class Job:
             )
         return JobStopped(f"{self.name} was stopped.\n  reason: {reason}\n{where}")
 
-    def _new_lines(self) -> Iterator[tuple[datetime, str]]:
-        """Yields what was logged since the last time, oldest first within each stream."""
+    def _echo_log(self, echo: Echo, sleep: Callable[[float], None]) -> None:
+        lines: list[tuple[datetime, str]] = []  # what was read before AWS went away is kept
+        self._patiently(lambda: self._read_log(lines), echo, sleep)
+        for moment, line in lines:
+            echo(line, moment)
+
+    def _read_log(self, lines: list[tuple[datetime, str]]) -> None:
+        """Appends what was logged since the last time, oldest first within each stream."""
         for stream in self._streams():
             while True:
                 token = {"nextToken": self._read[stream]} if stream in self._read else {}
@@ -155,7 +161,7 @@ class Job:
                 )
                 for event in page["events"]:
                     moment = datetime.fromtimestamp(event["timestamp"] / 1000, UTC)
-                    yield moment, event["message"].rstrip("\r\n")
+                    lines.append((moment, event["message"].rstrip("\r\n")))
                 self._read[stream] = page["nextForwardToken"]
                 if token.get("nextToken") == page["nextForwardToken"]:
                     break
@@ -181,7 +187,7 @@ class Job:
                 if waited_s == 0:
                     echo(f"{self.name} cannot be seen, asking again: {error}", None)
                 if waited_s > PATIENCE_S:
-                    raise JobFailed(
+                    raise JobUnseen(
                         f"{self.name} could not be seen for {waited_s / 60:.0f} minutes: {error}\n"
                         f"  job:    {self.url}"
                     ) from None
