@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -15,6 +16,9 @@ import pytest
 
 from adroit_publish import publish
 from adroit_publish.config.flavors import parse_flavors
+from adroit_publish.pipeline.record import records
+from adroit_publish.stores.bundle_store import BundleStore
+from adroit_publish.stores.directory import DirectoryObjects
 from tests.checkouts import FLOW, commit, git, make_checkout
 
 REPUBLISH = FLOW.parent / "republish.py"
@@ -112,6 +116,28 @@ def test_nothing_changed_is_nothing_to_do(published):
     assert code == 0, output
     assert "No flavor is stale." in output
     assert versions(published) == before
+
+
+def test_the_card_has_the_checklist_of_a_live_rollover_and_the_record_has_not(published):
+    point = ("sitevar", "set", "doubler", "a", "--why", "the first one")
+    places = ("--url", "http://127.0.0.1:1", "--metrics", "http://127.0.0.1:1")
+    begin = ("rollover", "start", "--from", "a", "--to", "b", *places)
+    for arguments in (point, begin):
+        command = [sys.executable, "-m", "adroit_publish", *arguments]
+        environ = os.environ | {"PYTHONPATH": str(FLOW.parent)}
+        subprocess.run(command, cwd=published, env=environ, check=True)
+    change_source(published)
+    code, output = run(published, "--flavor", "a", "--verify", "none")
+    assert code == 0, output
+    (card,) = published.glob(".metaflow/**/cards/*.html")
+    (data,) = re.findall(r'__MF_DATA__\["[^"]*"\] = "([^"]+)"', card.read_text())
+    text = base64.b64decode(data).decode()
+    assert "Rollover of doubler: a to b (proposed)" in text
+    assert "[x] new flavor published: b" in text
+    store = BundleStore(DirectoryObjects(published / ".adroit/bundles"))
+    found = store.find("doubler", str(versions(published)["a"]))
+    assert found is not None
+    assert all("rollover" not in record for record in records(store, found))
 
 
 def test_a_new_flavor_stands_beside_the_old_one(published):

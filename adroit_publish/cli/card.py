@@ -103,6 +103,7 @@ def _release(release: Release) -> list[MetaflowCardComponent]:
             ),
         ]
     parts += [_text(f"**Warning:** {warning}") for warning in release.warnings]
+    parts += [_text(release.rollover)] if release.rollover else []
     return [*parts, _text("### Next"), _text(_next(release))]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from adroit_publish.cli import checklist
 from adroit_publish.cli.frame import Context, cli, command_of
 from adroit_publish.cli.render import print_json
 from adroit_publish.errors import EXIT_SOMETHING_TO_DO, ConfigError
@@ -23,7 +24,6 @@ from adroit_publish.pipeline.rollover_start import Asked
 from adroit_publish.pipeline.rollover_start import start as begin
 from adroit_publish.pipeline.rollover_steps import Outcome
 from adroit_publish.pipeline.rollovers import utc_text
-from adroit_publish.rollover.checklist import Box
 from adroit_publish.rollover.needs import Lack
 
 STATES = ("deployed", "verified", "pointed", "draining", "drained")
@@ -94,9 +94,9 @@ def status(
     while True:
         found = rolling_over.status(rolling, model)
         if file:
-            _write(file, _markdown(found))
+            _write(file, checklist.markdown(found))
         if markdown:
-            print(_markdown(found))
+            print(checklist.markdown(found))
         else:
             _show(context, found)
         if not watch or not found.rollover.live:
@@ -194,7 +194,7 @@ def _show(context: Context, found: Status) -> None:
     print(f"{it.model} {it.id}: {it.old.flavor} ({it.old.version}) -> ", end="")
     print(f"{it.new.flavor} ({it.new.version}): {it.state}")
     for box in found.boxes:
-        print(f"  [{'x' if box.done else ' '}] {box.title}{_detail(box)}")
+        print(f"  [{'x' if box.done else ' '}] {box.title}{checklist.detail(box)}")
     if found.lacks:
         print("missing for the next step:")
         _print_lacks(found.lacks)
@@ -209,25 +209,6 @@ def _print_lacks(lacks: Sequence[Lack]) -> None:
         print(f"  {lack.evidence}: {lack.found}")
         if lack.how:
             print(f"    {lack.how}")
-
-
-def _detail(box: Box) -> str:
-    by = f", by {box.who} at {utc_text(box.at_s)}" if box.at_s is not None else ""
-    return f": {box.detail}{by}" if box.detail else by
-
-
-def _markdown(found: Status) -> str:
-    """Returns the checklist as GitHub and most chats render it."""
-    it = found.rollover
-    lines = [f"### Rollover of {it.model}: {it.old.flavor} to {it.new.flavor} ({it.state})", ""]
-    for box in found.boxes:
-        links = "".join(f" [{number}]({link})" for number, link in enumerate(box.links, 1))
-        lines.append(f"- [{'x' if box.done else ' '}] {box.title}{_detail(box)}{links}")
-    lines += [f"- **Warning:** {warning}" for warning in found.warnings]
-    if found.lacks:
-        lines += ["", "Missing for the next step:", ""]
-        lines += [f"- {lack.evidence}: {lack.found}" for lack in found.lacks]
-    return "\n".join(lines)
 
 
 def _as_json(found: Status) -> dict[str, Any]:

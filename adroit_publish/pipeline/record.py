@@ -32,7 +32,7 @@ def publish_record(
         origin: What started the publish, such as the Metaflow run.
     """
     facts = release.as_dict()
-    for not_of_this_publish in ("expected", "news"):
+    for not_of_this_publish in ("expected", "news", "rollover"):
         del facts[not_of_this_publish]
     return canonical_json(
         facts

@@ -172,6 +172,7 @@ class Release:
         republished_from: The version whose model it is, where it was republished.
         changes: What differs from that version, a line each.
         copied_from: The flavor that this new one is a copy of; None where it is no new one.
+        rollover: The checklist of the model's live rollover, Markdown; empty where there is none.
     """
 
     flavor: str
@@ -199,6 +200,7 @@ class Release:
     republished_from: str | None = None
     changes: tuple[str, ...] = ()
     copied_from: str | None = None
+    rollover: str = ""
 
     def sent_bytes(self, place: str) -> int:
         """Returns how many bytes of layers were sent to ``place``."""
