@@ -53,8 +53,8 @@ class OnItsWay:
 
 for _name in (
     "bool", "len", "iter", "next", "call", "getitem", "setitem", "contains", "int", "float", "str",
-    "index", "add", "radd", "sub", "mul", "truediv", "matmul", "lt", "le", "gt", "ge", "enter",
-    "format", "bytes", "array", "fspath", "neg", "abs",
+    "index", "format", "bytes", "array", "fspath", "enter", "lt", "le", "gt", "ge", "neg", "abs",
+    "add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "matmul", "pow",
 ):  # fmt: skip
     setattr(OnItsWay, f"__{_name}__", OnItsWay._refuse)
 
