@@ -133,7 +133,7 @@ def test_the_card_has_the_checklist_of_a_live_rollover_and_the_record_has_not(pu
     (data,) = re.findall(r'__MF_DATA__\["[^"]*"\] = "([^"]+)"', card.read_text())
     text = base64.b64decode(data).decode()
     assert "Rollover of doubler: a to b (proposed)" in text
-    assert "[x] new flavor published: b" in text
+    assert "\\u2611 new flavor published: b" in text
     store = BundleStore(DirectoryObjects(published / ".adroit/bundles"))
     found = store.find("doubler", str(versions(published)["a"]))
     assert found is not None

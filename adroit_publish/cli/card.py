@@ -17,6 +17,8 @@ from adroit_publish.sources.trained_by import (
 if TYPE_CHECKING:
     from metaflow.cards import MetaflowCardComponent
 
+    Cell = str | MetaflowCardComponent
+
 
 def components(
     outcomes: Sequence[Release | Failure], run_id: str, run_facts: Mapping[str, str]
@@ -58,10 +60,15 @@ def _text(markdown: str) -> MetaflowCardComponent:
     return Markdown(markdown)  # type: ignore[no-untyped-call]
 
 
-def _table(headers: list[str], rows: list[list[str]]) -> MetaflowCardComponent:
+def _table(headers: list[str], rows: Sequence[Sequence[Cell]]) -> MetaflowCardComponent:
     from metaflow.cards import Table
 
-    return Table(headers=headers, data=rows)  # type: ignore[arg-type]
+    return Table(headers=headers, data=[list(row) for row in rows])
+
+
+def _cell(text: str, page: str | None) -> Cell:
+    """Returns a cell that leads to a page; in plain text a card shows Markdown as it is written."""
+    return _text(link(text, page)) if page else text
 
 
 def _overview(outcomes: Sequence[Release | Failure]) -> MetaflowCardComponent:
@@ -103,15 +110,17 @@ def _release(release: Release) -> list[MetaflowCardComponent]:
             ),
         ]
     parts += [_text(f"**Warning:** {warning}") for warning in release.warnings]
-    parts += [_text(release.rollover)] if release.rollover else []
+    if release.rollover:  # of a task list a card shows no boxes
+        boxes = release.rollover.replace("- [x] ", "- ☑ ").replace("- [ ] ", "- ☐ ")
+        parts.append(_text(boxes))
     return [*parts, _text("### Next"), _text(_next(release))]
 
 
-def _facts(release: Release) -> Iterator[tuple[str, str]]:
+def _facts(release: Release) -> Iterator[tuple[str, Cell]]:
     yield "model", release.model_name
-    yield "MLflow run", link(release.run_id or "", release.run_url)
+    yield "MLflow run", _cell(release.run_id or "", release.run_url)
     for what, name, page in made_by(release.trained_by):
-        yield what, link(name, page)
+        yield what, _cell(name, page)
     yield "manifest", release.manifest_digest
     yield "bundle id", release.bundle_id
     yield "target", f"{release.target}: {', '.join(release.places)}"
@@ -121,8 +130,9 @@ def _facts(release: Release) -> Iterator[tuple[str, str]]:
         yield "republished from", release.republished_from
         for change in release.changes:
             yield "change", change
-    commit = link(release.commit, release.commit_url)
-    yield "commit", commit + (f" and {', '.join(release.dirty)}" if release.dirty else "")
+    yield "commit", _cell(release.commit, release.commit_url)
+    if release.dirty:
+        yield "and not committed", ", ".join(release.dirty)
     yield "conda env", f"{release.conda_env} {release.conda_env_digest or ''}"
     verification = release.verification
     yield "verified", str(verification.get("how"))
