@@ -286,6 +286,11 @@ def test_a_pointer_moved_by_hand_is_in_the_history_and_in_the_status(tmp_path, t
     for _ in range(2):
         run(root, "sitevar", "set", "doubler", "a=90", "b=10", "--why", "a tenth")
         assert max(ledger_files.iterdir()).name == newest.name
+    # A flavor that has another version by now changes nothing of what was entered.
+    flavors_yaml = (root / "flavors.yaml").read_text()
+    (root / "flavors.yaml").write_text(flavors_yaml.replace(versions["b"], versions["a"]))
+    run(root, "sitevar", "set", "doubler", "a=90", "b=10", "--why", "a tenth")
+    (root / "flavors.yaml").write_text(flavors_yaml)
     told = json.loads(run(root, "history", "doubler", "--at", "2999-01-01", "--json"))
     assert {(s["flavor"], s["version"], s["weight"]) for s in told["live"]} == {
         ("a", versions["a"], 90.0), ("b", versions["b"], 10.0)

@@ -119,15 +119,16 @@ def point(
         Share(flavor, str(workspace.flavors[flavor].version), percent)
         for flavor, percent in pointer.weights
     )
-    known = live_at(entries(store, model_name), datetime.max.replace(tzinfo=UTC))
-    if known and set(known.shares) == set(shares):
+    key, found = f"sitevar {change.utc.isoformat()}", entries(store, model_name)
+    known = live_at(found, datetime.max.replace(tzinfo=UTC))
+    if any(entry.key == key for entry in found) or (known and set(known.shares) == set(shares)):
         return  # it pointed there already, and whoever moved it has entered that
     append(
         store,
         model_name,
         "pointed",
         {"live": [vars(share) for share in shares], "why": change.why},
-        key=f"sitevar {change.utc.isoformat()}",
+        key=key,
         who=change.who,
         now=change.utc,
     )
