@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +96,30 @@ def only_job(player: Player) -> PlayedJob:
     return job
 
 
-def test_what_a_job_sets_is_there_in_the_next_step(laptop: Laptop, player: Player) -> None:
-    code, output = laptop.run("run", "--needed", "--parts", "2")
-    assert code == 0, output
+@dataclass(frozen=True)
+class Finished:
+    """A run that went well, with two jobs, and an answer of SageMaker's that never came."""
+
+    laptop: Laptop
+    player: Player
+    output: str
+
+
+@pytest.fixture(scope="module")
+def finished(moto: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
+    require(shutil.which("bwrap"), "bubblewrap is not installed (a Debian package)")
+    place = tmp_path_factory.mktemp("finished")
+    with playing_sagemaker(moto, place / "jobs") as played:
+        played.loses_answer = True
+        laptop = Laptop(environment(played, moto, place / "home"), place / "home")
+        code, output = laptop.run("run", "--needed", "--parts", "2")
+        assert code == 0, output
+        yield Finished(laptop, played, output)
+
+
+def test_what_a_job_sets_is_there_in_the_next_step(finished: Finished) -> None:
+    laptop, player, output = finished.laptop, finished.player, finished.output
     assert laptop.client("run.data.all") == [40, 42]
-    assert len(player.jobs) == 2
     there = laptop.client("run.data.there")
     assert there["job"] in player.jobs
     assert there["cwd"].startswith("/opt/ml/")
@@ -116,24 +136,29 @@ def test_what_a_job_sets_is_there_in_the_next_step(laptop: Laptop, player: Playe
         assert f"FlogStreamNameFilter$3D{name}" in output
 
 
-def test_a_request_says_what_was_asked_for_and_no_more(laptop: Laptop, player: Player) -> None:
-    code, output = laptop.run("run")
-    assert code == 0, output
-    request = only_job(player).request  # held against botocore's limits when it came
-    assert request["ResourceConfig"] == {
-        "InstanceType": "ml.m5.xlarge",
-        "InstanceCount": 1,
-        "VolumeSizeInGB": 30,
-    }
-    assert request["Tags"] == [{"Key": "team", "Value": "ads"}]
-    assert request["StoppingCondition"] == {"MaxRuntimeInSeconds": 600}
-    entrypoint = request["AlgorithmSpecification"]["ContainerEntrypoint"]
-    assert entrypoint == ["bash", "/opt/ml/input/data/metaflow/run.sh"]
-    assert set(request["Environment"]) == {"METAFLOW_SAGEMAKER_TASK", "AWS_DEFAULT_REGION"}
-    script = (only_job(player).ml / "input/data/metaflow/run.sh").read_text()
-    assert "METAFLOW_DATASTORE_SYSROOT_S3" in script
-    assert "secret" not in script.lower()
-    assert str(laptop.home) not in script
+def test_a_job_whose_answer_was_lost_is_the_same_job(finished: Finished) -> None:
+    assert not finished.player.loses_answer
+    assert len(finished.player.jobs) == 2
+    assert {job.status for job in finished.player.jobs.values()} == {"Completed"}
+
+
+def test_a_request_says_what_was_asked_for_and_no_more(finished: Finished) -> None:
+    for job in finished.player.jobs.values():
+        request = job.request  # held against botocore's limits when it came
+        assert request["ResourceConfig"] == {
+            "InstanceType": "ml.m5.xlarge",
+            "InstanceCount": 1,
+            "VolumeSizeInGB": 30,
+        }
+        assert request["Tags"] == [{"Key": "team", "Value": "ads"}]
+        assert request["StoppingCondition"] == {"MaxRuntimeInSeconds": 600}
+        entrypoint = request["AlgorithmSpecification"]["ContainerEntrypoint"]
+        assert entrypoint == ["bash", "/opt/ml/input/data/metaflow/run.sh"]
+        assert set(request["Environment"]) == {"METAFLOW_SAGEMAKER_TASK", "AWS_DEFAULT_REGION"}
+        script = (job.ml / "input/data/metaflow/run.sh").read_text()
+        assert "METAFLOW_DATASTORE_SYSROOT_S3" in script
+        assert "secret" not in script.lower()
+        assert str(finished.laptop.home) not in script
 
 
 def test_a_step_that_fails_says_why_and_where_to_look(laptop: Laptop, player: Player) -> None:
@@ -292,14 +317,6 @@ def test_a_request_that_is_refused_is_not_sent_again(
     assert not player.jobs
 
 
-def test_a_job_whose_answer_was_lost_is_the_same_job(laptop: Laptop, player: Player) -> None:
-    player.loses_answer = True
-    code, output = laptop.run("run", "--needed")
-    assert code == 0, output
-    assert not player.loses_answer
-    assert only_job(player).status == "Completed"
-
-
 def test_a_job_that_nobody_knows_cannot_be_followed(laptop: Laptop) -> None:
     code, output = laptop.run("sagemaker", "follow", "somebody-elses")
     assert code == 1
@@ -314,17 +331,15 @@ def test_argo_is_refused(laptop: Laptop) -> None:
 
 
 def test_a_job_out_of_sight_is_waited_for(
-    laptop: Laptop, player: Player, monkeypatch: pytest.MonkeyPatch
+    finished: Finished, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code, output = laptop.run("run")
-    assert code == 0, output
-    for name, value in laptop.environ.items():
-        monkeypatch.setenv(name, value)
     from metaflow_extensions.adroit.plugins.sagemaker import job as jobs
-    from metaflow_extensions.adroit.plugins.sagemaker.job import Job, JobUnseen
 
+    for name, value in finished.laptop.environ.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(jobs, "PATIENCE_S", 110.0)
-
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    player, name = finished.player, next(iter(finished.player.jobs))
     said: list[str] = []
     slept: list[float] = []
     player.broken = True
@@ -333,15 +348,15 @@ def test_a_job_out_of_sight_is_waited_for(
         slept.append(seconds)
         player.broken = len(slept) < 3
 
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    Job(only_job(player).name).follow(lambda line, _: said.append(line), sleep)
+    jobs.Job(name).follow(lambda line, _: said.append(line), sleep)
     assert sum("cannot be seen, asking again" in line for line in said) == 1
-    assert any("training 20" in line for line in said)
+    assert sum("training 2" in line for line in said) == 1
     player.broken = True
     slept.clear()
-    with pytest.raises(JobUnseen, match="could not be seen for 2 minutes"):
-        Job(only_job(player).name).follow(lambda *_: None, slept.append)
+    with pytest.raises(jobs.JobUnseen, match="could not be seen for 2 minutes"):
+        jobs.Job(name).follow(lambda *_: None, slept.append)
     assert sum(slept) == 120
+    player.broken = False
 
 
 def test_a_job_runs_in_a_real_container(moto: S3Server, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from adroit.sitevars import Pointer, Sitevar, SitevarError
 from adroit.sitevars.split import flavor_of
 from adroit_publish.config.targets import Target, parse_targets
 from adroit_publish.errors import ConfigError, RefusedError, StoreError
-from adroit_publish.evidence.sitevars import Sitevars
+from adroit_publish.evidence.sitevars import Seen, Sitevars
 from adroit_publish.pipeline.places import open_store
 from adroit_publish.pipeline.sitevars import sitevars_of
 from tests.object_servers import ACCESS_KEY, SECRET_KEY, S3Server, running_moto
@@ -99,6 +100,68 @@ def test_writers_of_different_models_lose_nothing_and_of_one_model_one_wins(targ
         won = sum(pool.map(race, range(6)))
     assert won == 1
     assert set(opened(target).pointers()) == {*(f"m{number}" for number in range(6)), "raced"}
+
+
+def between(
+    monkeypatch: pytest.MonkeyPatch, sitevars: Sitevars, act: Callable[[], object]
+) -> list[bool]:
+    """Lets ``act`` happen once, after a writer has read and before it writes.
+
+    Returns:
+        What each of its writes came to, filled as they are made.
+    """
+    documents, outcomes = sitevars._documents, list[bool]()
+    really = documents.put
+
+    def put(key: str, data: bytes, seen: Seen | None) -> bool:
+        if not outcomes:
+            act()
+        outcomes.append(really(key, data, seen))
+        return outcomes[-1]
+
+    monkeypatch.setattr(documents, "put", put)
+    return outcomes
+
+
+@pytest.mark.parametrize("there_before", [True, False])
+def test_a_writer_of_another_model_in_between_is_kept(target: Target, there_before, monkeypatch):
+    if there_before:
+        opened(target).set("old", A, expected=None, who="w", why="x")
+    sitevars, other = opened(target), opened(target)
+    outcomes = between(
+        monkeypatch, sitevars, lambda: other.set("ranking", B, expected=None, who="w", why="x")
+    )
+    sitevars.set("fraud", A, expected=None, who="jane", why="x")
+    assert outcomes == ([True] if str(target.sitevars).startswith("ssm:") else [False, True])
+    before = {"old": A} if there_before else {}
+    assert opened(target).pointers() == {"fraud": A, "ranking": B, **before}
+
+
+@pytest.mark.parametrize("before", [None, A])
+def test_a_writer_of_the_same_model_in_between_wins(target: Target, before, monkeypatch):
+    if before:
+        opened(target).set("fraud", before, expected=None, who="w", why="x")
+    sitevars, other = opened(target), opened(target)
+    outcomes = between(
+        monkeypatch, sitevars, lambda: other.set("fraud", B, expected=before, who="joe", why="x")
+    )
+    with pytest.raises(RefusedError, match="not what was expected"):
+        sitevars.set("fraud", Pointer.of("c"), expected=before, who="jane", why="x")
+    assert outcomes == [False]
+    assert opened(target).get("fraud").pointer == B
+    assert [each.who for each in opened(target).history("fraud")][-1] == "joe"
+
+
+def test_a_first_change_that_was_cut_off_is_recorded_by_the_same_command(target, monkeypatch):
+    sitevars = opened(target)
+    monkeypatch.setattr(sitevars._kept, "put", lambda *_: False)
+    with pytest.raises(StoreError, match="not recorded"):
+        sitevars.set("fraud", A, expected=None, who="jane", why="first")
+    there = opened(target).get("fraud").pointer
+    assert there == A
+    opened(target).set("fraud", A, expected=there, who="jane", why="first")
+    (change,) = opened(target).history("fraud")
+    assert (change.before, change.after) == (None, A)
 
 
 def test_a_service_reads_what_was_set(target: Target):

@@ -202,9 +202,8 @@ class Sitevars:
                 )
             time.sleep(pause_s)
         last = next(reversed(self.history(model)), None)
-        before = last.after if last else expected
-        if before != pointer:  # it was moved, and whoever did it came no further
-            self._record(model, before, pointer, who, why)
+        if last is None or last.after != pointer:  # whoever moved it came no further
+            self._record(model, last.after if last else None, pointer, who, why)
 
     def history(self, model: str) -> list[Change]:
         """Returns the recorded changes of a model's pointer, oldest first.
