@@ -164,6 +164,10 @@ def machine(request, tmp_path) -> Iterator[Machine]:
             os.kill(pid, signal.SIGKILL)
 
 
+# For what takes seconds: started by zsh, a script goes on in bash from its first line.
+bash_alone = pytest.mark.parametrize("machine", ["bash"], indirect=True)
+
+
 @contextmanager
 def typed(*lines: str) -> Iterator[int]:
     """A terminal on which these lines were typed, as a file descriptor for stdin."""
@@ -615,6 +619,7 @@ def test_the_defaults_are_metaflows_three_services(machine):
     assert {f"{port}:{port}" for port in ports} == {call[2][-1] for call in machine.calls()}
 
 
+@bash_alone
 def test_one_that_ends_is_started_again_and_the_others_stay(machine):
     first, second = free_ports(2)
     with forwarding(machine, f"--service=a:{first}:80", f"--service=b:{second}:80") as running:
@@ -628,6 +633,7 @@ def test_one_that_ends_is_started_again_and_the_others_stay(machine):
     wait_until(lambda: all_gone(machine))
 
 
+@bash_alone
 def test_waits_grow_to_the_cap_and_say_why(machine):
     (port,) = free_ports(1)
     (machine.state / "refuses").touch()
@@ -640,6 +646,7 @@ def test_waits_grow_to_the_cap_and_say_why(machine):
         assert running.line() == f"a: up at http://127.0.0.1:{port}"
 
 
+@bash_alone
 def test_a_port_that_accepts_and_does_not_answer_is_not_up(machine):
     require(shutil.which("curl"), "curl is not installed (a Debian package)")
     (port,) = free_ports(1)
@@ -655,6 +662,7 @@ def test_a_port_that_accepts_and_does_not_answer_is_not_up(machine):
         assert asked.stat().st_size >= at + 2
 
 
+@bash_alone
 def test_without_curl_a_connection_is_enough(machine):
     (machine.programs / "curl").unlink(missing_ok=True)
     (port,) = free_ports(1)
@@ -675,6 +683,7 @@ def test_once_ends_all_of_them_where_one_ends(machine):
     assert len(machine.calls()) == 2
 
 
+@bash_alone
 def test_a_child_that_ignores_term_is_killed(machine):
     (port,) = free_ports(1)
     (machine.state / "stubborn").touch()
