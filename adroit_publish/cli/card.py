@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from adroit_publish.cli.checklist import markdown
 from adroit_publish.cli.render import bytes_text
 from adroit_publish.pipeline.release import Failure, Release
+from adroit_publish.pipeline.roll_over import Status
+from adroit_publish.rollover.checklist import boxes
 from adroit_publish.sources.trained_by import (
     METAFLOW_PAGE,
     METAFLOW_RUN,
@@ -110,9 +113,10 @@ def _release(release: Release) -> list[MetaflowCardComponent]:
             ),
         ]
     parts += [_text(f"**Warning:** {warning}") for warning in release.warnings]
-    if release.rollover:  # of a task list a card shows no boxes
-        boxes = release.rollover.replace("- [x] ", "- ☑ ").replace("- [ ] ", "- ☐ ")
-        parts.append(_text(boxes))
+    if release.rollover:
+        found = Status(release.rollover, boxes(release.rollover), (), (), ())
+        checklist = markdown(found)  # of a task list a card shows no boxes
+        parts.append(_text(checklist.replace("- [x] ", "- ☑ ").replace("- [ ] ", "- ☐ ")))
     return [*parts, _text("### Next"), _text(_next(release))]
 
 

@@ -8,13 +8,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from adroit_publish.cli.checklist import markdown
 from adroit_publish.cli.flow_checkout import Checkout, Commit, check_commit_wish, opened
 from adroit_publish.cli.flow_program import tell
 from adroit_publish.cli.progress import step_listener
 from adroit_publish.cli.render import bytes_text
 from adroit_publish.errors import ConfigError, PublishError
-from adroit_publish.pipeline.places import open_store
 from adroit_publish.pipeline.prepare import held, pending, prepare
 from adroit_publish.pipeline.prepare_republish import (
     flavor_of_version,
@@ -26,9 +24,6 @@ from adroit_publish.pipeline.publish import publish
 from adroit_publish.pipeline.record_versions import commit_releases, try_releases
 from adroit_publish.pipeline.release import Failure, Options, PublishJob, Release, RepublishJob
 from adroit_publish.pipeline.republish import republish
-from adroit_publish.pipeline.roll_over import Status
-from adroit_publish.pipeline.rollovers import Rollovers
-from adroit_publish.rollover.checklist import boxes
 
 Prepared = PublishJob | RepublishJob | Release | Failure
 Outcome = Release | Failure
@@ -153,21 +148,8 @@ def work_on(item: Prepared | None, checkout: Checkout, attempts_left: int) -> Ou
 
 def _work_in(job: PublishJob | RepublishJob) -> Release:
     if isinstance(job, RepublishJob):
-        release = republish(job, step_listener(), run_facts())
-    else:
-        release = publish(job, step_listener(), run_facts())
-    return replace(release, rollover=_live_checklist(job))
-
-
-def _live_checklist(job: PublishJob | RepublishJob) -> str:
-    """Returns the checklist of the model's rollover for the card, as far as it was last seen."""
-    try:
-        kept = Rollovers(open_store(job.target).objects).last(job.project.model_name)
-    except PublishError:
-        return ""  # what is published stays so, whatever can be told beside it
-    if kept is None or not kept.rollover.live:
-        return ""
-    return markdown(Status(kept.rollover, boxes(kept.rollover), (), (), ()))
+        return republish(job, step_listener(), run_facts())
+    return publish(job, step_listener(), run_facts())
 
 
 def run_facts() -> dict[str, str]:

@@ -12,13 +12,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE, Bundle
+from adroit_publish.errors import PublishError
 from adroit_publish.pipeline.places import Places
 from adroit_publish.pipeline.record import publish_record
 from adroit_publish.pipeline.release import Job, LayerReceipt, Release
+from adroit_publish.pipeline.rollovers import Rollovers
 from adroit_publish.pipeline.stages import Stages
 from adroit_publish.pipeline.verification import earlier_verification, verify_bundle
+from adroit_publish.rollover.state import Rollover
 from adroit_publish.sources.git_source import Snapshot
 from adroit_publish.sources.trained_by import commit_page
+from adroit_publish.stores.bundle_store import BundleStore
 
 Verdict = Mapping[str, Any]
 """The outcome of a verification as JSON values, golden outputs included."""
@@ -122,4 +126,13 @@ def _release(
         republished_from=made.republished_from,
         changes=made.changes,
         copied_from=job.flavor.name if new_flavor else None,
+        rollover=_live_rollover(places.store, job.project.model_name),
     )
+
+
+def _live_rollover(store: BundleStore, model_name: str) -> Rollover | None:
+    try:
+        kept = Rollovers(store.objects).last(model_name)
+    except PublishError:
+        return None  # a publish does not depend on what can be told beside it
+    return kept.rollover if kept and kept.rollover.live else None

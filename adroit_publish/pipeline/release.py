@@ -16,6 +16,7 @@ from adroit_publish.config.flavors import Flavor
 from adroit_publish.config.project import Project
 from adroit_publish.config.targets import Target
 from adroit_publish.errors import PublishError
+from adroit_publish.rollover.state import Rollover
 from adroit_publish.sources.resolved_model import ResolvedModel
 from adroit_publish.stores.bundle_store import Published
 
@@ -172,7 +173,7 @@ class Release:
         republished_from: The version whose model it is, where it was republished.
         changes: What differs from that version, a line each.
         copied_from: The flavor that this new one is a copy of; None where it is no new one.
-        rollover: The checklist of the model's live rollover, Markdown; empty where there is none.
+        rollover: The model's live rollover as it was then; None where there was none.
     """
 
     flavor: str
@@ -200,7 +201,7 @@ class Release:
     republished_from: str | None = None
     changes: tuple[str, ...] = ()
     copied_from: str | None = None
-    rollover: str = ""
+    rollover: Rollover | None = None
 
     def sent_bytes(self, place: str) -> int:
         """Returns how many bytes of layers were sent to ``place``."""
