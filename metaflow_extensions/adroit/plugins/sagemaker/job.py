@@ -70,7 +70,7 @@ class Job:
         Raises:
             SagemakerError: SageMaker refuses the request, now and next time.
             JobFailed: It could not be started just now, because of a quota, say.
-            JobUnseen: AWS cannot be reached.
+            JobUnseen: AWS cannot be reached, or has failed.
         """
         from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
@@ -81,6 +81,8 @@ class Job:
             if code == "ResourceInUse":
                 return
             kind = SagemakerError if code in _REFUSED else JobFailed
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500:
+                kind = JobUnseen  # it may have been started all the same
             said = error.response.get("Error", {}).get("Message", "")
             raise kind(f"SageMaker did not start {self.name}: {code}: {said}") from None
         except ParamValidationError as error:

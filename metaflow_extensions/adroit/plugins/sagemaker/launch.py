@@ -74,6 +74,7 @@ def start(
     Raises:
         SagemakerError: SageMaker refuses the request, now and next time.
         JobFailed: It could not be started just now.
+        JobUnseen: AWS cannot be reached, or has failed.
     """
     from metaflow import S3
 
