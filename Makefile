@@ -35,7 +35,7 @@ demo: $(ready) ## train the example, publish the best run to this machine, list 
 	$(python) -m adroit_publish versions example_metaflow --target=local
 
 rehearse: $(ready) ## publish the example to an Eng account played on loopback (S3, ECR)
-	@$(python) -m tests.rehearse
+	@$(python) -m tests.support.rehearse
 
 build_env: $(ready) ## ENV=name [BASE=image] [TARGET=name]: bake a conda env into an image, push it
 	@test "$(ENV)" || { echo 'build_env: say which, as conda_envs.yaml has it: ENV=sklearn' >&2; exit 2; }

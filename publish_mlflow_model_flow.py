@@ -42,10 +42,10 @@ class PublishMlflowModelFlow(FlowSpec):
     @step
     def start(self):
         """Read the files, choose the target, find each run's model; refuse what can be refused."""
-        from adroit_publish.cli import flow_run
-        from adroit_publish.cli.flow_checkout import Checkout, Commit
-        from adroit_publish.cli.flow_program import refusals_end_the_run
-        from adroit_publish.pipeline.release import Options
+        from adroit_publish.cli.flow import run as flow_run
+        from adroit_publish.cli.flow.checkout import Checkout, Commit
+        from adroit_publish.cli.flow.program import refusals_end_the_run
+        from adroit_publish.publish.release import Options
 
         options = Options(
             target=self.target,
@@ -66,7 +66,7 @@ class PublishMlflowModelFlow(FlowSpec):
     @step
     def publish(self):
         """Pull, bundle, store, verify and commit one flavor."""
-        from adroit_publish.cli import flow_run
+        from adroit_publish.cli.flow import run as flow_run
 
         retries = [int(d.attributes["times"]) for d in self.publish.decorators if d.name == "retry"]
         self.outcome = flow_run.work_on(
@@ -79,8 +79,8 @@ class PublishMlflowModelFlow(FlowSpec):
     @step
     def record(self, inputs):
         """Write all new versions to flavors.yaml in one edit; commit it where that was asked."""
-        from adroit_publish.cli import flow_run
-        from adroit_publish.cli.flow_program import refusals_end_the_run
+        from adroit_publish.cli.flow import run as flow_run
+        from adroit_publish.cli.flow.program import refusals_end_the_run
 
         with refusals_end_the_run():
             self.outcomes = flow_run.write_back(
@@ -93,7 +93,7 @@ class PublishMlflowModelFlow(FlowSpec):
     def end(self):
         """Say what was published, from what, and what is next."""
         from adroit_publish.cli import card as publish_card
-        from adroit_publish.cli import flow_run
+        from adroit_publish.cli.flow import run as flow_run
 
         parts = publish_card.components(self.outcomes, current.run_id, flow_run.run_facts())
         current.card.extend(parts)
@@ -101,6 +101,6 @@ class PublishMlflowModelFlow(FlowSpec):
 
 
 if __name__ == "__main__":
-    from adroit_publish.cli.flow_program import main
+    from adroit_publish.cli.flow.program import main
 
     main(PublishMlflowModelFlow)

@@ -55,10 +55,10 @@ class RepublishModelFlow(FlowSpec):
     @step
     def start(self):
         """Read the files and the versions, see what changed; refuse what can be refused."""
-        from adroit_publish.cli import flow_run
-        from adroit_publish.cli.flow_checkout import Checkout, Commit
-        from adroit_publish.cli.flow_program import refusals_end_the_run
-        from adroit_publish.pipeline.release import Options
+        from adroit_publish.cli.flow import run as flow_run
+        from adroit_publish.cli.flow.checkout import Checkout, Commit
+        from adroit_publish.cli.flow.program import refusals_end_the_run
+        from adroit_publish.publish.release import Options
 
         options = Options(
             target=self.target,
@@ -87,7 +87,7 @@ class RepublishModelFlow(FlowSpec):
     @step
     def republish(self):
         """Take the model over, pack the source, replay, verify and commit one flavor."""
-        from adroit_publish.cli import flow_run
+        from adroit_publish.cli.flow import run as flow_run
 
         retries = [
             int(d.attributes["times"]) for d in self.republish.decorators if d.name == "retry"
@@ -102,8 +102,8 @@ class RepublishModelFlow(FlowSpec):
     @step
     def record(self, inputs):
         """Write all new versions to flavors.yaml in one edit; commit it where that was asked."""
-        from adroit_publish.cli import flow_run
-        from adroit_publish.cli.flow_program import refusals_end_the_run
+        from adroit_publish.cli.flow import run as flow_run
+        from adroit_publish.cli.flow.program import refusals_end_the_run
 
         with refusals_end_the_run():
             self.outcomes = flow_run.write_back(
@@ -116,7 +116,7 @@ class RepublishModelFlow(FlowSpec):
     def end(self):
         """Print the proof: what was taken over, what changed, what was sent."""
         from adroit_publish.cli import card as publish_card
-        from adroit_publish.cli import flow_run
+        from adroit_publish.cli.flow import run as flow_run
 
         parts = publish_card.components(self.outcomes, current.run_id, flow_run.run_facts())
         current.card.extend(parts)
@@ -124,6 +124,6 @@ class RepublishModelFlow(FlowSpec):
 
 
 if __name__ == "__main__":
-    from adroit_publish.cli.flow_program import main
+    from adroit_publish.cli.flow.program import main
 
     main(RepublishModelFlow, command="run")

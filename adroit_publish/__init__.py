@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from adroit_publish.pipeline.release import Release
+    from adroit_publish.publish.release import Release
 
 __all__ = ["publish", "republish"]
 
@@ -47,11 +47,11 @@ def publish(
     Raises:
         PublishError: As ``adroit_publish.errors`` lists them; flavors.yaml is as it was.
     """
-    from adroit_publish.pipeline.prepare import prepare
-    from adroit_publish.pipeline.publish import publish as publish_job
-    from adroit_publish.pipeline.record_versions import write_releases
-    from adroit_publish.pipeline.release import Failure, Options, Release
-    from adroit_publish.pipeline.workspace import find_root, read_workspace
+    from adroit_publish.checkout import find_root, read_workspace
+    from adroit_publish.publish.prepare import prepare
+    from adroit_publish.publish.publish import publish as publish_job
+    from adroit_publish.publish.release import Failure, Options, Release
+    from adroit_publish.writeback.releases import write_releases
 
     workspace = read_workspace(find_root(Path(root).absolute()))
     options = Options(target, run_id, allow_dirty, verify, tuple(accept_env_mismatch))
@@ -98,11 +98,11 @@ def republish(
     Raises:
         PublishError: As ``adroit_publish.errors`` lists them; flavors.yaml is as it was.
     """
-    from adroit_publish.pipeline.prepare_republish import prepare_republish
-    from adroit_publish.pipeline.record_versions import write_releases
-    from adroit_publish.pipeline.release import Failure, Options, Release
-    from adroit_publish.pipeline.republish import republish as republish_job
-    from adroit_publish.pipeline.workspace import find_root, read_workspace
+    from adroit_publish.checkout import find_root, read_workspace
+    from adroit_publish.publish.prepare_republish import prepare_republish
+    from adroit_publish.publish.release import Failure, Options, Release
+    from adroit_publish.publish.republish import republish as republish_job
+    from adroit_publish.writeback.releases import write_releases
 
     workspace = read_workspace(find_root(Path(root).absolute()))
     options = Options(

@@ -48,8 +48,8 @@ EMPTY = """
 
 def main() -> None:
     """Runs the three in turn, so that a drifting machine touches all of them."""
-    from tests.checkouts import git, make_checkout
-    from tests.mlflow_servers import log_model
+    from tests.servers.mlflow_servers import log_model
+    from tests.support.checkouts import git, make_checkout
 
     os.environ["METAFLOW_USER"] = "bench"
     with tempfile.TemporaryDirectory() as scratch:

@@ -23,9 +23,9 @@ RUNS, FLAVORS = 5, 100
 
 def main() -> None:
     """Publishes one flavor to each place, then plans a hundred that have its version."""
-    from tests.checkouts import commit, git, make_checkout
-    from tests.eng_account import eng_account, push_base
-    from tests.mlflow_servers import log_model
+    from tests.servers.eng_account import eng_account, push_base
+    from tests.servers.mlflow_servers import log_model
+    from tests.support.checkouts import commit, git, make_checkout
 
     rows = {}
     with tempfile.TemporaryDirectory() as scratch:

@@ -25,7 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.object_servers import (
+from tests.servers.object_servers import (
     ACCESS_KEY,
     SECRET_KEY,
     SHARED_BUCKET,
@@ -39,9 +39,9 @@ SMALL_BYTES = 4096
 OURS = """
 import json, sys, time
 from pathlib import Path
-from tests.test_artifacts import model_at
+from tests.artifacts.test_artifacts import model_at
 from dataclasses import replace
-from adroit_publish.sources.artifacts import open_root, pull_model
+from adroit_publish.artifacts.pull import open_root, pull_model
 import boto3
 began = time.monotonic()
 model = model_at(sys.argv[1])

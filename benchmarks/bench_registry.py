@@ -95,9 +95,9 @@ def yardstick(path: Path, host: str) -> None:
 
 def ours(path: Path, *places: Any) -> None:
     """Hashes and uploads the file as a publish does."""
+    from adroit_publish.artifacts.pull import LocalFile
     from adroit_publish.bundle.layer import LayerRecipe, PackedFile
-    from adroit_publish.pipeline.upload import hash_and_upload
-    from adroit_publish.sources.artifacts import LocalFile
+    from adroit_publish.publish.upload import hash_and_upload
 
     content = LocalFile(str(path), path.stat().st_size)
     recipe = LayerRecipe("model", (PackedFile("opt/adroit/model/w", content),), alone=True)
@@ -126,10 +126,10 @@ def ratios(
 
 def main() -> None:
     from adroit_publish.stores.bundle_store import BundleStore
-    from adroit_publish.stores.s3 import S3Objects
-    from tests.eng_account import images
-    from tests.object_servers import ACCESS_KEY, SECRET_KEY, running_seaweed
-    from tests.registry_servers import RegistryServer, docker_registry
+    from adroit_publish.stores.s3.objects import S3Objects
+    from tests.servers.eng_account import images
+    from tests.servers.object_servers import ACCESS_KEY, SECRET_KEY, running_seaweed
+    from tests.servers.registry_servers import RegistryServer, docker_registry
 
     os.environ |= {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
     with tempfile.TemporaryDirectory() as scratch:

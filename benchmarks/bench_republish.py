@@ -33,8 +33,8 @@ SMALL_BYTES = 50_000
 def main() -> None:
     """Publishes both models once, then republishes them in turn with the empty flow between."""
     from benchmarks.bench_flow import EMPTY
-    from tests.checkouts import commit, make_checkout
-    from tests.eng_account import eng_account, push_base
+    from tests.servers.eng_account import eng_account, push_base
+    from tests.support.checkouts import commit, make_checkout
 
     large_bytes = int(float(sys.argv[1]) * (1 << 30)) if len(sys.argv) > 1 else 1 << 30
     with tempfile.TemporaryDirectory() as scratch:
@@ -90,7 +90,7 @@ def _log(directory: Path, tracking_uri: str, size_bytes: int) -> str:
     """Logs a model with a file of that size; returns its run id."""
     import mlflow
 
-    from tests.checkouts import DOUBLER
+    from tests.support.checkouts import DOUBLER
 
     directory.mkdir()
     weights, code = directory / "weights.bin", directory / "model.py"

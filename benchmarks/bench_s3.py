@@ -29,8 +29,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from adroit_publish.bundle.content import Concatenation
 from adroit_publish.bundle.digest import sha256_of
-from adroit_publish.stores import s3, s3_parts
-from adroit_publish.stores.s3_body import crc32_of
+from adroit_publish.stores.s3 import objects as s3
+from adroit_publish.stores.s3 import parts as s3_parts
+from adroit_publish.stores.s3.body import crc32_of
 
 LARGE_BYTES = 2 << 30
 SMALL_BYTES, SMALL_FILES, THREADS = 5 << 20, 200, 4

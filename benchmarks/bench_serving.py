@@ -24,8 +24,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.live_servers import ask, mlflow_serving, serving
-from tests.serving_bundles import bundle
+from tests.servers.live_servers import ask, mlflow_serving, serving
+from tests.support.serving_bundles import bundle
 
 CONNECTIONS = (1, 8)
 UNITS_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.checkouts import Trained
+    from tests.support.checkouts import Trained
 
 KEPT = {"ADROIT_FULL", "ADROIT_REQUIRE_SERVERS"}
 FOREIGN = ("ADROIT_", "AWS_", "DATABRICKS_", "METAFLOW_", "MLFLOW_")
@@ -38,6 +38,6 @@ os.environ |= {
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """Really logged models, made once for each worker that needs them."""
-    from tests.checkouts import train_models
+    from tests.support.checkouts import train_models
 
     return train_models(tmp_path_factory.mktemp("trained"))

@@ -7,15 +7,10 @@ from typing import TYPE_CHECKING
 
 from adroit_publish.cli.checklist import markdown
 from adroit_publish.cli.render import bytes_text
-from adroit_publish.pipeline.release import Failure, Release
-from adroit_publish.pipeline.roll_over import Status
+from adroit_publish.mlflow.trained_by import METAFLOW_PAGE, METAFLOW_RUN, TRAINING_JOB, job_page
+from adroit_publish.publish.release import Failure, Release
 from adroit_publish.rollover.checklist import boxes
-from adroit_publish.sources.trained_by import (
-    METAFLOW_PAGE,
-    METAFLOW_RUN,
-    TRAINING_JOB,
-    job_page,
-)
+from adroit_publish.rollovers.verbs import Status
 
 if TYPE_CHECKING:
     from metaflow.cards import MetaflowCardComponent
@@ -48,7 +43,7 @@ def made_by(trained_by: Mapping[str, str]) -> Iterator[tuple[str, str, str | Non
     """Yields what a model was trained by: what it is, its name, and its page where it has one.
 
     Args:
-        trained_by: As ``sources.trained_by`` has it.
+        trained_by: As ``mlflow.trained_by`` has it.
     """
     if METAFLOW_RUN in trained_by:
         yield "trained by", trained_by[METAFLOW_RUN], trained_by.get(METAFLOW_PAGE)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from adroit_publish.pipeline.roll_over import Status
-from adroit_publish.pipeline.rollovers import utc_text
 from adroit_publish.rollover.checklist import Box
+from adroit_publish.rollovers.verbs import Status
+from adroit_publish.stores.rollovers import utc_text
 
 
 def detail(box: Box) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from html import escape
 
 from adroit_publish.cli.diff_sections import Section, line_marks, printable, sections
-from adroit_publish.pipeline.comparison import Diff, TextDiff
+from adroit_publish.versions.comparison import Diff, TextDiff
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _CLASSES = {"+": "added", "-": "removed", "~": "changed", "?": "changed", "@": "place"}

@@ -10,7 +10,7 @@ from typing import Any
 
 from adroit_publish.bundle.document import FILE_KINDS
 from adroit_publish.cli.render import bytes_text
-from adroit_publish.pipeline.comparison import Diff, FileChange, ValueChange
+from adroit_publish.versions.comparison import Diff, FileChange, ValueChange
 
 MARKS = {"added": "+", "removed": "-", "changed": "~", "packed differently": "?", "same": "="}
 _CELL_CHARS = 2000

@@ -12,8 +12,8 @@ from adroit_publish.cli.diff_sections import line_marks, printable, sections
 from adroit_publish.cli.frame import Context, command
 from adroit_publish.cli.render import print_json, print_table
 from adroit_publish.errors import ConfigError
-from adroit_publish.pipeline import diff as diffing
-from adroit_publish.pipeline.comparison import Diff, TextDiff
+from adroit_publish.versions import diff as diffing
+from adroit_publish.versions.comparison import Diff, TextDiff
 
 _COLOURS = {"+": "32", "-": "31", "@": "36"}
 

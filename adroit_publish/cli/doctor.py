@@ -16,10 +16,10 @@ import click
 
 from adroit_publish.cli.frame import cli
 from adroit_publish.cli.render import print_json, print_table
+from adroit_publish.doctor.checkout import Check
+from adroit_publish.doctor.checks import examine, exit_code
+from adroit_publish.doctor.places import MetaflowSettings
 from adroit_publish.errors import ConfigError
-from adroit_publish.pipeline.doctor import examine, exit_code
-from adroit_publish.pipeline.doctor_checkout import Check
-from adroit_publish.pipeline.doctor_places import MetaflowSettings
 
 _FOUND_WIDTH = 64
 

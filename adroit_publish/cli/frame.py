@@ -11,11 +11,11 @@ from typing import Any, NoReturn
 
 import click
 
+from adroit_publish.checkout import Workspace, find_root, read_workspace
 from adroit_publish.cli.render import print_json
 from adroit_publish.config.targets import Target
 from adroit_publish.errors import EXIT_INTERRUPTED, PublishError
-from adroit_publish.pipeline.places import open_store
-from adroit_publish.pipeline.workspace import Workspace, find_root, read_workspace
+from adroit_publish.places import open_store
 from adroit_publish.stores.bundle_store import BundleStore
 
 

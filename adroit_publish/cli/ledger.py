@@ -11,8 +11,8 @@ import click
 from adroit_publish.cli.frame import Context, command
 from adroit_publish.cli.render import print_json, print_table
 from adroit_publish.errors import ConfigError
-from adroit_publish.pipeline import ledger
-from adroit_publish.pipeline.inspect import check_model
+from adroit_publish.stores import ledger
+from adroit_publish.versions.inspect import check_model
 
 
 @command

@@ -11,9 +11,9 @@ from adroit_publish.cli.frame import Context, command
 from adroit_publish.cli.render import bytes_text, print_json, print_table
 from adroit_publish.config.flavors_hold import clear_hold, set_hold
 from adroit_publish.errors import EXIT_SOMETHING_TO_DO
-from adroit_publish.pipeline.planning import Plan
-from adroit_publish.pipeline.planning import plan as make_plan
-from adroit_publish.pipeline.write_back import edit_file
+from adroit_publish.publish.planning import Plan
+from adroit_publish.publish.planning import plan as make_plan
+from adroit_publish.writeback.flavors_file import edit_file
 
 
 @command

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adroit_publish.pipeline.stages import Listener
+from adroit_publish.publish.stages import Listener
 from adroit_publish.stores.contract import Progress
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
+from adroit_publish.checkout import find_root, read_workspace
 from adroit_publish.cli.frame import cli
 from adroit_publish.cli.progress import bar
 from adroit_publish.cli.render import bytes_text, print_json, print_table
-from adroit_publish.pipeline import promote as promotion
-from adroit_publish.pipeline.workspace import find_root, read_workspace
+from adroit_publish.versions import promote as promotion
 
 
 @cli.command()

@@ -16,11 +16,11 @@ from adroit_publish.cli.progress import bar
 from adroit_publish.cli.render import bytes_text, print_json, print_table
 from adroit_publish.config.sitevars import Pointer
 from adroit_publish.errors import PublishError, VerificationError
-from adroit_publish.pipeline import inspect as inspection
-from adroit_publish.pipeline import pull as pulling
-from adroit_publish.pipeline import serve as service
-from adroit_publish.pipeline.places import open_places
-from adroit_publish.pipeline.sitevars import sitevars_of
+from adroit_publish.places import open_places
+from adroit_publish.rollovers.sitevars import sitevars_of
+from adroit_publish.versions import inspect as inspection
+from adroit_publish.versions import pull as pulling
+from adroit_publish.versions import serve as service
 
 
 @command

@@ -18,13 +18,13 @@ from adroit_publish.cli import checklist
 from adroit_publish.cli.frame import Context, cli, command_of
 from adroit_publish.cli.render import print_json
 from adroit_publish.errors import EXIT_SOMETHING_TO_DO, ConfigError
-from adroit_publish.pipeline import roll_over as rolling_over
-from adroit_publish.pipeline.roll_over import Rolling, Status, open_rolling
-from adroit_publish.pipeline.rollover_start import Asked
-from adroit_publish.pipeline.rollover_start import start as begin
-from adroit_publish.pipeline.rollover_steps import Outcome
-from adroit_publish.pipeline.rollovers import utc_text
 from adroit_publish.rollover.needs import Lack
+from adroit_publish.rollovers import verbs as rolling_over
+from adroit_publish.rollovers.start import Asked
+from adroit_publish.rollovers.start import start as begin
+from adroit_publish.rollovers.steps import Outcome
+from adroit_publish.rollovers.verbs import Rolling, Status, open_rolling
+from adroit_publish.stores.rollovers import utc_text
 
 STATES = ("deployed", "verified", "pointed", "draining", "drained")
 POLL_S = 15.0

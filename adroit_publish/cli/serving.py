@@ -13,10 +13,10 @@ from adroit_publish.bundle.deployment import KINDS
 from adroit_publish.cli.frame import Context, command
 from adroit_publish.cli.progress import bar
 from adroit_publish.cli.render import print_json, print_table, print_yaml
-from adroit_publish.pipeline import predict as asking
-from adroit_publish.pipeline import serve as service
-from adroit_publish.pipeline.build_env import build_env as build_env_image
-from adroit_publish.pipeline.deployment import manifests_of
+from adroit_publish.envs.build import build_env as build_env_image
+from adroit_publish.versions import predict as asking
+from adroit_publish.versions import serve as service
+from adroit_publish.versions.deployment import manifests_of
 
 SERVED = "the served one"
 

@@ -11,7 +11,7 @@ from adroit_publish.cli.render import print_json, print_table
 from adroit_publish.config.sitevars import Pointer
 from adroit_publish.errors import ConfigError
 from adroit_publish.evidence.sitevars import Change
-from adroit_publish.pipeline.sitevars import point, sitevars_of
+from adroit_publish.rollovers.sitevars import point, sitevars_of
 
 
 @cli.group()

@@ -14,9 +14,9 @@ from collections import abc
 from dataclasses import dataclass
 
 from adroit_publish.config.names import name_problem, nearest
-from adroit_publish.config.yaml_text import Report, read_yaml
-from adroit_publish.config.yaml_tree import Entry, Mapping, deref
-from adroit_publish.config.yaml_values import Section, effective_entries, is_null
+from adroit_publish.config.yaml.text import Report, read_yaml
+from adroit_publish.config.yaml.tree import Entry, Mapping, deref
+from adroit_publish.config.yaml.values import Section, effective_entries, is_null
 from adroit_publish.errors import ConfigError
 
 DEFAULT_PLATFORM = "linux/amd64"

@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from adroit_publish.config.yaml_text import Report, read_yaml
-from adroit_publish.config.yaml_values import Section, value_of
+from adroit_publish.config.yaml.text import Report, read_yaml
+from adroit_publish.config.yaml.values import Section, value_of
 
 _PYTHON = re.compile(r"python\s*={1,2}\s*(3\.\d+)[\d.*]*")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")

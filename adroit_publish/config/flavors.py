@@ -16,14 +16,9 @@ from collections import abc
 from dataclasses import dataclass
 
 from adroit_publish.config.names import name_problem, nearest
-from adroit_publish.config.yaml_text import Report, read_yaml
-from adroit_publish.config.yaml_tree import Entry, Mapping, Scalar, deref
-from adroit_publish.config.yaml_values import (
-    Section,
-    effective_entries,
-    is_null,
-    scalar_value,
-)
+from adroit_publish.config.yaml.text import Report, read_yaml
+from adroit_publish.config.yaml.tree import Entry, Mapping, Scalar, deref
+from adroit_publish.config.yaml.values import Section, effective_entries, is_null, scalar_value
 from adroit_publish.errors import ConfigError
 
 KNOWN_KEYS = ("config", "conda_env", "version", "artifact", "hold")

@@ -20,7 +20,7 @@ import re
 from typing import Any
 
 from adroit_publish.config.flavors import is_published_version, is_run_id, own_text
-from adroit_publish.config.yaml_spans import (
+from adroit_publish.config.yaml.spans import (
     BREAK,
     colon_end,
     entry_end,
@@ -30,16 +30,9 @@ from adroit_publish.config.yaml_spans import (
     line_start,
     value_start,
 )
-from adroit_publish.config.yaml_text import read_yaml
-from adroit_publish.config.yaml_tree import (
-    Alias,
-    Document,
-    Entry,
-    Mapping,
-    Scalar,
-    deref,
-)
-from adroit_publish.config.yaml_values import effective_entries, value_of
+from adroit_publish.config.yaml.text import read_yaml
+from adroit_publish.config.yaml.tree import Alias, Document, Entry, Mapping, Scalar, deref
+from adroit_publish.config.yaml.values import effective_entries, value_of
 from adroit_publish.errors import ConfigError, Problem, RefusedError
 
 KEY = "version"

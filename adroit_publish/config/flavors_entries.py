@@ -24,9 +24,9 @@ from adroit_publish.config.flavors_edit import (
     spelling,
 )
 from adroit_publish.config.names import name_problem
-from adroit_publish.config.yaml_spans import BREAK, entry_end, line_end, line_start
-from adroit_publish.config.yaml_text import read_yaml
-from adroit_publish.config.yaml_tree import Document, Entry, Mapping, Node, Sequence
+from adroit_publish.config.yaml.spans import BREAK, entry_end, line_end, line_start
+from adroit_publish.config.yaml.text import read_yaml
+from adroit_publish.config.yaml.tree import Document, Entry, Mapping, Node, Sequence
 from adroit_publish.errors import ConfigError, Problem
 
 _ANCHOR = re.compile(r"(?:!\S*[ \t]+)?(&[^\s,\[\]{}]+[ \t]*)")

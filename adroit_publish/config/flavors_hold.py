@@ -12,7 +12,7 @@ import json
 from typing import Any
 
 from adroit_publish.config.flavors_edit import flavor_entry, insertion, spelling
-from adroit_publish.config.yaml_spans import (
+from adroit_publish.config.yaml.spans import (
     BREAK,
     colon_end,
     entry_end,
@@ -21,9 +21,9 @@ from adroit_publish.config.yaml_spans import (
     line_start,
     value_start,
 )
-from adroit_publish.config.yaml_text import read_yaml
-from adroit_publish.config.yaml_tree import Alias, Document, Entry, Mapping, Scalar, deref
-from adroit_publish.config.yaml_values import effective_entries, is_null
+from adroit_publish.config.yaml.text import read_yaml
+from adroit_publish.config.yaml.tree import Alias, Document, Entry, Mapping, Scalar, deref
+from adroit_publish.config.yaml.values import effective_entries, is_null
 from adroit_publish.errors import ConfigError, Problem
 
 KEY = "hold"

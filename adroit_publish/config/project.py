@@ -23,8 +23,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from adroit_publish.config.names import name_problem, relative_path
-from adroit_publish.config.yaml_text import Report, read_yaml
-from adroit_publish.config.yaml_values import Section
+from adroit_publish.config.yaml.text import Report, read_yaml
+from adroit_publish.config.yaml.values import Section
 
 DEFAULT_EXCLUDES = ("config.yaml", "flow.py", "tests/", "*.md", "*.ipynb")
 DEFAULT_RTOL = 1e-6

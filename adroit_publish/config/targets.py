@@ -19,8 +19,8 @@ from adroit_publish.config.addresses import (
     web_address,
 )
 from adroit_publish.config.names import name_problem, near_miss
-from adroit_publish.config.yaml_text import Report
-from adroit_publish.config.yaml_tree import MAX_BYTES
+from adroit_publish.config.yaml.text import Report
+from adroit_publish.config.yaml.tree import MAX_BYTES
 from adroit_publish.errors import ConfigError
 
 _TOP = ("default_target", "targets")

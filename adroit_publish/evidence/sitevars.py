@@ -27,12 +27,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from adroit_publish.bundle.document import canonical_json, parse_json_object
-from adroit_publish.config.sitevars import (
-    Pointer,
-    check_model_name,
-    parse_sitevar,
-    with_pointer,
-)
+from adroit_publish.config.sitevars import Pointer, check_model_name, parse_sitevar, with_pointer
 from adroit_publish.errors import ConfigError, RefusedError, StoreError, VerificationError
 
 GIVE_UP_S = 55.0

@@ -12,15 +12,15 @@ import shutil
 import signal
 from pathlib import Path
 
+from adroit_publish.checkout import read_workspace
 from adroit_publish.config.flavors import parse_flavors
-from adroit_publish.pipeline import inspect as inspection
-from adroit_publish.pipeline.places import open_store
-from adroit_publish.pipeline.prepare import prepare
-from adroit_publish.pipeline.publish import publish
-from adroit_publish.pipeline.release import Options
-from adroit_publish.pipeline.workspace import read_workspace
-from adroit_publish.pipeline.write_back import write_versions
-from tests.checkouts import make_checkout
+from adroit_publish.places import open_store
+from adroit_publish.publish.prepare import prepare
+from adroit_publish.publish.publish import publish
+from adroit_publish.publish.release import Options
+from adroit_publish.versions import inspect as inspection
+from adroit_publish.writeback.flavors_file import write_versions
+from tests.support.checkouts import make_checkout
 
 FLOOR = 1000 if os.environ.get("ADROIT_FULL") == "1" else 60
 MUTATING = ("open", "write", "link", "rename", "replace", "unlink", "fsync", "fchmod", "mkdir")

@@ -11,14 +11,14 @@ import shutil
 import pytest
 
 from adroit_publish.bundle.manifest import EMPTY_BLOB
+from adroit_publish.checkout import read_workspace
 from adroit_publish.errors import PublishError
-from adroit_publish.pipeline import inspect as inspection
-from adroit_publish.pipeline.places import open_store
-from adroit_publish.pipeline.prepare import prepare
-from adroit_publish.pipeline.publish import publish
-from adroit_publish.pipeline.release import Options
-from adroit_publish.pipeline.workspace import read_workspace
-from tests.checkouts import make_checkout
+from adroit_publish.places import open_store
+from adroit_publish.publish.prepare import prepare
+from adroit_publish.publish.publish import publish
+from adroit_publish.publish.release import Options
+from adroit_publish.versions import inspect as inspection
+from tests.support.checkouts import make_checkout
 
 DAMAGES = {
     "flipped": lambda data, _: (

@@ -10,18 +10,18 @@ import os
 import subprocess
 import sys
 
-from tests.checkouts import FLOW, make_checkout
-from tests.mlflow_servers import log_model
+from tests.servers.mlflow_servers import log_model
+from tests.support.checkouts import FLOW, make_checkout
 
 FULL = os.environ.get("ADROIT_FULL") == "1"
 SIZE_BYTES = 5_000_000_000 if FULL else 512 << 20
 LIMIT_BYTES = 64 << 20
 PUBLISH = """
 from pathlib import Path
-from adroit_publish.pipeline.prepare import prepare
-from adroit_publish.pipeline.publish import publish
-from adroit_publish.pipeline.release import Options
-from adroit_publish.pipeline.workspace import read_workspace
+from adroit_publish.publish.prepare import prepare
+from adroit_publish.publish.publish import publish
+from adroit_publish.publish.release import Options
+from adroit_publish.checkout import read_workspace
 def kib(label):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(label + ":"))

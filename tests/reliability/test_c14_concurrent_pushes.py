@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from adroit_publish.pipeline.git_commit import is_own_commit
-from tests.checkouts import git
-from tests.git_clones import clone, hook, make_bare, publish, run_id, version, versions_at
+from adroit_publish.writeback.commit import is_own_commit
+from tests.support.checkouts import git
+from tests.support.git_clones import clone, hook, make_bare, publish, run_id, version, versions_at
 
 JOBS = 16 if os.environ.get("ADROIT_FULL") == "1" else 4
 REPOSITORY = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ JOB = """
 import json, sys
 from pathlib import Path
 from adroit_publish.errors import PublishError
-from tests.git_clones import publish
+from tests.support.git_clones import publish
 root, flavor, version = Path(sys.argv[1]), *sys.argv[2:]
 print("ready", flush=True)
 sys.stdin.readline()

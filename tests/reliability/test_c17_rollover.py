@@ -27,8 +27,6 @@ from hypothesis.stateful import (
 )
 
 from adroit_publish.errors import RefusedError, StoreError
-from adroit_publish.pipeline.rollover_steps import step
-from adroit_publish.pipeline.rollovers import Rollovers
 from adroit_publish.rollover.evidence import (
     Counts,
     EndpointsRead,
@@ -40,7 +38,9 @@ from adroit_publish.rollover.evidence import (
 )
 from adroit_publish.rollover.rules import PASSING, TABLE, commands
 from adroit_publish.rollover.state import ENDED, LIVE, Checks, Entry, Rollover, Side
+from adroit_publish.rollovers.steps import step
 from adroit_publish.stores.directory import DirectoryObjects
+from adroit_publish.stores.rollovers import Rollovers
 
 FLOOR = 50_000 if os.environ.get("ADROIT_FULL") == "1" else 2_000
 STEPS = 12

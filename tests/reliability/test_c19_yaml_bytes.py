@@ -23,8 +23,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from adroit_publish.config.flavors_edit import set_version
-from adroit_publish.config.yaml_text import read_yaml
-from adroit_publish.config.yaml_tree import Mapping
+from adroit_publish.config.yaml.text import read_yaml
+from adroit_publish.config.yaml.tree import Mapping
 from adroit_publish.errors import ConfigError
 
 FULL = os.environ.get("ADROIT_FULL") == "1"

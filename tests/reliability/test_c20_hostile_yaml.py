@@ -18,7 +18,7 @@ from adroit_publish.config.flavors import parse_flavors
 from adroit_publish.config.flavors_edit import set_version
 from adroit_publish.config.project import parse_project
 from adroit_publish.config.targets import parse_targets
-from adroit_publish.config.yaml_tree import MAX_BYTES, MAX_NODES
+from adroit_publish.config.yaml.tree import MAX_BYTES, MAX_NODES
 from adroit_publish.errors import ConfigError, RefusedError
 
 FULL = os.environ.get("ADROIT_FULL") == "1"

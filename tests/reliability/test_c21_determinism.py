@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 
-from tests.checkouts import FLOW, git, make_checkout
+from tests.support.checkouts import FLOW, git, make_checkout
 
 RUNS = 100 if os.environ.get("ADROIT_FULL") == "1" else 10
 PUBLISH = """

@@ -27,8 +27,8 @@ from typing import Any
 import pytest
 
 from adroit_publish.gates import sandbox
-from tests.requirements import require_sandbox
-from tests.serving_bundles import REPOSITORY, bundle, loader_model
+from tests.support.requirements import require_sandbox
+from tests.support.serving_bundles import REPOSITORY, bundle, loader_model
 
 CANARY = "AKIACANARY0123456789"
 FULL = os.environ.get("ADROIT_FULL") == "1"

@@ -1,0 +1,304 @@
+"""Artifacts that Databricks keeps for MLflow: listed by the workspace, read from its storage.
+
+    dbfs:/databricks/mlflow-tracking/EXPERIMENT/RUN/artifacts/PATH             MLflow 2
+    dbfs:/databricks/mlflow-tracking/EXPERIMENT/logged_models/MODEL/artifacts  MLflow 3
+    dbfs:/Volumes/CATALOG/SCHEMA/VOLUME/PATH                                   databricks_volumes.py
+
+The workspace gives out signed addresses of files in S3, Azure or Google storage, many at a time;
+they are read directly, in ranges side by side. A signed address is itself a credential: it is in no
+message, and ours goes to the workspace alone. It expires within the hour, so a refused one is asked
+for anew before anything is given up.
+
+Source: MLflow 3.17, ``store/artifact/databricks_artifact_repo.py`` and its ``..._resources.py``;
+``protos/databricks_artifacts.proto``.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+
+from adroit_publish.artifacts.databricks_volumes import VolumeRoot
+from adroit_publish.artifacts.databricks_workspace import Workspace, translated
+from adroit_publish.artifacts.folders import Entry, list_folders
+from adroit_publish.artifacts.http_session import pooled_session, retry_after_s
+from adroit_publish.artifacts.remote_root import (
+    CHUNK_BYTES,
+    CONNECT_TIMEOUT_S,
+    READ_TIMEOUT_S,
+    Body,
+    TransientFault,
+)
+from adroit_publish.bundle.listing import RemoteFile
+from adroit_publish.errors import RefusedError, SourceError
+
+PIECE_BYTES = 64 << 20
+SIGNED_AT_ONCE = 100
+"""Few enough that their addresses are used before they expire."""
+_REFUSALS = 3
+_EXPIRED = (400, 401, 403)  # Google and S3 (with a session's keys) say 400
+_RUN = re.compile(r"/databricks/mlflow-tracking/[^/]+/([0-9a-f]{32})/artifacts(?:/(.+))?")
+_MODEL = re.compile(r"/databricks/mlflow-tracking/[^/]+/logged_models/([^/]+)/artifacts(?:/(.+))?")
+
+
+def open_databricks(uri: str, files: Sequence[RemoteFile]) -> DatabricksRoot | VolumeRoot:
+    """Returns the root of a ``dbfs:`` location that ``location.artifact_location`` gave.
+
+    Args:
+        uri: ``dbfs:/PATH`` or ``dbfs://PROFILE@databricks/PATH``.
+        files: What is going to be read, as it was listed.
+
+    Raises:
+        RefusedError: There are no credentials for the workspace.
+        SourceError: ``~/.databrickscfg`` cannot be read.
+    """
+    address = urlsplit(uri)
+    profile, _, _ = address.netloc.partition("@")
+    workspace = Workspace(f"databricks://{profile}" if profile else "databricks")
+    if address.path.startswith("/Volumes/"):
+        return VolumeRoot(uri, workspace, address.path)
+    return DatabricksRoot(uri, workspace, _api_of(address.path), files)
+
+
+@dataclass(frozen=True)
+class _Api:
+    """The requests for one run's artifacts, or for one logged model's.
+
+    Attributes:
+        below: The model's folder among them, ``""`` or with a slash at its end.
+    """
+
+    below: str
+    listing: str
+    listing_fields: Mapping[str, str]
+    folder_field: str
+    signing: str
+    signing_fields: Mapping[str, str]
+    paths_field: str
+    signed_field: str
+
+
+def _api_of(path: str) -> _Api:
+    if run := _RUN.fullmatch(path):
+        return _Api(
+            below=f"{run[2]}/" if run[2] else "",
+            listing="/api/2.0/mlflow/artifacts/list",
+            listing_fields={"run_id": run[1]},
+            folder_field="path",
+            signing="/api/2.0/mlflow/artifacts/credentials-for-read",
+            signing_fields={"run_id": run[1]},
+            paths_field="path",
+            signed_field="credential_infos",
+        )
+    model = _MODEL.fullmatch(path)
+    if not model:
+        raise ValueError(f"no location that artifact_location gives: {path}")
+    return _Api(
+        below=f"{model[2]}/" if model[2] else "",
+        listing=f"/api/2.0/mlflow/logged-models/{model[1]}/artifacts/directories",
+        listing_fields={},
+        folder_field="artifact_directory_path",
+        signing=f"/api/2.0/mlflow/logged-models/{model[1]}/artifacts/credentials-for-download",
+        signing_fields={},
+        paths_field="paths",
+        signed_field="credentials",
+    )
+
+
+@dataclass(frozen=True)
+class _Signed:
+    """A signed address and the headers that go with it."""
+
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+
+
+class DatabricksRoot:
+    """One model's files in a workspace's storage.
+
+    Args:
+        uri: The location as it may be shown.
+        workspace: Who lists them and signs addresses.
+        api: How.
+        files: What is going to be read.
+    """
+
+    def __init__(
+        self, uri: str, workspace: Workspace, api: _Api, files: Sequence[RemoteFile]
+    ) -> None:
+        self.uri = uri
+        self.piece_bytes: int | None = PIECE_BYTES
+        self._workspace = workspace
+        self._api = api
+        self._unsigned = dict.fromkeys(file.path for file in files)
+        self._signed: dict[str, _Signed] = {}
+        self._signing = threading.Lock()
+        self._refusals: dict[str, int] = {}
+        self._etags: dict[str, str] = {}
+        self._session = pooled_session()
+
+    def list_files(self) -> tuple[RemoteFile, ...]:
+        """Returns the files below the root, folder by folder, all pages of each.
+
+        Raises:
+            SourceError: The workspace cannot be reached, or answers what is no listing.
+            RefusedError: It wants other credentials.
+        """
+        return list_folders(self.uri, self._list_page)
+
+    def _list_page(self, folder: str, token: str | None) -> tuple[list[Entry], str | None]:
+        within = self._api.below + folder
+        query = {**self._api.listing_fields, self._api.folder_field: within.rstrip("/")}
+        if token:
+            query["page_token"] = token
+        page = self._workspace.call("GET", self._api.listing, query=query)
+        entries = [
+            # A path is that among all artifacts; one that does not begin so is refused as it is.
+            Entry(
+                str(entry["path"]).removeprefix(within),
+                bool(entry.get("is_dir", False)),
+                int(entry.get("file_size") or 0),
+            )
+            for entry in page.get("files", [])
+        ]
+        return entries, page.get("next_page_token")
+
+    @contextmanager
+    def read(self, file: RemoteFile, start: int, stop: int) -> Iterator[Body]:
+        """Streams bytes ``[start, stop)`` of a file from the storage that it lies in.
+
+        Raises:
+            TransientFault: The connection or the storage failed, or the address has expired.
+            SourceError: The file is gone, was replaced, or is of another length than listed.
+            RefusedError: The workspace wants other credentials, or the storage takes none of its.
+        """
+        where = f"{self.uri}/{file.path}"
+        signed = self._address_of(file.path)
+        headers = dict(signed.headers)
+        if (start, stop) != (0, file.size_bytes):
+            headers["Range"] = f"bytes={start}-{stop - 1}"
+        if etag := self._etags.get(file.path):
+            headers["If-Match"] = etag
+        timeout_s = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
+        with (
+            translated(f"the storage of {where}"),
+            self._session.get(
+                signed.url, headers=headers, stream=True, allow_redirects=False, timeout=timeout_s
+            ) as answer,
+        ):
+            if answer.status_code in _EXPIRED:
+                raise self._refused(file.path, signed, answer.status_code)
+            _check_answer(answer, file, start, stop, where)
+            self._refusals.pop(file.path, None)
+            if answer.headers.get("ETag", "").startswith('"'):
+                self._etags.setdefault(file.path, answer.headers["ETag"])
+            yield Body(start, answer.raw.stream(CHUNK_BYTES, decode_content=False))
+
+    def _address_of(self, path: str) -> _Signed:
+        with self._signing:
+            if path not in self._signed:
+                self._unsigned.pop(path, None)
+                paths = [path, *islice(self._unsigned, SIGNED_AT_ONCE - 1)]
+                self._signed |= self._sign(paths)
+                for each in paths:
+                    self._unsigned.pop(each, None)
+            return self._signed[path]
+
+    def _sign(self, paths: Sequence[str]) -> dict[str, _Signed]:
+        asked = [self._api.below + path for path in paths]
+        body: dict[str, Any] = {**self._api.signing_fields, self._api.paths_field: asked}
+        found: list[Any] = []
+        try:
+            while len(found) < len(asked):
+                page = self._workspace.call("POST", self._api.signing, body=body)
+                given = page.get(self._api.signed_field, [])
+                found += [each.get("credential_info", each) for each in given]
+                body["page_token"] = page.get("next_page_token")
+                if not given or not body["page_token"]:
+                    break
+            # In the order they were asked for, unless they say otherwise.
+            by_path = {
+                each.get("path") or name: self._signed_of(each)
+                for name, each in zip(asked, found, strict=False)
+            }
+            return {path: by_path[name] for path, name in zip(paths, asked, strict=True)}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise SourceError(
+                "The workspace did not sign the addresses of the files.",
+                where=self._workspace.host + self._api.signing,
+                got=f"{len(found)} addresses for {len(asked)} files",
+                next_step="check that the run's artifacts can be opened in the workspace",
+            ) from error
+
+    def _signed_of(self, given: Any) -> _Signed:
+        url = str(given["signed_uri"])
+        scheme = urlsplit(url).scheme
+        # Plain http only for a workspace that is itself on this machine.
+        if scheme != "https" and not (
+            scheme == "http" and self._workspace.host.startswith("http:")
+        ):
+            raise SourceError(
+                "The workspace names a storage that is not reached over https.",
+                where=self.uri,
+                got=f"{scheme}:",
+                wanted="https:",
+                next_step="ask who runs the workspace; do not publish this run",
+            )
+        headers = {str(each["name"]): str(each["value"]) for each in given.get("headers") or []}
+        return _Signed(url, headers)
+
+    def _refused(self, path: str, signed: _Signed, status: int) -> Exception:
+        with self._signing:
+            refusals = self._refusals.get(path, 0)
+            if self._signed.get(path) is signed:  # else another range has been here before
+                del self._signed[path]
+                self._refusals[path] = refusals = refusals + 1
+        if refusals < _REFUSALS:
+            return TransientFault(f"{status} at the storage of {self.uri}/{path}")
+        return RefusedError(
+            "The storage refuses the addresses that Databricks has just signed.",
+            where=f"{self.uri}/{path}",
+            got=f"{status}, {refusals} times",
+            next_step="check this machine's clock, and whether the workspace's storage may be "
+            "reached from this network (its firewall or private link)",
+        )
+
+
+def _check_answer(
+    answer: requests.Response, file: RemoteFile, start: int, stop: int, where: str
+) -> None:
+    """Compares status and headers with what was asked for, before any byte is believed."""
+    status = answer.status_code
+    if status in (408, 429) or status >= 500:
+        raise TransientFault(f"{status} at the storage of {where}", retry_after_s(answer))
+    whole = (start, stop) == (0, file.size_bytes)
+    stated = answer.headers.get("Content-Length", "")
+    placed = answer.headers.get("Content-Range", "")
+    is_right = (
+        status == (200 if whole else 206)
+        and (not stated.isdigit() or int(stated) == stop - start)
+        and (whole or placed == f"bytes {start}-{stop - 1}/{file.size_bytes}")
+        and answer.headers.get("Content-Encoding", "identity") == "identity"
+    )
+    if is_right:
+        return
+    what = {
+        404: "The model's files are gone.",
+        412: "A file of the model was replaced while it was read.",
+    }.get(status, "The storage's answer is not the file that Databricks listed.")
+    kind = answer.headers.get("Content-Type", "")
+    raise SourceError(
+        what,
+        where=where,
+        got=f"{status}, {stated or 'no'} length, {kind[:100]!a} {placed[:100]}".strip(),
+        wanted=f"bytes {start} to {stop} of {file.size_bytes}",
+        next_step="check that nothing writes to the run any more, then run it again",
+    )

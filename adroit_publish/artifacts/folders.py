@@ -1,0 +1,95 @@
+"""Listing a tree folder by folder, where a server lists one folder at a time and in pages.
+
+What it says is not believed: an entry names its own folder's child, and the tree ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from adroit_publish.artifacts.remote_root import Patience, persist
+from adroit_publish.bundle.listing import MAX_DEPTH, MAX_FILES, RemoteFile, check_path
+from adroit_publish.errors import SourceError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a server lists in one folder.
+
+    Attributes:
+        name: Relative to that folder.
+        is_folder: Whether it is one.
+        size_bytes: Of a file.
+    """
+
+    name: str
+    is_folder: bool
+    size_bytes: int
+
+
+ListPage = Callable[[str, str | None], tuple[list[Entry], str | None]]
+
+
+def list_folders(where: str, list_page: ListPage) -> tuple[RemoteFile, ...]:
+    """Returns all files of a tree, in no particular order.
+
+    Args:
+        where: The tree's root as it may be shown.
+        list_page: Given a folder (``""``, or with a slash at its end) and a page's token, returns
+            entries and the next page's token. May raise TransientFault, and KeyError, TypeError,
+            ValueError or AttributeError where the answer is of another shape.
+
+    Raises:
+        SourceError: The answer is no listing, an entry is no plain name, or there are too many.
+    """
+    found: list[RemoteFile] = []
+    folders: list[str] = [""]
+    while folders:
+        folder, token = folders.pop(), None
+        seen: set[str] = set()
+        while True:
+            entries, token = _page(where, folder, token, list_page)
+            for entry in entries:
+                _check_name(entry.name, folder, where)
+                path = folder + entry.name
+                if entry.is_folder:
+                    folders.append(path + "/")
+                else:
+                    found.append(RemoteFile(path, entry.size_bytes))
+            if len(found) + len(folders) > MAX_FILES:
+                raise SourceError(
+                    "The listing holds too many files.", where=where, wanted=f"at most {MAX_FILES}"
+                )
+            if not token or not entries or token in seen:
+                break
+            seen.add(token)
+    return tuple(found)
+
+
+def _page(
+    where: str, folder: str, token: str | None, list_page: ListPage
+) -> tuple[list[Entry], str | None]:
+    try:
+        patience = Patience(f"The listing of {where}/{folder}")
+        return persist(lambda: list_page(folder, token), patience)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SourceError(
+            "The answer is not a listing of artifacts.",
+            where=f"{where}/{folder}",
+            got=type(error).__name__,
+            wanted="paths and sizes",
+            next_step="check that the tracking_uri names an MLflow server of this kind",
+        ) from error
+
+
+def _check_name(name: str, folder: str, where: str) -> None:
+    if "/" in name or folder.count("/") > MAX_DEPTH:
+        raise SourceError(
+            "The listing names a file outside its folder.",
+            where=f"{where}/{folder}",
+            got=ascii(name[:200]),
+            wanted="a plain name",
+            next_step="ask who runs the tracking server; do not publish this run",
+        )
+    check_path(folder + name, where)

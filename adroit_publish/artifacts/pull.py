@@ -1,0 +1,232 @@
+"""Brings a model's files within reach: in place where they are on this machine, else in a cache.
+
+What a file holds is not looked at here. Its length is held to the listing, because MLflow's own
+client takes a cut body for a whole one.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, cast
+from urllib.parse import unquote, urlsplit
+
+from adroit_publish.artifacts.remote_root import GIVE_UP_AFTER_S, RemoteRoot
+from adroit_publish.bundle.listing import MAX_DEPTH, MAX_FILES, RemoteFile
+from adroit_publish.errors import ModelNotFound, SourceError
+
+if TYPE_CHECKING:
+    from adroit_publish.artifacts.resolved_model import ResolvedModel
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A file of this machine, by reference; a ``bundle.content.Readable``.
+
+    Attributes:
+        path: Absolute path on disk.
+        size_bytes: Its length when it was found.
+    """
+
+    path: str
+    size_bytes: int
+
+    def open(self) -> BinaryIO:
+        """Opens the file at its first byte, unbuffered; a symlink is not followed.
+
+        Raises:
+            SourceError: It is gone, unreadable, or has become something else than a file.
+        """
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            return cast(BinaryIO, FileIO(descriptor, "rb"))
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
+
+
+@dataclass(frozen=True)
+class PulledModel:
+    """A model whose every file can be opened.
+
+    Attributes:
+        files: By path relative to the model's root.
+        bytes_downloaded: What came over the network this time.
+        bytes_cached: What was there already, in place or in the cache.
+        directory: Where the files are; they may be read only.
+    """
+
+    files: Mapping[str, LocalFile]
+    bytes_downloaded: int
+    bytes_cached: int
+    directory: str
+
+
+@dataclass(frozen=True)
+class LocalRoot:
+    """A model's directory on this machine: plain files and folders, nothing else.
+
+    Attributes:
+        directory: Absolute path.
+    """
+
+    directory: Path
+
+    def list_files(self) -> tuple[RemoteFile, ...]:
+        """Returns every file below the directory, in no particular order.
+
+        Raises:
+            ModelNotFound: The directory is not there.
+            SourceError: It, or anything in it, is a symlink or a special file, or unreadable.
+        """
+        try:
+            mode = self.directory.lstat().st_mode
+        except FileNotFoundError as error:
+            raise ModelNotFound(
+                "The model's files are gone.",
+                where=self.directory,
+                next_step="restore them, or name another run",
+            ) from error
+        if not stat.S_ISDIR(mode):
+            raise _not_plain(self.directory, "is not a directory")
+        found: list[RemoteFile] = []
+        self._collect("", found)
+        return tuple(found)
+
+    def _collect(self, prefix: str, found: list[RemoteFile]) -> None:
+        if prefix.count("/") >= MAX_DEPTH or len(found) > MAX_FILES:
+            raise SourceError(
+                "The model's directory is too deep or too large.", where=self.directory
+            )
+        try:
+            with os.scandir(self.directory / prefix) as entries:
+                for entry in entries:
+                    path = prefix + entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        self._collect(path + "/", found)
+                    elif entry.is_file(follow_symlinks=False):
+                        size_bytes = entry.stat(follow_symlinks=False).st_size
+                        found.append(RemoteFile(path, size_bytes))
+                    else:
+                        kind = "symlink" if entry.is_symlink() else "special file"
+                        raise _not_plain(entry.path, f"is a {kind}")
+        except OSError as error:
+            raise _unreadable(self.directory / prefix, error) from error
+
+
+def open_root(
+    artifact_uri: str, source_profile: str | None = None, files: Sequence[RemoteFile] = ()
+) -> LocalRoot | RemoteRoot:
+    """Returns the artifact store of a location that ``location.artifact_location`` gave.
+
+    Args:
+        artifact_uri: ``file:///...``, ``s3://...``, ``dbfs:...`` or the URL of an artifact proxy.
+        source_profile: The AWS profile that reads S3; None for boto3's default.
+        files: What is going to be read, as it was listed.
+    """
+    scheme = urlsplit(artifact_uri).scheme
+    if scheme == "file":
+        return LocalRoot(Path(unquote(urlsplit(artifact_uri).path)))
+    if scheme == "s3":
+        from adroit_publish.artifacts.s3 import S3Root
+
+        return S3Root(artifact_uri, source_profile)
+    if scheme == "dbfs":
+        from adroit_publish.artifacts.databricks import open_databricks
+
+        return open_databricks(artifact_uri, files)
+    from adroit_publish.artifacts.http import HttpRoot
+
+    return HttpRoot(artifact_uri)
+
+
+def pull_model(
+    model: ResolvedModel,
+    cache: Path,
+    *,
+    progress: Callable[[int], None] = lambda size_bytes: None,
+    source_profile: str | None = None,
+    give_up_after_s: float = GIVE_UP_AFTER_S,
+) -> PulledModel:
+    """Makes every file of a model readable from this machine, each of exactly its listed length.
+
+    Files of this machine are used where they are. Others are downloaded side by side into the
+    cache, where an interrupted pull goes on from what has arrived; a file under its final name is
+    always whole.
+
+    Args:
+        model: What ``resolve_model`` found.
+        cache: A directory for downloads; made where it is missing.
+        progress: Called with the number of further bytes that are here, from one thread at a time.
+        source_profile: The AWS profile that reads S3; None for boto3's default.
+        give_up_after_s: Seconds without a byte after which a file is given up.
+
+    Raises:
+        SourceError: A file is gone, of another length than listed, or could not be fetched.
+        RefusedError: The artifact store wants other credentials.
+        StoreError: The cache's disk is full or cannot be written.
+    """
+    root = open_root(model.artifact_uri, source_profile, model.files)
+    if isinstance(root, LocalRoot):
+        return _in_place(model, root, progress)
+    from adroit_publish.artifacts.cache import ModelCache
+
+    directory = cache / model.cache_key
+    cached = ModelCache(directory, root, progress, give_up_after_s)
+    bytes_downloaded = cached.fill(model.files)
+    return PulledModel(
+        files={
+            file.path: LocalFile(str(cached.file_path(file.path)), file.size_bytes)
+            for file in model.files
+        },
+        bytes_downloaded=bytes_downloaded,
+        bytes_cached=model.size_bytes - bytes_downloaded,
+        directory=str(cached.files_directory),
+    )
+
+
+def _in_place(
+    model: ResolvedModel, root: LocalRoot, progress: Callable[[int], None]
+) -> PulledModel:
+    present = {file.path: file.size_bytes for file in root.list_files()}
+    for file in model.files:
+        if present.get(file.path) != file.size_bytes:
+            found = present.get(file.path)
+            raise SourceError(
+                "A file of the model changed since it was listed.",
+                where=root.directory / file.path,
+                got="nothing" if found is None else f"{found} bytes",
+                wanted=f"{file.size_bytes} bytes",
+                next_step="run the same command again once nothing writes there",
+            )
+        progress(file.size_bytes)
+    return PulledModel(
+        files={
+            file.path: LocalFile(str(root.directory / file.path), file.size_bytes)
+            for file in model.files
+        },
+        bytes_downloaded=0,
+        bytes_cached=model.size_bytes,
+        directory=str(root.directory),
+    )
+
+
+def _not_plain(place: object, why: str) -> SourceError:
+    return SourceError(
+        f"A model's directory holds something else than files: it {why}.",
+        where=place,
+        wanted="plain files and directories",
+        next_step="log the model again, with the file itself",
+    )
+
+
+def _unreadable(place: object, error: OSError) -> SourceError:
+    return SourceError(
+        "A file of the source cannot be read.",
+        where=place,
+        got=error.strerror or type(error).__name__,
+        next_step="check that it exists and may be read, then run the same command again",
+    )

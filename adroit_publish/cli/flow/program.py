@@ -1,0 +1,132 @@
+"""A Metaflow flow as a program: its command line, its exit code, and the one message of a failure.
+
+Metaflow ends every failure with exit code 1 and a traceback. So a step that fails writes its
+outcome to a file that the main process named in the environment, says one message, and exits with
+the code that forbids ``@retry``; the main process turns the outcome into the exit code.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from adroit_publish.cli.progress import bars_for_steps
+from adroit_publish.edge.user import user_name
+from adroit_publish.errors import EXIT_INTERRUPTED, PublishError
+
+OUTCOME_VARIABLE = "ADROIT_OUTCOME_FILE"
+LOG_VARIABLE = "ADROIT_LOG"
+"""The level at which libraries log, in the steps too; ``-v`` sets it."""
+METAFLOW_COMMANDS = frozenset(
+    {
+        *("argo-workflows", "airflow", "card", "check", "code", "dump", "help", "kubernetes"),
+        *("logs", "resume", "run", "show", "spin", "spin-step", "step", "step-functions", "tag"),
+        "version",
+    }
+)
+
+
+@contextmanager
+def refusals_end_the_run() -> Iterator[None]:
+    """Turns a PublishError in a step into one message and an exit that is not retried."""
+    from metaflow.exception import METAFLOW_EXIT_DISALLOW_RETRY
+
+    try:
+        yield
+    except PublishError as error:
+        if not tell(error):
+            print(error, flush=True)
+        sys.exit(METAFLOW_EXIT_DISALLOW_RETRY)
+
+
+def tell(error: PublishError) -> bool:
+    """Leaves an error where the main process finds it; False where none waits on this machine."""
+    path = Path(os.environ.get(OUTCOME_VARIABLE, ""))
+    if not path.parent.is_dir() or path == Path():
+        return False
+    path.write_text(json.dumps({"exit_code": error.exit_code, "message": str(error)}))
+    return True
+
+
+def main(flow: Callable[[], object], *, command: str | None = None) -> NoReturn:
+    """Runs the flow as a program: one message and the exit codes of the command line.
+
+    Args:
+        flow: The flow's class.
+        command: What Metaflow is to do where the command line names none of its commands; ``-v``
+            then means more log.
+    """
+    if command and not _names_a_command(sys.argv[1:]):
+        sys.argv.insert(1, command)
+        if "-v" in sys.argv:
+            sys.argv.remove("-v")
+            os.environ[LOG_VARIABLE] = "INFO"
+    if LOG_VARIABLE in os.environ:
+        logging.basicConfig(level=os.environ[LOG_VARIABLE])
+    is_step = "step" in sys.argv and not {"run", "resume"} & set(sys.argv)
+    if OUTCOME_VARIABLE in os.environ or is_step:  # a step's process runs this file as well
+        flow()
+        sys.exit(0)
+    if user_name() in ("root", "unknown"):
+        # Metaflow refuses both, and a bare container is often one of them.
+        os.environ["USERNAME"] = "adroit"
+    interrupted = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True  # Metaflow cleans up and then ends with 1, as after any failure
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, interrupt)
+    with tempfile.TemporaryDirectory(prefix="adroit-") as directory:
+        outcome = Path(directory) / "outcome.json"
+        os.environ[OUTCOME_VARIABLE] = str(outcome)
+        try:
+            with bars_for_steps():
+                flow()
+            code: int | str | None = 0
+        except SystemExit as stop:
+            code = stop.code
+        except KeyboardInterrupt:
+            code = EXIT_INTERRUPTED
+        if interrupted:
+            code = EXIT_INTERRUPTED
+        elif outcome.exists():
+            told = json.loads(outcome.read_text())
+            print(f"\n{told['message']}", file=sys.stderr)
+            code = told["exit_code"]
+        elif code and (hint := _datastore_hint()):
+            print(f"\n{hint}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _names_a_command(arguments: list[str]) -> bool:
+    """Whether a word is one of Metaflow's commands, and not the value of an option before it."""
+    before = ["", *arguments]
+    return any(
+        word in METAFLOW_COMMANDS and not (option.startswith("--") and "=" not in option)
+        for option, word in zip(before, arguments, strict=False)
+    )
+
+
+def _datastore_hint() -> str | None:
+    """Returns what to type where Metaflow itself failed, and its datastore is not this machine."""
+    from metaflow.metaflow_config import DATASTORE_SYSROOT_S3, DEFAULT_DATASTORE
+
+    if DEFAULT_DATASTORE == "local":
+        return None
+    return (
+        f"Metaflow's configuration keeps its runs in {DEFAULT_DATASTORE} "
+        f"({DATASTORE_SYSROOT_S3}). If these credentials may not write there, keep them here: "
+        f"METAFLOW_DEFAULT_DATASTORE=local METAFLOW_DEFAULT_METADATA=local "
+        f"python {' '.join(sys.argv)}"
+    )

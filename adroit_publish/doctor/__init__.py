@@ -1,0 +1,7 @@
+"""Whether this machine can publish, and what to type where it cannot.
+
+Floor 5: imports the floors below and the other rooms of its own."""
+
+from __future__ import annotations
+
+__all__: list[str] = []

@@ -1,0 +1,171 @@
+"""What ``doctor`` finds on this machine and in the checkout: packages, files, git.
+
+A check returns what it found, or raises the PublishError that a publish would end with; it writes
+nothing. The places of a target are ``doctor_places``'.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from adroit_publish.checkout import Workspace, read_conda_envs, read_flavors, read_targets
+from adroit_publish.config.flavors import Flavor
+from adroit_publish.config.targets import Target, Targets
+from adroit_publish.errors import EXIT_OK, ConfigError, PublishError
+from adroit_publish.git import commit as git_commit
+from adroit_publish.git.process import run_git
+from adroit_publish.git.remote import remote_branch
+from adroit_publish.places import is_local
+
+State = Literal["ok", "warning", "problem", "not needed"]
+
+PROJECT = Path(__file__).parents[2] / "pyproject.toml"
+_SHOWN_PACKAGES = ("metaflow", "mlflow", "boto3")
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found where one thing was looked at.
+
+    Attributes:
+        name: What was looked at.
+        state: ``ok``, ``warning`` (some publish works all the same), ``problem`` (none does) or
+            ``not needed``.
+        found: What is there; of several lines where there is much to say.
+        next_step: What to type or change next, where there is something.
+        exit_code: What a publish would end with for this reason; 0 unless it is a problem.
+    """
+
+    name: str
+    state: State
+    found: str
+    next_step: str | None = None
+    exit_code: int = EXIT_OK
+
+
+def failed(name: str, error: PublishError, state: State = "problem") -> Check:
+    """Returns the row of an error: its facts, its next step, its exit code."""
+    exit_code = error.exit_code if state == "problem" else EXIT_OK
+    return Check(name, state, _facts(error), error.next_step, exit_code)
+
+
+def packages(name: str, project: Path = PROJECT) -> Check:
+    """Holds Python and the packages that are installed against what the project asks for.
+
+    Args:
+        name: The check's.
+        project: Its pyproject.toml; where there is none, whatever is installed will do.
+
+    Raises:
+        ConfigError: One is missing, or of another version than is asked for.
+    """
+    asked = tomllib.loads(project.read_text())["project"] if project.is_file() else {}
+    python = platform.python_version()
+    wrong = []
+    if not SpecifierSet(asked.get("requires-python", "")).contains(python, prereleases=True):
+        wrong.append(f"python {python}, and {asked['requires-python']} is needed")
+    for requirement in map(Requirement, asked.get("dependencies", _SHOWN_PACKAGES)):
+        got = _version(requirement.name)
+        if got is None or not requirement.specifier.contains(got, prereleases=True):
+            wrong.append(f"{requirement.name} {got or 'is missing'}, and {requirement} is needed")
+    if wrong:
+        raise ConfigError(
+            "\n".join(wrong),
+            where=sys.prefix,
+            next_step=f"{sys.executable} -m pip install -r requirements.lock",
+        )
+    shown = (f"{package} {_version(package)}" for package in _SHOWN_PACKAGES)
+    return Check(name, "ok", ", ".join([f"python {python}", *shown]))
+
+
+def flavors_file(name: str, root: Path) -> Check:
+    """Reads flavors.yaml; raises ConfigError with all its problems."""
+    return Check(name, "ok", f"{_count(read_flavors(root), 'flavor')} in {root}")
+
+
+def conda_envs_file(name: str, root: Path, flavors: Mapping[str, Flavor]) -> Check:
+    """Reads conda_envs.yaml, and finds each flavor's env and its environment.yml there.
+
+    Raises:
+        ConfigError: The file has problems, or an env is not there; all together.
+    """
+    envs = read_conda_envs(root, "it says what the flavors' conda envs are")
+    workspace = Workspace(root, flavors, Targets(None, {}))
+    _check_each(
+        flavors.values(), lambda flavor: workspace.environment_digest(workspace.conda_env(flavor))
+    )
+    return Check(name, "ok", _count(envs, "conda env"))
+
+
+def config_files(name: str, root: Path, flavors: Mapping[str, Flavor]) -> Check:
+    """Reads every flavor's config.yaml; raises ConfigError with all problems of all of them."""
+    _check_each(flavors.values(), Workspace(root, flavors, Targets(None, {})).project)
+    return Check(name, "ok", _count({each.config for each in flavors.values()}, "file"))
+
+
+def targets_file(name: str, root: Path, environ: Mapping[str, str]) -> Check:
+    """Reads adroit.toml; raises ConfigError with all its problems."""
+    targets = read_targets(root, environ)
+    return Check(name, "ok", f"the targets {', '.join(sorted(targets.by_name))}")
+
+
+def git_checkout(name: str, root: Path) -> Check:
+    """Looks for a commit that is checked out, of a clone that is whole.
+
+    Raises:
+        SourceError: There is no git, no checkout or no commit.
+    """
+    head, branch = git_commit.head_commit(root), git_commit.current_branch(root)
+    found = f"{branch or 'a detached HEAD'} at {head[:12]}"
+    if run_git(root, "rev-parse", "--is-shallow-repository").strip() == b"true":
+        found += ", in a shallow clone: it cannot tell which branch holds a commit"
+        return Check(name, "warning", found, "git fetch --unshallow")
+    return Check(name, "ok", found)
+
+
+def git_upstream(name: str, root: Path, target: Target | None) -> Check:
+    """Looks for the branch that ``--push`` would push to; raises SourceError where is none."""
+    if target and is_local(target):
+        found = f"the versions of target {target.name} stay here, so --push is refused"
+        return Check(name, "not needed", found)
+    return Check(name, "ok", str(remote_branch(root, None)))
+
+
+def _check_each(flavors: Iterable[Flavor], look: Callable[[Flavor], object]) -> None:
+    wrong: dict[str, ConfigError] = {}  # by what is said: flavors share their files
+    for flavor in flavors:
+        try:
+            look(flavor)
+        except ConfigError as error:
+            wrong.setdefault(_facts(error), error)
+    if wrong:
+        steps = {error.next_step: None for error in wrong.values() if error.next_step}
+        raise ConfigError("\n".join(wrong), next_step="\n".join(steps) or None)
+
+
+def _facts(error: PublishError) -> str:
+    facts = {"where": error.where, "got": error.got, "wanted": error.wanted}
+    said = [f"{key}: {fact}" for key, fact in facts.items() if fact not in (None, "")]
+    return "\n".join([error.what, *said])
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _count(things: Iterable[object], one: str) -> str:
+    number = len(list(things))
+    return f"{number} {one}" + ("" if number == 1 else "s")

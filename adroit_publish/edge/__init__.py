@@ -1,0 +1,8 @@
+"""The edge of this machine and of the network: how long to try, which addresses are safe, who asks.
+
+Floor 1: imports ``errors`` only.
+"""
+
+from __future__ import annotations
+
+__all__: list[str] = []

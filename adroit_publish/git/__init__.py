@@ -1,0 +1,7 @@
+"""The project's files as a commit has them, and commits of ours: everything that touches git.
+
+Floor 3: imports the floors below and ``artifacts``."""
+
+from __future__ import annotations
+
+__all__: list[str] = []

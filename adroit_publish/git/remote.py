@@ -1,0 +1,202 @@
+"""A branch of a remote: what it is at, and a push that never forces.
+
+A push succeeds, finds that the branch has moved, is refused by the remote, or ends without an
+answer. Which of them is read from git's own format for programs and from what the protocol defines
+(``ng <ref> <reason>``), never from prose.
+
+Source: git-push, "--porcelain"; gitprotocol-pack, "Report Status".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from adroit_publish.errors import ConfigError, RefusedError, SourceError, StoreError
+from adroit_publish.git.commit import current_branch
+from adroit_publish.git.process import run_git
+from adroit_publish.git.writing import Answer, ask_remote
+
+# Reasons with which a server says that somebody else was faster.
+_FASTER = ("failed to update ref", "incorrect old value", "cannot lock ref", "fetch first")
+
+
+@dataclass(frozen=True)
+class RemoteBranch:
+    """A branch on a remote.
+
+    Attributes:
+        root: The clone.
+        remote: The remote's name.
+        branch: The branch's name there, without ``refs/heads/``.
+        checked_out: Whether it is the upstream of the branch that is checked out.
+    """
+
+    root: Path
+    remote: str
+    branch: str
+    checked_out: bool
+
+    def __str__(self) -> str:
+        return f"{self.remote}/{self.branch}"
+
+    def tip(self) -> str:
+        """Returns the commit that the branch is at now; the clone has it afterwards.
+
+        Raises:
+            SourceError: The remote has no such branch.
+            StoreError: The remote was not reached, or did not let us in.
+        """
+        wanted = f"refs/heads/{self.branch}"
+        answer = ask_remote(self.root, "ls-remote", "--quiet", self.remote, wanted)
+        self._check(answer, "ls-remote")
+        rows = [line.split("\t") for line in answer.output.splitlines()]
+        tips = [oid for oid, ref in rows if ref == wanted]
+        if not tips:
+            raise SourceError(
+                "The remote has no such branch.",
+                where=self,
+                next_step=f"git push -u {self.remote} {self.branch}, or name another by --branch",
+            )
+        if not self._has(tips[0]):
+            fetch = ("fetch", "--quiet", "--no-tags", "--recurse-submodules=no")
+            self._check(ask_remote(self.root, *fetch, self.remote, wanted), "fetch")
+        return tips[0]
+
+    def push(self, commit: str) -> bool:
+        """Pushes a commit to the branch, never by force.
+
+        Returns:
+            Whether it is there now; False where the branch has moved away from its parent.
+
+        Raises:
+            RefusedError: The remote refuses it: a protected branch, or a hook.
+            StoreError: No answer came, or a hook of this machine failed; it may be there or not.
+        """
+        return self._push(commit)
+
+    def check_push(self, commit: str) -> None:
+        """Shows that the remote takes pushes from us, with the credentials that are there.
+
+        A hook of the remote, or a protection of the branch, is not asked by this.
+
+        Args:
+            commit: Any that the branch has.
+
+        Raises:
+            RefusedError, StoreError: As ``push``.
+        """
+        self._push(commit, "--dry-run", "--no-verify")
+
+    def _push(self, commit: str, *options: str) -> bool:
+        refspec = f"{commit}:refs/heads/{self.branch}"
+        answer = ask_remote(
+            self.root,
+            *("push", "--porcelain", "--no-follow-tags", "--recurse-submodules=no", *options),
+            *(self.remote, refspec),
+        )
+        if answer.code == 0:
+            return True
+        rows = [line.split("\t") for line in answer.output.splitlines()]
+        verdicts = [row[2] for row in rows if len(row) == 3 and row[0] == "!"]
+        verdict = verdicts[0] if verdicts else ""
+        if verdict.startswith("[rejected]") or any(f"({reason}" in verdict for reason in _FASTER):
+            return False
+        if verdict.startswith("[remote rejected]"):
+            raise RefusedError(
+                "The remote refuses the push.",
+                where=self,
+                got="\n".join([verdict, *_of_the_remote(answer.said)]),
+                next_step=(
+                    "nothing is lost: the version is published and stands in flavors.yaml of the "
+                    "working tree; commit it to a branch that takes pushes, open a pull request"
+                ),
+            )
+        self._check(answer, "push")
+        raise AssertionError("a failed push passed for a good one")
+
+    def _has(self, commit: str) -> bool:
+        known = run_git(self.root, "rev-list", "--no-walk", "--ignore-missing", commit)
+        return known.strip() != b""
+
+    def _check(self, answer: Answer, command: str) -> None:
+        if answer.code != 0:
+            raise StoreError(
+                f"git {command} failed.",
+                transient=True,
+                where=self,
+                got=answer.said,
+                next_step=f"see that `git {command} {self.remote}` works here without being asked "
+                "for a password, then run the same command again",
+            )
+
+
+def remote_branch(root: Path, branch: str | None) -> RemoteBranch:
+    """Returns the branch that a push goes to.
+
+    Args:
+        root: In the working tree.
+        branch: Its name on the remote; None for the upstream of what is checked out.
+
+    Raises:
+        ConfigError: That is no name of a branch.
+        SourceError: Nothing says where to push: a detached HEAD, no remote, no upstream.
+    """
+    here = current_branch(root)
+    remote, upstream = _upstream(root, here) if here else ("", "")
+    if branch is None:
+        if not (remote and upstream):
+            raise _nowhere(root, here)
+        return RemoteBranch(root, remote, upstream, checked_out=True)
+    try:
+        run_git(root, "check-ref-format", f"refs/heads/{branch}")
+    except SourceError as error:
+        raise ConfigError("That is no name of a branch.", where="--branch", got=branch) from error
+    remote = remote or _only_remote(root)
+    return RemoteBranch(root, remote, branch, checked_out=branch == (upstream or here))
+
+
+def _upstream(root: Path, branch: str) -> tuple[str, str]:
+    """Returns the remote and the branch there that a local branch follows; empty: none."""
+    shown = run_git(
+        root,
+        *("for-each-ref", "--format=%(upstream:remotename)%09%(upstream:remoteref)"),
+        f"refs/heads/{branch}",
+    )
+    remote, _, ref = shown.decode().strip("\n").partition("\t")
+    if not remote or remote == "." or not ref.startswith("refs/heads/"):
+        return "", ""
+    return remote, ref.removeprefix("refs/heads/")
+
+
+def _only_remote(root: Path) -> str:
+    remotes = run_git(root, "remote").decode().split()
+    if "origin" in remotes or len(remotes) == 1:
+        return "origin" if "origin" in remotes else remotes[0]
+    raise SourceError(
+        "There is no remote to push to.",
+        where=root,
+        got=", ".join(remotes) or "no remote",
+        wanted="one remote, or one of the name origin",
+        next_step="git remote add origin URL, or leave --push out",
+    )
+
+
+def _nowhere(root: Path, branch: str | None) -> SourceError:
+    if branch is None:
+        return SourceError(
+            "HEAD is detached: nothing says which branch to push to.",
+            where=root,
+            next_step="name it by --branch, or check out a branch",
+        )
+    remote = _only_remote(root)
+    return SourceError(
+        f"Branch {branch} follows no branch of a remote.",
+        where=root,
+        next_step=f"git push -u {remote} {branch}, or name another by --branch",
+    )
+
+
+def _of_the_remote(said: str) -> list[str]:
+    lines = (line.removeprefix("remote:").strip() for line in said.splitlines())
+    return [line for line in lines if line and not line.startswith("error: failed to push some")]

@@ -1,0 +1,236 @@
+"""From a run id to the one model it holds, and where that model's files are.
+
+A run holds MLflow 3 models as its outputs (``m-...``, kept apart from the run's artifacts), and
+MLflow 2 models as directories of its artifacts, told by the ``mlflow.log-model.history`` tag. Which
+one is meant is never guessed: the same name logged twice is ambiguous, not "the newest".
+
+A tracking store's word for where files are is not believed: ``file:`` only from a local store,
+the artifact proxy only on the tracking server itself, nothing with ``..``.
+
+Source: MLflow 3.17, REST API, "Runs" and "Logged models"; MLflow 2, ``mlflow.models.Model.log``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from adroit_publish.artifacts.location import artifact_location
+from adroit_publish.artifacts.pull import open_root
+from adroit_publish.artifacts.resolved_model import ResolvedModel
+from adroit_publish.bundle.listing import RemoteFile, checked_listing
+from adroit_publish.errors import AmbiguousModel, ModelNotFound, SourceError
+from adroit_publish.mlflow.tracking import tracking_client
+from adroit_publish.mlflow.trained_by import trained_by
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    name: str
+    model_id: str | None
+    location: str
+    logged: str
+    problem: str | None = None
+
+    def __str__(self) -> str:
+        what = f" ({self.model_id})" if self.model_id else ""
+        return f"{self.name}{what}, logged {self.logged}" + (
+            f": {self.problem}" if self.problem else ""
+        )
+
+
+def resolve_model(
+    tracking_uri: str, run_id: str, artifact: str | None, *, source_profile: str | None = None
+) -> ResolvedModel:
+    """Finds the one model of a finished run and lists its files.
+
+    Args:
+        tracking_uri: The target's tracking store; see ``tracking.tracking_client``.
+        run_id: 32 hex digits.
+        artifact: Which model of the run: its logged name, or its id (``m-...``) where one name
+            was logged twice. None where the run holds a single model.
+        source_profile: The AWS profile that reads an S3 artifact root; None for boto3's default.
+
+    Raises:
+        ModelNotFound: The run does not exist, or holds no such model; says what it does hold.
+        AmbiguousModel: Several models fit; lists them.
+        SourceError: The run was deleted or has not finished, the store cannot be reached, or its
+            listing or locations cannot be trusted.
+        RefusedError: The store wants other credentials.
+    """
+    if not re.fullmatch(r"[0-9a-f]{32}", run_id):
+        raise ModelNotFound("This is no run id.", got=run_id, wanted="32 hex digits")
+    with tracking_client(tracking_uri) as client:
+        run = client.get_run(run_id)
+        _check_finished(run, tracking_uri)
+        candidates = _logged_models(client, run) + _models_among_artifacts(run)
+    model = _choose(candidates, artifact, f"run {run_id} in {tracking_uri}")
+    artifact_uri = artifact_location(model.location, tracking_uri)
+    listed = open_root(artifact_uri, source_profile).list_files()
+    files = checked_listing(listed, where=artifact_uri)
+    _check_is_model(model, artifact_uri, files)
+    identity = json.dumps([tracking_uri, artifact_uri, model.logged]).encode()
+    return ResolvedModel(
+        run_id=run_id,
+        model_id=model.model_id,
+        name=model.name,
+        artifact_uri=artifact_uri,
+        files=files,
+        tracking_uri=tracking_uri,
+        experiment_id=str(run.info.experiment_id),
+        run_name=run.info.run_name or "",
+        run_url=_run_url(tracking_uri, run),
+        metrics=dict(run.data.metrics),
+        cache_key=f"{run_id[:8]}-{sha256(identity).hexdigest()[:24]}",
+        trained_by=trained_by(run.data.tags),
+    )
+
+
+def _check_finished(run: Run, tracking_uri: str) -> None:
+    where = f"run {run.info.run_id} in {tracking_uri}"
+    if run.info.lifecycle_stage != "active":
+        raise SourceError(
+            "The run was deleted.",
+            where=where,
+            next_step=f"mlflow runs restore --run-id {run.info.run_id}, or name another run",
+        )
+    if run.info.status in ("RUNNING", "SCHEDULED"):
+        raise SourceError(
+            "The run has not finished.",
+            where=where,
+            got=run.info.status,
+            wanted="FINISHED",
+            next_step="run the same command again once it has",
+        )
+    if run.info.status != "FINISHED":
+        raise SourceError(
+            "The run did not succeed.",
+            where=where,
+            got=run.info.status,
+            wanted="FINISHED",
+            next_step="train again, and publish the run that finished",
+        )
+
+
+def _logged_models(client: MlflowClient, run: Run) -> list[_Candidate]:
+    outputs = run.outputs.model_outputs if run.outputs else []
+    found = []
+    # One model is listed once for each step it was logged at.
+    for model_id in dict.fromkeys(output.model_id for output in outputs):
+        if not re.fullmatch(r"m-[0-9a-f]{32}", model_id):
+            raise SourceError(
+                "The tracking store gives a model an id that is none.",
+                where=f"run {run.info.run_id}",
+                got=ascii(model_id[:100]),
+                wanted="m- and 32 hex digits",
+            )
+        try:
+            model = client.get_logged_model(model_id)
+        except Exception as error:
+            if getattr(error, "error_code", None) != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            continue  # deleted since; the run still names it
+        status = str(model.status)
+        found.append(
+            _Candidate(
+                name=str(model.name),
+                model_id=model_id,
+                location=model.artifact_location,
+                logged=_utc(model.creation_timestamp),
+                problem=None if status == "READY" else f"its upload is {status}",
+            )
+        )
+    return sorted(found, key=lambda one: (one.name, one.logged, one.model_id))
+
+
+def _models_among_artifacts(run: Run) -> list[_Candidate]:
+    try:
+        history = json.loads(run.data.tags.get("mlflow.log-model.history", "[]"))
+        return [
+            _Candidate(
+                name=str(entry["artifact_path"]),
+                model_id=None,
+                location=f"{run.info.artifact_uri}/{entry['artifact_path']}",
+                logged=f"{entry.get('utc_time_created', 'at a time not recorded')} UTC",
+            )
+            for entry in history
+        ]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise SourceError(
+            "The run's list of logged models cannot be read.",
+            where=f"tag mlflow.log-model.history of run {run.info.run_id}",
+            got=f"{type(error).__name__}: {error}",
+        ) from error
+
+
+def _choose(candidates: Sequence[_Candidate], artifact: str | None, where: str) -> _Candidate:
+    fitting = [one for one in candidates if artifact in (None, one.name, one.model_id)]
+    held = "\n".join(map(str, candidates)) or "no model"
+    if not fitting:
+        raise ModelNotFound(
+            f"The run holds no model named {artifact!r}."
+            if artifact
+            else "The run holds no model.",
+            where=where,
+            got=held,
+            next_step="set `artifact:` of the flavor to one of these names"
+            if candidates
+            else "log the model in training (mlflow.<library>.log_model), or name another run",
+        )
+    if len(fitting) > 1:
+        names = [one.name for one in fitting]
+        # A name that is there twice tells nothing apart; an id does.
+        choices = [
+            (one.model_id or one.name) if names.count(one.name) > 1 else one.name for one in fitting
+        ]
+        can_choose = len(set(choices)) == len(choices)
+        raise AmbiguousModel(
+            f"The run logged {len(fitting)} models, and nothing says which one is meant.",
+            where=where,
+            got="\n".join(map(str, fitting)),
+            next_step="set `artifact:` of the flavor to one of: " + ", ".join(choices)
+            if can_choose
+            else "train again, logging each model once",
+        )
+    if fitting[0].problem:
+        raise SourceError(
+            "The model was not completely logged.",
+            where=where,
+            got=str(fitting[0]),
+            wanted="READY",
+            next_step="train again, and publish the run that finished",
+        )
+    return fitting[0]
+
+
+def _check_is_model(model: _Candidate, artifact_uri: str, files: Sequence[RemoteFile]) -> None:
+    if not any(file.path == "MLmodel" for file in files):
+        raise ModelNotFound(
+            f"What was logged as {model.name!r} is not a model.",
+            where=artifact_uri,
+            got=f"{len(files)} files, no MLmodel among them",
+            wanted="a directory with an MLmodel file",
+            next_step="check that the artifact store still has the files, or name another run",
+        )
+
+
+def _run_url(tracking_uri: str, run: Run) -> str | None:
+    if not tracking_uri.startswith(("http://", "https://")):
+        return None
+    base = tracking_uri.rstrip("/")
+    return f"{base}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+
+
+def _utc(milliseconds: int) -> str:
+    from datetime import UTC, datetime
+
+    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")

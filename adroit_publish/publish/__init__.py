@@ -1,0 +1,7 @@
+"""Publish and republish: each verb is its stages in order, a few lines a stage.
+
+Floor 5: imports the floors below."""
+
+from __future__ import annotations
+
+__all__: list[str] = []

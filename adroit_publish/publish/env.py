@@ -1,0 +1,129 @@
+"""The conda env reference: from a name in conda_envs.yaml to the digest that a bundle pins.
+
+Where the target has images, the env is its image, resolved to the platform's manifest; elsewhere it
+is the digest of its environment.yml.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from adroit_publish.bundle.carried import carried_base, platform_of, serving_python
+from adroit_publish.bundle.digest import Digest
+from adroit_publish.bundle.document import parse_json_object
+from adroit_publish.checkout import Workspace
+from adroit_publish.config.flavors import Flavor
+from adroit_publish.config.targets import Target
+from adroit_publish.errors import ConfigError, PublishError, RefusedError
+from adroit_publish.places import images_of, open_images
+from adroit_publish.publish.release import EnvReference
+from adroit_publish.publish.stages import Stage
+from adroit_publish.publish.upload import SENDING_THREADS
+from adroit_publish.registry.base_image import resolve_base
+from adroit_publish.registry.image_reference import parse_reference, registry_host
+from adroit_publish.registry.repository import ImageRepository
+from adroit_publish.stores.bundle_store import BundleStore, Published
+
+
+def resolve_env(workspace: Workspace, flavor: Flavor, target: Target) -> EnvReference:
+    """Returns the env of a flavor, pinned.
+
+    Raises:
+        ConfigError: There is no such env, or none with an image where the target needs one.
+        RefusedError: The image is gone, or not there for its platform.
+        StoreError: The registry could not be reached.
+    """
+    env = workspace.conda_env(flavor)
+    if target.images is None:
+        return EnvReference(env, None, workspace.environment_digest(env))
+    if env.image is None:
+        raise ConfigError(
+            f"Conda env {env.name} has no image, and target {target.name} publishes images.",
+            where="conda_envs.yaml",
+            wanted="image: REPOSITORY:TAG in the target's registry, or a full reference",
+        )
+    reference = parse_reference(env.image, registry_host(target.images))
+    base = resolve_base(open_images(target, reference.repository), reference, env.platform)
+    return EnvReference(env, base, base.digest)
+
+
+def carried_env(
+    workspace: Workspace, flavor: Flavor, target: Target, store: BundleStore, published: Published
+) -> EnvReference:
+    """Returns the env that a version pins, whatever its name stands for now.
+
+    Raises:
+        StoreError: The store failed.
+        VerificationError: The version is damaged.
+    """
+    manifest = store.manifest(published)
+    where = f"{store.location} {published.version}, its image config"
+    config = parse_json_object(store.document(manifest.config), where)
+    _, document = store.bundle_document(published)
+    repository = images_of(target, published.model_name)
+    reference = f"{repository}@{published.manifest.digest}"  # which holds the env's layers too
+    base = carried_base(manifest, config, document, reference)
+    env = replace(
+        workspace.conda_env(flavor), python=serving_python(config), platform=platform_of(config)
+    )
+    digest = document["conda_env"]["digest"]
+    return EnvReference(env, base, Digest(digest) if digest else None, carried=True)
+
+
+def take_env(env: EnvReference, target: Target, images: ImageRepository, stage: Stage) -> None:
+    """Makes sure that an env's layers are in a model's repository: mounted, or else copied.
+
+    Those of an env that is carried over are there, or else in the repository of the env's image.
+
+    Raises:
+        RefusedError: They are gone, or may not be read.
+        StoreError: A registry failed.
+    """
+    base = env.base
+    assert base is not None  # or there is nothing to take
+    reference = parse_reference(base.reference)
+    if env.carried and env.env.image and target.images:
+        reference = parse_reference(env.env.image, registry_host(target.images))
+    source = open_images(target, reference.repository)
+    copied = stage.progress(sum(layer.size_bytes for layer in base.layers), images.location)
+    try:
+        with ThreadPoolExecutor(SENDING_THREADS, "env") as pool:
+            sent = list(pool.map(lambda one: images.take_blob(one, source, copied), base.layers))
+    except PublishError as error:
+        if env.carried and not getattr(error, "transient", False):
+            raise _env_gone(env, images, error) from error
+        raise
+    stage.note = f"{sum(sent)} of {len(base.layers)} layers copied"
+
+
+def _env_gone(env: EnvReference, images: ImageRepository, error: PublishError) -> RefusedError:
+    return RefusedError(
+        f"The image of conda env {env.env.name} that the version was published with is gone.",
+        where=f"{images.location}, {error.where}",
+        got=error.what,
+        wanted=f"the layers of {env.digest}",
+        next_step="push that image again, or add --env to take over what its name stands for now",
+    )
+
+
+def moved_env(
+    workspace: Workspace, store: BundleStore, model_name: str, reference: EnvReference
+) -> str | None:
+    """Returns the digest that versions in flavors.yaml pin for this env, where it is another one.
+
+    Only versions that flavors.yaml names are looked at: those that are served, or about to be.
+    """
+    for flavor in workspace.flavors.values():
+        if flavor.version is None or flavor.conda_env != reference.env.name:
+            continue
+        try:
+            published = store.find(model_name, flavor.version)
+            if published is None:
+                continue
+            env = store.bundle_document(published)[1]["conda_env"]
+        except PublishError:
+            continue  # this is a hint; `verify` is where a damaged version is told
+        if env["digest"] not in (None, reference.digest):
+            return str(env["digest"])
+    return None

@@ -1,0 +1,138 @@
+"""The last stages of a publish and of a republish: from stored layers to a version.
+
+upload manifest   by digest, still without a name
+verify            exactly this bundle loads and predicts, in its image or in a sandbox
+commit            the record, the registry's tag, ``index.json``: from here on it is published
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE, Bundle
+from adroit_publish.errors import PublishError
+from adroit_publish.git.source import Snapshot
+from adroit_publish.mlflow.trained_by import commit_page
+from adroit_publish.places import Places
+from adroit_publish.publish.record import publish_record
+from adroit_publish.publish.release import Job, LayerReceipt, Release
+from adroit_publish.publish.stages import Stages
+from adroit_publish.publish.verification import earlier_verification, verify_bundle
+from adroit_publish.rollover.state import Rollover
+from adroit_publish.stores.bundle_store import BundleStore
+from adroit_publish.stores.rollovers import Rollovers
+
+Verdict = Mapping[str, Any]
+"""The outcome of a verification as JSON values, golden outputs included."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A bundle whose layers are stored, and what its release is to say.
+
+    Attributes:
+        bundle: The bundle.
+        receipts: Of its layers, bottom up.
+        source: What was packed.
+        run_id: The MLflow run of the model.
+        run_url: Where the run can be looked at, or None.
+        metrics: The run's metrics, finite ones.
+        trained_by: What made the run, as ``mlflow.trained_by`` has it.
+        republished_from: The version whose model it is, where it was republished.
+        changes: What differs from that version, a line each.
+    """
+
+    bundle: Bundle
+    receipts: tuple[LayerReceipt, ...]
+    source: Snapshot
+    run_id: str
+    run_url: str | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    trained_by: Mapping[str, str] = field(default_factory=dict)
+    republished_from: str | None = None
+    changes: tuple[str, ...] = ()
+
+
+def finish(
+    job: Job,
+    made: Made,
+    places: Places,
+    stages: Stages,
+    origin: Mapping[str, str],
+    judge: Callable[[Verdict], Verdict] = lambda verdict: verdict,
+) -> Release:
+    """Verifies a bundle and gives it its version.
+
+    Args:
+        job: What was asked for.
+        made: The bundle; its layers are in every place.
+        places: Where.
+        stages: Of this flavor.
+        origin: What started the publish, for the record.
+        judge: Adds to the outcome of the verification, or raises where it is not good enough.
+
+    Raises:
+        PublishError: As ``publish``; nothing became visible.
+    """
+    model_name, bundle = job.project.model_name, made.bundle
+    with stages("upload manifest"):
+        places.put_documents(bundle)
+    with stages("verify") as stage:
+        earlier = earlier_verification(job, bundle, places)
+        verdict = judge(earlier or verify_bundle(job, bundle, places, stages, stage))
+        stage.note = str(verdict["how"]) + (", before" if earlier else "")
+    with stages("commit"):
+        release = _release(job, made, stages, verdict, places)
+        if not earlier:
+            record = publish_record(release, verdict, origin)
+            places.attach(model_name, bundle, RECORD_MEDIA_TYPE, record)
+        places.commit(model_name, bundle)
+    return release
+
+
+def _release(
+    job: Job, made: Made, stages: Stages, verdict: Mapping[str, Any], places: Places
+) -> Release:
+    bundle = made.bundle
+    new_flavor = job.options.new_flavor
+    return Release(
+        flavor=new_flavor or job.flavor.name,
+        expected=job.flavor.version,
+        model_name=job.project.model_name,
+        run_id=made.run_id,
+        run_url=made.run_url,
+        version=bundle.version,
+        manifest_digest=str(bundle.manifest.digest),
+        bundle_id=str(bundle.bundle_id),
+        target=job.target.name,
+        places=tuple(place.location for place in places.all),
+        commit=made.source.commit,
+        dirty=made.source.dirty,
+        conda_env=job.env.env.name,
+        conda_env_digest=job.env.digest and str(job.env.digest),
+        layers=made.receipts,
+        seconds=dict(stages.seconds),
+        verification={
+            key: value
+            for key, value in verdict.items()
+            if key not in ("outputs", "packages", "env")
+        },
+        metrics=made.metrics,
+        trained_by=made.trained_by,
+        commit_url=commit_page(made.source.remote_url or "", made.source.commit),
+        warnings=tuple(stages.warnings),
+        republished_from=made.republished_from,
+        changes=made.changes,
+        copied_from=job.flavor.name if new_flavor else None,
+        rollover=_live_rollover(places.store, job.project.model_name),
+    )
+
+
+def _live_rollover(store: BundleStore, model_name: str) -> Rollover | None:
+    try:
+        kept = Rollovers(store.objects).last(model_name)
+    except PublishError:
+        return None  # a publish does not depend on what can be told beside it
+    return kept.rollover if kept and kept.rollover.live else None

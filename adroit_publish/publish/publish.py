@@ -1,0 +1,144 @@
+"""Publish one flavor: the whole way of a model, in the order that makes a crash harmless.
+
+    pull model        the run's files, from the tracking server or its artifact store
+    snapshot source   the project at the commit that was checked
+    static gates      what can be refused by looking at the files
+    take env          the conda env's layers, mounted from its repository (where there are images)
+    upload layers     hashed once, sent where they are missing, to store and registry at once
+    upload manifest   by digest, still without a name
+    verify            exactly this bundle loads and predicts, in its image or in a sandbox
+    commit            the record, the registry's tag, ``index.json``: from here on it is published
+
+Until ``index.json`` is there, nobody sees anything; flavors.yaml is written after it, by
+``write_back``. The same call again after a crash at any point does what is missing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from adroit_publish.artifacts.pull import PulledModel, pull_model
+from adroit_publish.bundle.document import BundleFacts
+from adroit_publish.bundle.layer import ROOT, LayerRecipe, PackedFile, model_recipes
+from adroit_publish.bundle.manifest import Bundle, assemble
+from adroit_publish.git.source import Snapshot
+from adroit_publish.mlflow.mlmodel import read_mlmodel
+from adroit_publish.places import Places, open_places
+from adroit_publish.publish.env import take_env
+from adroit_publish.publish.finish import Made, finish
+from adroit_publish.publish.model_files import ModelFiles
+from adroit_publish.publish.release import LayerReceipt, PublishJob, Release
+from adroit_publish.publish.source import runtime_recipe, source_of, source_recipe
+from adroit_publish.publish.stages import Listener, Silence, Stage, Stages
+from adroit_publish.publish.upload import hash_and_upload, sent_note, upload_record
+from adroit_publish.publish.verification import check_source, files_of
+
+
+def publish(
+    job: PublishJob, listener: Listener | None = None, origin: Mapping[str, str] | None = None
+) -> Release:
+    """Publishes one flavor to its target; flavors.yaml is left to ``write_versions``.
+
+    Args:
+        job: What ``prepare`` found out.
+        listener: Hears of stages and bytes; nobody by default.
+        origin: What started the publish, for the record.
+
+    Returns:
+        What was published, or was already.
+
+    Raises:
+        SourceError: The model or the source is gone or not what it was.
+        RefusedError: A policy stands against it; nothing became visible.
+        StoreError: A place failed; the same call again goes on where this one stopped.
+        VerificationError: The bundle does not load or predict; nothing became visible.
+    """
+    stages = Stages(job.flavor.name, listener or Silence())
+    model_name = job.project.model_name
+    places = open_places(job.target, model_name)
+    with stages("pull model") as stage:
+        model = _pull(job, stage)
+    with stages("snapshot source"):
+        source = source_of(job)
+    here = ModelFiles(Path(job.root))
+    recipes = _recipes(model, source, here)
+    with stages("static gates"):
+        check_source(job, files_of(file for recipe in recipes for file in recipe.files))
+    if places.images and job.env.base:
+        with stages("take env") as stage:
+            take_env(job.env, job.target, places.images, stage)
+    with stages("upload layers") as stage:
+        bundle, receipts = _upload_layers(job, model, recipes, places, stage)
+        here.remember(layer for layer in bundle.layers if layer.kind == "model")
+    made = Made(
+        bundle=bundle,
+        receipts=receipts,
+        source=source,
+        run_id=job.model.run_id,
+        run_url=job.model.run_url,
+        # MLflow keeps NaN and infinities; JSON does not.
+        metrics={k: v for k, v in job.model.metrics.items() if math.isfinite(v)},
+        trained_by=job.model.trained_by,
+    )
+    return finish(job, made, places, stages, origin or {})
+
+
+def _pull(job: PublishJob, stage: Stage) -> PulledModel:
+    total_bytes = sum(file.size_bytes for file in job.model.files)
+    cache = Path(job.root) / ".adroit" / "cache"
+    model = pull_model(
+        job.model,
+        cache,
+        progress=stage.progress(total_bytes),
+        source_profile=job.target.source_profile,
+    )
+    stage.note = f"{len(model.files)} files, {total_bytes:,} bytes"
+    return model
+
+
+def _recipes(model: PulledModel, source: Snapshot, here: ModelFiles) -> tuple[LayerRecipe, ...]:
+    """Returns every layer of the bundle but its record, bottom up."""
+    model_files = here.seen(
+        PackedFile(f"{ROOT}/model/{path}", content) for path, content in model.files.items()
+    )
+    return (*model_recipes(model_files), runtime_recipe(), source_recipe(source))
+
+
+def _upload_layers(
+    job: PublishJob,
+    model: PulledModel,
+    recipes: Sequence[LayerRecipe],
+    places: Places,
+    stage: Stage,
+) -> tuple[Bundle, tuple[LayerReceipt, ...]]:
+    total_bytes = sum(recipe.size_bytes for recipe in recipes)
+    layers, receipts = hash_and_upload(recipes, places.all, partial(stage.progress, total_bytes))
+    bundle = assemble(
+        _facts(job, model),
+        layers,
+        base=job.env.base,
+        python=job.env.env.python,
+        platform=job.env.env.platform,
+    )
+    receipts = (*receipts, upload_record(bundle, places.all))
+    stage.note = sent_note(receipts, places.all)
+    return bundle, receipts
+
+
+def _facts(job: PublishJob, model: PulledModel) -> BundleFacts:
+    mlmodel = read_mlmodel(model.files)
+    return BundleFacts(
+        model_name=job.project.model_name,
+        run_id=job.model.run_id,
+        model_id=job.model.model_id,
+        model_uuid=mlmodel.model_uuid,
+        serve=job.project.serve,
+        signature=mlmodel.signature,
+        requirements=mlmodel.requirements,
+        python_version=mlmodel.python_version,
+        conda_env_name=job.env.env.name,
+        conda_env_digest=job.env.digest,
+    )

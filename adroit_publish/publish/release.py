@@ -1,0 +1,229 @@
+"""The values of a publish: what is asked, what has to be done, what came of it.
+
+All are small, frozen and picklable: they pass between the steps of a flow. None holds model bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from adroit_publish.artifacts.resolved_model import ResolvedModel
+from adroit_publish.bundle.digest import Digest
+from adroit_publish.bundle.manifest import BaseImage
+from adroit_publish.config.conda_envs import CondaEnv
+from adroit_publish.config.flavors import Flavor
+from adroit_publish.config.project import Project
+from adroit_publish.config.targets import Target
+from adroit_publish.errors import PublishError
+from adroit_publish.rollover.state import Rollover
+from adroit_publish.stores.bundle_store import Published
+
+VERIFY_KINDS = ("image", "process", "none")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user asks of a publish beside the flavors.
+
+    Attributes:
+        target: Name of the target; None lets the environment decide (design, section 4).
+        run_id: Publish this MLflow run, whatever the flavor's ``version`` says.
+        allow_dirty: Pack the working tree where it differs from the commit, and record it.
+        verify: ``image``, ``process`` or ``none``; None for the target's own.
+        accept_env_mismatch: Packages (or ``python``) whose mismatch with the env is waived.
+        despite_hold: Publish a flavor that is held.
+        new_flavor: Of a republish: the new version goes into a new flavor of this name.
+        runtime: Of a republish: another runtime alone is a reason as well.
+        take_env: Of a republish: take over what the env's name stands for now.
+        accept_output_change: Of a republish: go on where the golden outputs moved.
+    """
+
+    target: str | None = None
+    run_id: str | None = None
+    allow_dirty: bool = False
+    verify: str | None = None
+    accept_env_mismatch: tuple[str, ...] = ()
+    despite_hold: bool = False
+    new_flavor: str | None = None
+    runtime: bool = False
+    take_env: bool = False
+    accept_output_change: bool = False
+
+
+@dataclass(frozen=True)
+class EnvReference:
+    """A conda env as a bundle refers to it.
+
+    Attributes:
+        env: As conda_envs.yaml has it.
+        base: Its image, pinned, or None where the target has no images.
+        digest: What pins it: the image's digest, or its environment.yml's; None without either.
+        carried: Whether it is that of a published version, whatever its name stands for now.
+    """
+
+    env: CondaEnv
+    base: BaseImage | None
+    digest: Digest | None
+    carried: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """One flavor that something can be done for: everything that could be refused has been asked.
+
+    Attributes:
+        root: The checkout, absolute.
+        flavor: As flavors.yaml has it; its ``version`` is what the write-back expects to find.
+        project: Its parsed config.yaml.
+        env: Its conda env, pinned.
+        target: Where it goes.
+        commit: The commit whose source is packed, 40 hex digits.
+        verify: How it is verified: ``image``, ``process`` or ``none``.
+        options: What was asked.
+    """
+
+    root: str
+    flavor: Flavor
+    project: Project
+    env: EnvReference
+    target: Target
+    commit: str
+    verify: str
+    options: Options
+
+
+@dataclass(frozen=True)
+class PublishJob(Job):
+    """A run whose model is to be published.
+
+    Attributes:
+        model: The model of the run.
+        moved_from: What versions in flavors.yaml pin for this env, where it is another digest.
+    """
+
+    model: ResolvedModel
+    moved_from: str | None
+
+
+@dataclass(frozen=True)
+class RepublishJob(Job):
+    """A version whose model is to be published with other source.
+
+    Attributes:
+        published: The version.
+        changes: What differs from it, a line each.
+        moved_to: What the env's name stands for now, where that is not what is taken over.
+    """
+
+    published: Published
+    changes: tuple[str, ...]
+    moved_to: str | None
+
+
+@dataclass(frozen=True)
+class LayerReceipt:
+    """One layer of our own and what became of it.
+
+    Attributes:
+        kind: ``model``, ``runtime``, ``source`` or ``record``.
+        digest: sha256 of the tar.
+        size_bytes: Length of the tar.
+        files: How many files it holds.
+        sent: Whether it was sent, by place; False where the place had it.
+        carried: Whether it was taken over from a published version by its digest.
+    """
+
+    kind: str
+    digest: str
+    size_bytes: int
+    files: int
+    sent: Mapping[str, bool]
+    carried: bool = False
+
+
+@dataclass(frozen=True)
+class Release:
+    """One flavor that is published.
+
+    Attributes:
+        flavor: Its name.
+        expected: The value of ``version`` in flavors.yaml that the write-back replaces.
+        model_name: Its model.
+        run_id: The MLflow run, or None where nothing had to be done.
+        run_url: Where the run can be looked at, or None.
+        version: What the flavor's ``version`` is to be.
+        manifest_digest: Digest of the image manifest.
+        bundle_id: Digest of ``bundle.json``.
+        target: Name of the target.
+        places: Where the bundle is: the store, and the repository of its image.
+        commit: The commit of the source.
+        dirty: Paths that were packed from the working tree instead.
+        conda_env: Its name.
+        conda_env_digest: What pins it.
+        layers: Receipts of the layers, bottom up.
+        seconds: Seconds by stage.
+        verification: Outcome of the sandboxed prediction, without its outputs.
+        metrics: The run's metrics.
+        trained_by: What made the run, as ``mlflow.trained_by`` has it.
+        commit_url: The commit's page, or None.
+        warnings: What should be known.
+        news: False where flavors.yaml already named this version and nothing was done.
+        republished_from: The version whose model it is, where it was republished.
+        changes: What differs from that version, a line each.
+        copied_from: The flavor that this new one is a copy of; None where it is no new one.
+        rollover: The model's live rollover as it was then; None where there was none.
+    """
+
+    flavor: str
+    expected: str | None
+    model_name: str
+    run_id: str | None
+    run_url: str | None
+    version: str
+    manifest_digest: str
+    bundle_id: str
+    target: str
+    places: tuple[str, ...] = ()
+    commit: str = ""
+    dirty: tuple[str, ...] = ()
+    conda_env: str = ""
+    conda_env_digest: str | None = None
+    layers: tuple[LayerReceipt, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    verification: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    trained_by: Mapping[str, str] = field(default_factory=dict)
+    commit_url: str | None = None
+    warnings: tuple[str, ...] = ()
+    news: bool = True
+    republished_from: str | None = None
+    changes: tuple[str, ...] = ()
+    copied_from: str | None = None
+    rollover: Rollover | None = None
+
+    def sent_bytes(self, place: str) -> int:
+        """Returns how many bytes of layers were sent to ``place``."""
+        return sum(layer.size_bytes for layer in self.layers if layer.sent.get(place))
+
+    def reused_bytes(self, place: str) -> int:
+        """Returns how many bytes of layers ``place`` had already."""
+        return sum(layer.size_bytes for layer in self.layers) - self.sent_bytes(place)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the release as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One flavor that was not published.
+
+    Attributes:
+        flavor: Its name.
+        error: Why.
+    """
+
+    flavor: str
+    error: PublishError

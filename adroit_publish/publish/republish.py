@@ -1,0 +1,279 @@
+"""Republish one flavor: the model of a published version with the project's source of today.
+
+    read version      its manifest and bundle.json, from the store
+    snapshot source   the project at the commit that was checked
+    static gates      what can be refused by looking at the files
+    take env          the layers of the version's own conda env, or with ``--env`` of today's
+    carry model       its layers are in every place, by digest; not one byte of them is read
+    upload layers     what is new: source, runtime where it changed, the bundle record
+    upload manifest, verify, commit, as a publish does
+
+Golden replay: what the version predicted on the model's input example when it was published has
+to come again, within ``verify.rtol`` of config.yaml.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from adroit_publish.bundle.carried import carried_layers
+from adroit_publish.bundle.content import InlineFile
+from adroit_publish.bundle.digest import Descriptor
+from adroit_publish.bundle.document import facts_of
+from adroit_publish.bundle.layer import ROOT, Layer, PackedFile
+from adroit_publish.bundle.manifest import Bundle, Manifest, assemble
+from adroit_publish.config.project import Project
+from adroit_publish.errors import StoreError, VerificationError
+from adroit_publish.gates.replay import compare_outputs
+from adroit_publish.places import Places, is_local, open_places
+from adroit_publish.publish.env import take_env
+from adroit_publish.publish.finish import Made, Verdict, finish
+from adroit_publish.publish.model_files import ModelFiles
+from adroit_publish.publish.release import EnvReference, LayerReceipt, Release, RepublishJob
+from adroit_publish.publish.source import runtime_recipe, source_of, source_recipe
+from adroit_publish.publish.stages import Listener, Silence, Stage, Stages
+from adroit_publish.publish.upload import (
+    SENDING_THREADS,
+    hash_and_upload,
+    receipt,
+    sent_note,
+    upload_record,
+)
+from adroit_publish.publish.verification import check_source, files_of
+from adroit_publish.stores.bundle_store import BundleStore, Published
+from adroit_publish.stores.records import golden_outputs, records
+from adroit_publish.stores.stored_blob import StoredBlob
+
+
+@dataclass(frozen=True)
+class Original:
+    """A published version, as far as another one is made from it.
+
+    Attributes:
+        manifest: Its manifest.
+        document: Its parsed ``bundle.json``.
+        model: Its model layers, without their files.
+    """
+
+    manifest: Manifest
+    document: Mapping[str, Any]
+    model: tuple[Layer, ...]
+
+
+def read_original(store: BundleStore, published: Published) -> Original:
+    """Returns a version out of the store; two small documents are read.
+
+    Raises:
+        StoreError: The store failed.
+        VerificationError: The version is damaged, or of a schema this program does not know.
+    """
+    manifest = store.manifest(published)
+    _, document = store.bundle_document(published)
+    model = carried_layers(manifest, document, partial(StoredBlob, store))
+    return Original(manifest, document, model)
+
+
+def republish(
+    job: RepublishJob, listener: Listener | None = None, origin: Mapping[str, str] | None = None
+) -> Release:
+    """Republishes one flavor to its target; flavors.yaml is left to ``write_back``.
+
+    Args:
+        job: What ``prepare_republish`` found out.
+        listener: Hears of stages and bytes; nobody by default.
+        origin: What started it, for the record.
+
+    Returns:
+        What was published, or was already.
+
+    Raises:
+        SourceError: The source is gone or not what it was.
+        RefusedError: A policy stands against it, or the version's conda env is gone; nothing
+            became visible.
+        StoreError: A place failed, or the model's layers are gone from the store.
+        VerificationError: The bundle does not load or predict, or predicts something else than
+            the version did; nothing became visible.
+    """
+    stages = Stages(job.flavor.name, listener or Silence())
+    places = open_places(job.target, job.project.model_name)
+    with stages("read version"):
+        original = read_original(places.store, job.published)
+    with stages("snapshot source"):
+        source = source_of(job)
+    with stages("find model") as stage:
+        original = _with_files(job, original, places.store, stage)
+    with stages("static gates"):
+        model_files = [file for layer in original.model for file in _known_files(layer)]
+        project_files = [*runtime_recipe().files, *source_recipe(source).files]
+        check_source(job, files_of([*model_files, *project_files]))
+    if places.images and job.env.base:
+        with stages("take env") as stage:
+            take_env(job.env, job.target, places.images, stage)
+    with stages("carry model") as stage:
+        carried = _carry(job, original.model, places, stage)
+    with stages("upload layers") as stage:
+        new = (runtime_recipe(), source_recipe(source))
+        total_bytes = sum(recipe.size_bytes for recipe in new)
+        layers, sent = hash_and_upload(new, places.all, partial(stage.progress, total_bytes))
+        bundle = remake(original, layers, job.project, job.env)
+        receipts = (*carried, *sent, upload_record(bundle, places.all))
+        stage.note = sent_note(receipts, places.all)
+    first = next(iter(records(places.store, job.published)), {})
+    made = Made(
+        bundle=bundle,
+        receipts=receipts,
+        source=source,
+        run_id=str(original.document["run_id"]),
+        run_url=first.get("run_url"),
+        metrics=first.get("metrics") or {},
+        trained_by=first.get("trained_by") or {},
+        republished_from=job.published.version,
+        changes=job.changes,
+    )
+    judge = partial(_replayed, job, places.store, stages)
+    return finish(job, made, places, stages, origin or {}, judge)
+
+
+def remake(
+    original: Original, layers: tuple[Layer, ...], project: Project, env: EnvReference
+) -> Bundle:
+    """Returns the bundle of a version's model with other runtime and source layers.
+
+    Args:
+        original: The version.
+        layers: Runtime and source.
+        project: The config.yaml of today.
+        env: The conda env it is to run in.
+    """
+    facts = replace(
+        facts_of(original.document),
+        serve=project.serve,
+        conda_env_name=env.env.name,
+        conda_env_digest=env.digest,
+    )
+    return assemble(
+        facts,
+        (*original.model, *layers),
+        base=env.base,
+        python=env.env.python,
+        platform=env.env.platform,
+    )
+
+
+def _with_files(
+    job: RepublishJob, original: Original, store: BundleStore, stage: Stage
+) -> Original:
+    """Returns the version with the model's files, as far as they will be looked at.
+
+    A sandbox here needs all of them; a container gets them from the registry, and here only the
+    small ones are read; without a verification nothing is pulled.
+    """
+    here = ModelFiles(Path(job.root))
+    layers, pulled_bytes = [], 0
+    total_bytes = sum(layer.descriptor.size_bytes for layer in original.model)
+    progress = stage.progress(total_bytes)
+    for layer in original.model:
+        small = not any("layer" in entry for entry in layer.entries)
+        wanted = job.verify == "process" or (job.verify == "image" and small)
+        found = here.find(layer)
+        if found is None and wanted:
+            found = here.pull(layer, store, progress)
+            pulled_bytes += layer.descriptor.size_bytes
+        layers.append(found or layer)
+    stage.note = f"{pulled_bytes:,} of {total_bytes:,} bytes pulled"
+    return replace(original, model=tuple(layers))
+
+
+def _known_files(layer: Layer) -> tuple[PackedFile, ...]:
+    """Returns a layer's files; of one whose files are not here, their names have to do."""
+    if layer.files:
+        return layer.files
+    names = (f"{ROOT}/model/{entry['path']}" for entry in layer.entries)
+    return tuple(PackedFile(name, InlineFile(b"")) for name in names)
+
+
+def _carry(
+    job: RepublishJob, model: tuple[Layer, ...], places: Places, stage: Stage
+) -> tuple[LayerReceipt, ...]:
+    """Makes sure that the model's layers are in every place: asks, and gives the registry what
+    it lacks."""
+    # A directory would read the whole file to know its checksum; its length has to do.
+    checksum = not is_local(job.target)
+
+    def sent_to(layer: Layer) -> dict[str, bool]:
+        named, store, images = layer.descriptor, places.store, places.images
+        if not store.has_blob(named, checksum=checksum):
+            raise _gone(job, store, named)
+        sent = {store.location: False}
+        if images:
+            sent[images.location] = images.put_blob(named, layer.content)
+        return sent
+
+    with ThreadPoolExecutor(SENDING_THREADS, "carry") as pool:
+        sent = list(pool.map(sent_to, model))
+    total_bytes = sum(layer.descriptor.size_bytes for layer in model)
+    stage.note = f"{len(model)} layers, {total_bytes:,} bytes, the same digests"
+    receipts = (receipt(layer, where) for layer, where in zip(model, sent, strict=True))
+    return tuple(replace(each, carried=True) for each in receipts)
+
+
+def _gone(job: RepublishJob, store: BundleStore, layer: Descriptor) -> StoreError:
+    return StoreError(
+        "A layer of the model is gone from the store, or damaged.",
+        where=f"{job.published.version} in {store.location}",
+        got=f"no {layer.digest} of {layer.size_bytes:,} bytes",
+        next_step=(
+            "publish its run once more: python publish_mlflow_model_flow.py run "
+            f"--flavor={job.flavor.name} --target={job.target.name} --mlflow-run-id=RUN_ID "
+            f"(python -m adroit_publish show {job.published.version} has the run's id)"
+        ),
+    )
+
+
+def _replayed(job: RepublishJob, store: BundleStore, stages: Stages, verdict: Verdict) -> Verdict:
+    """Returns the outcome of a verification with that of the golden replay.
+
+    Raises:
+        VerificationError: The outputs moved by more than is allowed, and that was not accepted.
+    """
+    golden = golden_outputs(store, job.published)
+    skipped = None
+    if verdict.get("how") == "none":
+        skipped = "not verified"
+    elif golden is None:
+        skipped = f"no outputs are on record for {job.published.version}"
+    elif not verdict.get("predicted"):
+        skipped = "the model has no input example"
+    if golden is None or skipped:
+        if skipped != "not verified":
+            stages.warn(f"golden replay skipped: {skipped}")
+        return {**verdict, "replay": {"skipped": skipped}}
+    if verdict["outputs_sha256"] == golden.sha256:
+        return {**verdict, "replay": {"against": golden.version, "identical": True}}
+    replay = compare_outputs(
+        golden.outputs,
+        verdict["outputs"],
+        job.project.rtol,
+        truncated=golden.truncated or bool(verdict["outputs_truncated"]),
+    )
+    nothing_kept = golden.outputs is None or verdict["outputs"] is None
+    if (nothing_kept or not replay.same) and not job.options.accept_output_change:
+        raise VerificationError(
+            "The model predicts something else than it did when its version was published.",
+            where=f"outputs on the input example, against {golden.version}",
+            got="outputs too large to keep, of another digest"
+            if nothing_kept
+            else "\n".join(replay.lines()),
+            wanted=f"outputs within {job.project.rtol:g}, relative (verify.rtol in config.yaml)",
+            next_step=(
+                "correct the source, or add --accept-output-change if the change is meant; "
+                "the record keeps it"
+            ),
+        )
+    facts = replay.as_dict() | {"against": golden.version, "identical": False}
+    return {**verdict, "replay": facts | {"accepted": nothing_kept or not replay.same}}

@@ -1,0 +1,262 @@
+"""Verification: exactly this bundle loads, predicts, and finds in its env what it needs.
+
+    image     a container of the published image, by digest: the env it will be served in
+    process   a sandbox on this machine, with this machine's interpreter; what the env's image
+              holds is read from its layers
+    none      nobody looked; the record says so
+
+Whichever it was, the version gets its name only afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from adroit_publish.bundle.content import Readable
+from adroit_publish.bundle.digest import verified
+from adroit_publish.bundle.layer import ROOT, Layer, PackedFile
+from adroit_publish.bundle.manifest import BaseImage, Bundle
+from adroit_publish.config.targets import Target
+from adroit_publish.errors import ConfigError, StoreError
+from adroit_publish.gates import docker_engine, sandbox
+from adroit_publish.gates.closure import check_closure
+from adroit_publish.gates.container import predict_in_image
+from adroit_publish.gates.env_contract import EnvReport, ObservedEnv, check_env
+from adroit_publish.gates.model_requirements import model_requirements
+from adroit_publish.gates.prediction import predict_in_sandbox
+from adroit_publish.gates.report import NOT_VERIFIED, Verification
+from adroit_publish.mlflow.mlmodel import read_mlmodel
+from adroit_publish.places import Places, docker_login, docker_reference, is_local, open_images
+from adroit_publish.publish.layout import lay_out
+from adroit_publish.publish.model_files import SeenFile
+from adroit_publish.publish.release import VERIFY_KINDS, Job
+from adroit_publish.publish.stages import Stage, Stages
+from adroit_publish.registry.image_packages import installed_packages
+from adroit_publish.registry.image_reference import parse_reference
+from adroit_publish.stores.records import records
+
+
+def choose_verification(asked: str | None, target: Target) -> str:
+    """Returns how a publish to ``target`` is verified; asks a Docker engine to be there for images.
+
+    Args:
+        asked: ``--verify``, or None for the target's own: its image, where it has images.
+        target: The target.
+
+    Raises:
+        ConfigError: There is no such way, or none with this target.
+        RefusedError: No Docker engine answers.
+    """
+    kind = asked or ("image" if target.images else "process")
+    if kind not in VERIFY_KINDS or (kind == "image" and not target.images):
+        ways = [way for way in VERIFY_KINDS if way != "image" or target.images]
+        raise ConfigError(
+            "--verify names no way of verification for this target.",
+            where=f"target {target.name}",
+            got=kind,
+            wanted=" or ".join(ways),
+        )
+    if kind == "image":
+        with docker_engine.connected(
+            "the image cannot be run before it is published",
+            "or give --verify process: the same in a sandbox here, without the image's own env",
+        ):
+            pass
+    return kind
+
+
+def check_source(job: Job, files: Mapping[str, Readable]) -> None:
+    """Refuses a bundle whose own modules import one that was left out; looks at text alone.
+
+    Args:
+        job: The publish.
+        files: The bundle's files by path below ``opt/adroit``.
+
+    Raises:
+        VerificationError: Names every such module.
+    """
+    check_closure(files, job.project.handler.class_path, None)
+
+
+def earlier_verification(job: Job, bundle: Bundle, places: Places) -> Mapping[str, Any] | None:
+    """Returns what an earlier publish of this very version found, where that is enough."""
+    published = places.store.find(job.project.model_name, bundle.version)
+    for record in reversed(records(places.store, published)) if published else ():
+        verification: Mapping[str, Any] = record.get("verification") or {"how": "none"}
+        how = verification.get("how")
+        if job.verify == "none" or how == "image" or (how != "none" and job.verify == "process"):
+            return verification
+    return None
+
+
+def verify_bundle(
+    job: Job, bundle: Bundle, places: Places, stages: Stages, stage: Stage
+) -> Mapping[str, Any]:
+    """Lets the bundle load and predict, and compares its env with what it needs.
+
+    Args:
+        job: The publish.
+        bundle: Already stored, by digest.
+        places: Where.
+        stages: Told of what should be known.
+        stage: The running stage.
+
+    Returns:
+        The outcome as JSON values, golden outputs and the table of the env included.
+
+    Raises:
+        VerificationError: It does not load or predict, or the env lacks what it needs.
+        RefusedError: There is no engine, or no sandbox, to run it in.
+        StoreError: The image could not be had.
+    """
+    if job.verify == "none":
+        stages.warn("not verified: nobody has seen this bundle load (--verify none)")
+        return NOT_VERIFIED.as_dict()
+    contract = _Contract(job, bundle)
+    if job.verify == "image":
+        verification = _run_image(job, bundle, places, contract, stage)
+    else:
+        verification = _run_here(job, bundle, contract)
+    if not verification.predicted:
+        stages.warn("not predicted: the model has no input example; log it with input_example=...")
+    if verification.how == "plain":
+        stages.warn("verified without a sandbox: this machine has no bubblewrap and no namespaces")
+    for line in contract.differences():
+        stages.warn(line)
+    return verification.as_dict() | {"env": contract.report.as_dict() if contract.report else None}
+
+
+class _Contract:
+    """The env contract and the import closure of one bundle, checked once the env is known."""
+
+    def __init__(self, job: Job, bundle: Bundle) -> None:
+        self.report: EnvReport | None = None
+        self._job = job
+        self._files = files_of(file for layer in bundle.layers for file in layer.files)
+        self._model = {
+            path.removeprefix("model/"): content
+            for path, content in self._files.items()
+            if path.startswith("model/")
+        }
+
+    def check(self, env: ObservedEnv) -> None:
+        """Raises VerificationError where the env lacks what the bundle needs."""
+        job = self._job
+        check_closure(self._files, job.project.handler.class_path, env.import_names)
+        python_version = read_mlmodel(self._model).python_version
+        self.report = check_env(
+            model_requirements(self._model, python_version),
+            env,
+            env_name=job.env.env.name,
+            accept=job.options.accept_env_mismatch,
+        )
+
+    def differences(self) -> list[str]:
+        """Returns a line for each want that is not met to the letter, and did not stop it."""
+        rows = self.report.rows if self.report else ()
+        return [
+            f"env: {row.name} {row.wanted} wanted by {row.by}, {row.got} there ({row.verdict})"
+            for row in rows
+            if row.verdict in ("differs", "accepted")
+        ]
+
+
+def files_of(files: Iterable[PackedFile]) -> dict[str, Readable]:
+    """Returns the files of a bundle by path below ``opt/adroit``."""
+    return {file.path.removeprefix(ROOT + "/"): file.content for file in files}
+
+
+def _run_image(
+    job: Job, bundle: Bundle, places: Places, contract: _Contract, stage: Stage
+) -> Verification:
+    assert places.images is not None  # `choose_verification` saw to it
+    base_bytes = sum(layer.size_bytes for layer in job.env.base.layers) if job.env.base else 0
+    own_bytes = sum(layer.descriptor.size_bytes for layer in bundle.layers)
+    return predict_in_image(
+        docker_reference(places.images, bundle.manifest.digest),
+        python=job.env.env.python,
+        auth=docker_login(job.target, places.images),
+        check_env=contract.check,
+        pulled=stage.progress(base_bytes + own_bytes, "the Docker engine"),
+    )
+
+
+def _run_here(job: Job, bundle: Bundle, contract: _Contract) -> Verification:
+    check: Callable[[ObservedEnv], None] = contract.check
+    if job.env.base is not None:
+        # The interpreter here is not the env: what its image holds decides, where it can be read.
+        check = _ignore
+        if observed := _env_of_image(job, job.env.base):
+            contract.check(observed)
+    with _scratch() as directory:
+        with _no_room(directory):
+            files = [file for layer in bundle.layers for file in layer.files]
+            lay_out(files, directory, link=sandbox.available() != "plain")
+        seen = predict_in_sandbox(directory, allow_plain=is_local(job.target), check_env=check)
+    for layer in bundle.layers:  # what was seen is what was stored, or nothing was seen
+        _check_unchanged(layer)
+    return seen
+
+
+def _check_unchanged(layer: Layer) -> None:
+    named, files = layer.descriptor, [file.content for file in layer.files]
+    for file in files:
+        if isinstance(file, SeenFile):
+            file.check()
+    if not all(isinstance(file, SeenFile) for file in files):
+        where = f"{layer.kind} layer"
+        for _ in verified(layer.content.chunks(), named.digest, named.size_bytes, where):
+            pass
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    with _no_room(tempfile.gettempdir()):
+        scratch = tempfile.TemporaryDirectory(prefix="adroit-verify-")
+    with scratch as directory:
+        yield Path(directory)
+
+
+@contextmanager
+def _no_room(where: object) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            "There is no room for a scratch copy of the bundle.",
+            where=error.filename or where,
+            got=error.strerror,
+            next_step="make room there, or set TMPDIR to another directory",
+        ) from error
+
+
+def _ignore(_env: ObservedEnv) -> None:
+    """The env of this machine's interpreter, where another one decides."""
+
+
+def _env_of_image(job: Job, base: BaseImage) -> ObservedEnv | None:
+    """Returns what an env's image holds, read from its layers once and then from the cache.
+
+    None where its layers cannot be read here.
+    """
+    cached = Path(job.root) / ".adroit" / "cache" / "envs" / f"{base.digest.hex}.json"
+    try:
+        known = json.loads(cached.read_text())
+    except (OSError, ValueError):
+        source = open_images(job.target, parse_reference(base.reference).repository)
+        found = installed_packages(source, base, job.env.env.python)
+        if found is None:
+            return None
+        known = {"python": found.python, "packages": dict(found.versions)}
+        with suppress(OSError):  # it is a cache
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            scratch = cached.with_suffix(f".{os.getpid()}.part")
+            scratch.write_text(json.dumps(known))
+            scratch.replace(cached)
+    return ObservedEnv(known["python"], known["packages"], None, job.env.env.platform)

@@ -1,0 +1,7 @@
+"""An image registry: its repositories, what they hold, and who may ask.
+
+Floor 3: imports the floors below, ``aws`` and ``stores``."""
+
+from __future__ import annotations
+
+__all__: list[str] = []

@@ -1,0 +1,194 @@
+"""The blobs of one repository: asked for before they are sent, verified when they are read.
+
+* A blob is sent in one piece, streamed; where that fails it is sent again in a fresh session, and
+  where an answer was lost the registry is asked what it has.
+* The registry's word is checked: length and digest of every blob after it was sent, whatever was
+  read to its last byte.
+
+Source: OCI distribution specification 1.1, "Pulling blobs", "Pushing blobs", "Mounting a blob
+from another repository".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from urllib.parse import quote, urljoin
+
+from adroit_publish.bundle.content import Content
+from adroit_publish.bundle.digest import Descriptor, verified
+from adroit_publish.edge.patience import Patience
+from adroit_publish.errors import RefusedError, VerificationError
+from adroit_publish.registry.client import Registry
+from adroit_publish.registry.errors import failure
+from adroit_publish.registry.http import ANSWER_LIMIT_BYTES, Answer
+from adroit_publish.registry.image_reference import Repository
+from adroit_publish.registry.transfer import Upload, receive_blob, send_blob
+from adroit_publish.stores.contract import Progress, unheard
+
+
+class Blobs:
+    """The blobs of one repository on a registry; safe to share between threads.
+
+    Args:
+        registry: The registry.
+        name: The repository's name there.
+
+    Attributes:
+        repository: The repository.
+        location: The same as text: ``host/name``.
+
+    Raises:
+        ConfigError: The name is none.
+    """
+
+    def __init__(self, registry: Registry, name: str) -> None:
+        self.registry = registry
+        self.repository = Repository(registry.host, name)
+        self.location = str(self.repository)
+        self.url = f"/v2/{name}"
+        self.push_scopes = (f"repository:{name}:pull,push",)
+        self.pull_scopes = (f"repository:{name}:pull",)
+        self._uploads_url = f"{self.url}/blobs/uploads/"
+
+    def put_blob(
+        self, descriptor: Descriptor, content: Content, progress: Progress = unheard
+    ) -> bool:
+        """Makes sure that the blob is there.
+
+        Args:
+            descriptor: Its digest and length.
+            content: Its bytes, read only where they have to be sent.
+            progress: Told as bytes are accepted; negative where they have to be sent again.
+
+        Returns:
+            Whether it was sent; False where it was there already.
+
+        Raises:
+            RefusedError: The registry denies access, or has no such repository.
+            StoreError: It cannot be reached, goes on failing (transient), or has no room left.
+            VerificationError: ``content`` is not what ``descriptor`` says, or what the registry
+                says it now has is not.
+        """
+        if self.has_blob(descriptor):
+            return False
+        self._send(descriptor, content.chunks, progress)
+        return True
+
+    def take_blob(
+        self, descriptor: Descriptor, source: Blobs, progress: Progress = unheard
+    ) -> bool:
+        """Makes sure that a blob of another repository is here.
+
+        It is mounted where both are on one registry and that registry does it; otherwise it is
+        read, verified and sent on.
+
+        Args:
+            descriptor: Its digest and length.
+            source: Where it is.
+            progress: As ``put_blob``; not told of what was mounted.
+
+        Returns:
+            Whether bytes were sent; False where it was there already, or was mounted.
+
+        Raises:
+            PublishError: As ``put_blob``, and as ``read_blob`` of ``source``.
+        """
+        if self.has_blob(descriptor):
+            return False
+        session_url = ""
+        if source.repository.host == self.repository.host:
+            answer = self._ask_for_mount(descriptor, source)
+            if answer is not None and answer.status == 201 and self.has_blob(descriptor):
+                return False
+            if answer is not None and answer.status == 202:
+                # Refused: the registry opened an upload in its place, which is used at once.
+                session_url = urljoin(self._uploads_url, answer.headers.get("Location", ""))
+        self._send(descriptor, lambda: source.read_blob(descriptor), progress, session_url)
+        return True
+
+    def has_blob(self, descriptor: Descriptor, patience: Patience | None = None) -> bool:
+        """Tells whether the registry says that it has the blob, with the right length.
+
+        Args:
+            descriptor: Its digest and length.
+            patience: Of the operation that asks.
+
+        Raises:
+            RefusedError: The registry denies access.
+            StoreError: It cannot be reached, or does not answer the question.
+        """
+        what = "The registry could not be asked for a blob"
+        answer = self.registry.call(
+            "HEAD", self._blob_url(descriptor), self.pull_scopes, what, patience=patience
+        )
+        if answer.status == 404:
+            return False
+        if answer.status != 200:
+            raise failure(answer, what, f"{self.location}@{descriptor.digest}")
+        length = answer.headers.get("Content-Length")
+        digest = answer.headers.get("Docker-Content-Digest")
+        return length in (None, str(descriptor.size_bytes)) and digest in (None, descriptor.digest)
+
+    def read_blob(self, descriptor: Descriptor) -> Iterator[memoryview | bytes]:
+        """Yields a blob's bytes; raises VerificationError at their end unless they are the blob's.
+
+        A connection that breaks is taken up again at the byte it broke at.
+
+        Raises:
+            RefusedError: The registry denies access.
+            StoreError: It has no such blob, cannot be reached, or goes on failing.
+            VerificationError: The bytes are not what the descriptor says.
+        """
+        where = f"{self.location}@{descriptor.digest}"
+        pieces = receive_blob(
+            self.registry, self._blob_url(descriptor), self.pull_scopes, descriptor
+        )
+        yield from verified(pieces, descriptor.digest, descriptor.size_bytes, where)
+
+    def document(self, descriptor: Descriptor) -> bytes:
+        """Returns a small blob, verified; raises as ``read_blob`` does.
+
+        Raises:
+            VerificationError: It is too large to be a document.
+        """
+        if descriptor.size_bytes > ANSWER_LIMIT_BYTES:
+            raise VerificationError(
+                "A document is too large.",
+                where=f"{self.location}@{descriptor.digest}",
+                got=f"{descriptor.size_bytes} bytes",
+                wanted=f"at most {ANSWER_LIMIT_BYTES} bytes",
+            )
+        return b"".join(bytes(piece) for piece in self.read_blob(descriptor))
+
+    def _send(
+        self,
+        descriptor: Descriptor,
+        pieces: Callable[[], Iterable[memoryview | bytes]],
+        progress: Progress,
+        session_url: str = "",
+    ) -> None:
+        send_blob(
+            Upload(
+                self.registry,
+                self._uploads_url,
+                self.push_scopes,
+                descriptor,
+                pieces,
+                lambda patience: self.has_blob(descriptor, patience),
+                progress,
+                session_url,
+            )
+        )
+
+    def _ask_for_mount(self, descriptor: Descriptor, source: Blobs) -> Answer | None:
+        from_name = quote(source.repository.name, safe="")
+        url = f"{self._uploads_url}?mount={quote(descriptor.digest, safe='')}&from={from_name}"
+        try:
+            return self.registry.call(
+                "POST", url, (*self.push_scopes, *source.pull_scopes), "A mount failed"
+            )
+        except RefusedError:
+            return None  # some registries refuse so; whether it is really denied, the copy tells
+
+    def _blob_url(self, descriptor: Descriptor) -> str:
+        return f"{self.url}/blobs/{descriptor.digest}"

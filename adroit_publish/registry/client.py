@@ -1,0 +1,212 @@
+"""One registry on the wire: its endpoint, its connections, what it is told, whom it may point to.
+
+Every request goes to the registry's endpoint with the Authorization it wants. Where it answers
+with a redirect, or names another server for an upload, that server is asked without any
+credential, by https only (loopback may name loopback).
+
+Source: OCI distribution specification 1.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from http.client import HTTPResponse
+from urllib.parse import urljoin, urlsplit
+
+from adroit_publish.edge.patience import GIVE_UP_S, Patience
+from adroit_publish.errors import ConfigError, PublishError, RefusedError, StoreError
+from adroit_publish.registry.auth import Authorization
+from adroit_publish.registry.docker_config import Credentials
+from adroit_publish.registry.errors import failure, may_help_to_try_again, unreachable
+from adroit_publish.registry.http import NETWORK_ERRORS, Answer, Body, Endpoint, Http, read_answer
+
+_USER_AGENT = "adroit-publish"
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MAX_REDIRECTS = 5
+_MAX_ANSWERS = 2  # the login that is known, then a new one
+_DOCKER_HUB = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
+
+
+class Registry:
+    """One registry; shared by its repositories and by threads.
+
+    Args:
+        host: Its name in image references, with its port where it has one.
+        credentials: What knows the credentials for it.
+        endpoint: The URL where it is reached, if not at its own name (by https; a name on
+            loopback by http).
+        give_up_s: How long it may be silent, or fail, before it is given up.
+
+    Raises:
+        ConfigError: The endpoint cannot be used.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        credentials: Credentials,
+        endpoint: str | None = None,
+        *,
+        give_up_s: float = GIVE_UP_S,
+    ) -> None:
+        self.host = host
+        self.give_up_s = give_up_s
+        self.endpoint = Endpoint.parse(endpoint) if endpoint else default_endpoint(host)
+        self._http = Http()
+        self._authorization = Authorization(host, self.endpoint, credentials, self._http, give_up_s)
+
+    def call(
+        self,
+        method: str,
+        url: str,
+        scopes: Sequence[str],
+        what: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        patience: Patience | None = None,
+    ) -> Answer:
+        """Returns the answer to a request, asked again while that may help.
+
+        Args:
+            method: HTTP method; the request has to be one that may be sent twice.
+            url: Path and query at this registry, or a URL that it gave.
+            scopes: What a token has to be good for: ``repository:NAME:pull,push``.
+            what: What is being done, for messages: "The blob could not be sent".
+            headers: Further headers.
+            body: The body.
+            patience: Of the operation that this request is part of.
+
+        Raises:
+            RefusedError: No access, or the registry points where it must not.
+            StoreError: It cannot be reached, or goes on failing (transient).
+        """
+        patience = patience or Patience(self.give_up_s)
+        where = f"{self.host}{urlsplit(url).path}"
+        while True:
+            try:
+                with self.open(
+                    method, url, scopes, what, headers=headers, body=body, patience=patience
+                ) as response:
+                    answer = read_answer(response)
+            except NETWORK_ERRORS as error:
+                patience.wait_or_raise(unreachable(error, what, where))
+                continue
+            patience.heard()
+            if answer.status in (401, 403):
+                raise failure(answer, what, where)
+            if not may_help_to_try_again(answer):
+                return answer
+            patience.wait_or_raise(failure(answer, what, where), answer.retry_after_s)
+
+    @contextmanager
+    def open(
+        self,
+        method: str,
+        url: str,
+        scopes: Sequence[str],
+        what: str,
+        *,
+        patience: Patience,
+        headers: Mapping[str, str] | None = None,
+        body: Body = b"",
+        answer_timeout_s: float | None = None,
+    ) -> Iterator[HTTPResponse]:
+        """Gives the response to one request, authorized and redirected, but not tried again.
+
+        Args:
+            body: Bytes, or what gives the pieces of the body; that is called once more where
+                the registry wants other credentials.
+            answer_timeout_s: How long it may take to answer once it has the whole body.
+
+        The other arguments are those of ``call``.
+
+        Raises:
+            OSError: The connection failed.
+            http.client.HTTPException: The response is none.
+            RefusedError: As ``call``.
+            StoreError: The server of tokens cannot be reached.
+        """
+        endpoint, target, ours = self.place(url)
+        authorization = self._authorization.header(scopes) if ours else None
+        answers = 0
+        for _ in range(_MAX_REDIRECTS + _MAX_ANSWERS + 1):
+            sent = {"User-Agent": _USER_AGENT, "Accept": "*/*"} | dict(headers or {})
+            if ours and authorization:
+                sent["Authorization"] = authorization
+            with self._http.exchange(
+                endpoint,
+                method,
+                target,
+                sent,
+                body,
+                timeout_s=patience.timeout_s,
+                answer_timeout_s=answer_timeout_s,
+            ) as response:
+                location = response.headers.get("Location")
+                redirected = (
+                    response.status in _REDIRECTS and method in ("GET", "HEAD") and location
+                )
+                refused = ours and answers < _MAX_ANSWERS and response.status in (401, 403)
+                if not redirected and not refused:
+                    yield response
+                    return
+                answer = read_answer(response)
+            patience.heard()
+            if redirected:
+                assert location is not None
+                endpoint, target, ours = self.place(f"{endpoint}{target}", location)
+                continue
+            fresh = self._authorization.answer(answer, scopes, authorization)
+            if fresh is None:
+                raise failure(answer, what, f"{self.host}{urlsplit(url).path}")
+            authorization, answers = fresh, answers + 1
+        raise StoreError("The registry redirects without end.", where=self.host)
+
+    def place(self, url: str, location: str = "") -> tuple[Endpoint, str, bool]:
+        """Returns endpoint and target of a URL, and whether that is the registry itself.
+
+        A registry behind a proxy or an endpoint of another name gives absolute URLs under its
+        own name, and at times under the wrong scheme; those are asked where it is reached.
+
+        Args:
+            url: An absolute URL, or path and query at the registry.
+            location: What was given there as the place to go on to; it may be relative.
+
+        Raises:
+            RefusedError: It is neither https nor the registry's own, or is this machine.
+        """
+        try:
+            parts = urlsplit(urljoin(url, location))
+            target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            own_names = ("", self.host.lower(), self.endpoint.authority.lower())
+            if parts.netloc.lower() in own_names:
+                return self.endpoint, target, True
+            endpoint = Endpoint.parse(parts.geturl())
+        except ValueError:
+            raise self._astray("a malformed address") from None
+        except ConfigError as error:
+            raise self._astray(f"{error.where}: {error.what}") from None
+        if endpoint.is_loopback and not self.endpoint.is_loopback:
+            raise self._astray(f"{endpoint}: That is this machine.")
+        return endpoint, target, endpoint == self.endpoint
+
+    def _astray(self, pointed_to: str) -> PublishError:
+        return RefusedError(
+            "The registry points to an address that must not be asked.",
+            where=self.host,
+            got=pointed_to,
+            wanted="its own address, or another one by https",
+        )
+
+
+def default_endpoint(host: str) -> Endpoint:
+    """Returns where a registry is reached by its name: by https, on loopback by http.
+
+    Raises:
+        ConfigError: The name is none.
+    """
+    host = _DOCKER_HUB.get(host, host)
+    by_https = Endpoint.parse(f"https://{host}")
+    return Endpoint.parse(f"http://{host}") if by_https.is_loopback else by_https

@@ -1,0 +1,227 @@
+"""One repository of an image registry: blobs, manifests by digest, and last a tag.
+
+* A manifest is verified against its digest whenever it is read, and read back after it was sent.
+* A tag is read before it is written. One that names this very manifest is success; one that
+  names another is refused and left alone, also where the registry would overwrite it.
+
+Source: OCI distribution specification 1.1, "Pulling manifests", "Pushing manifests".
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+from adroit_publish.bundle.digest import Descriptor, Digest
+from adroit_publish.bundle.manifest import INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE
+from adroit_publish.errors import PublishError, RefusedError, StoreError, VerificationError
+from adroit_publish.registry.blobs import Blobs
+from adroit_publish.registry.errors import failure
+from adroit_publish.registry.image_reference import ImageReference, Tag
+
+DOCKER_MANIFEST_MEDIA_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_INDEX_MEDIA_TYPE = "application/vnd.docker.distribution.manifest.list.v2+json"
+_MANIFEST_MEDIA_TYPES = (
+    MANIFEST_MEDIA_TYPE,
+    INDEX_MEDIA_TYPE,
+    DOCKER_MANIFEST_MEDIA_TYPE,
+    DOCKER_INDEX_MEDIA_TYPE,
+)
+
+
+@dataclass(frozen=True)
+class StoredManifest:
+    """A manifest as a registry holds it, verified.
+
+    Attributes:
+        descriptor: Its media type, digest and length.
+        data: Its bytes.
+    """
+
+    descriptor: Descriptor
+    data: bytes = field(repr=False)
+
+
+class ImageRepository(Blobs):
+    """A repository on a registry: its blobs, its manifests and its tags.
+
+    Args:
+        registry: The registry.
+        name: The repository's name there.
+
+    Raises:
+        ConfigError: The name is none.
+    """
+
+    def find(self, name: Tag | Digest) -> StoredManifest | None:
+        """Returns the manifest of that tag or digest, or None where there is none.
+
+        Raises:
+            RefusedError: The registry denies access, or holds an image of the kind before 2016.
+            StoreError: It cannot be reached, or goes on failing.
+            VerificationError: What it gave is not what it, or the digest, says.
+        """
+        what, where = "The manifest could not be read", self._where(name)
+        answer = self.registry.call(
+            "GET",
+            self._manifest_url(name),
+            self.pull_scopes,
+            what,
+            headers={"Accept": ", ".join(_MANIFEST_MEDIA_TYPES)},
+        )
+        if answer.status == 404:
+            return None
+        if answer.status != 200:
+            raise failure(answer, what, where)
+        media_type = answer.headers.get_content_type()
+        if media_type.startswith("application/vnd.docker.distribution.manifest.v1"):
+            raise RefusedError(
+                "An image is of Docker's schema 1, which nothing current can read.",
+                where=where,
+                next_step="push it again with a current Docker",
+            )
+        told = name if isinstance(name, Digest) else answer.headers.get("Docker-Content-Digest")
+        found = Digest.of(answer.body)
+        if told not in (None, found):
+            raise VerificationError(
+                "A manifest is not what its digest says.", where=where, got=found, wanted=told
+            )
+        media_type = _own_media_type(answer.body) or media_type
+        return StoredManifest(Descriptor(media_type, found, len(answer.body)), answer.body)
+
+    def resolve(self, name: Tag | Digest) -> StoredManifest:
+        """Returns the manifest of that tag or digest; raises as ``find`` does.
+
+        Raises:
+            RefusedError: There is none.
+        """
+        found = self.find(name)
+        if found is None:
+            raise RefusedError(
+                "The registry has no such image.",
+                where=self._where(name),
+                next_step="push the image there, or name one that is there",
+            )
+        return found
+
+    def put_manifest(self, manifest: Descriptor, data: bytes) -> bool:
+        """Makes sure that a manifest is there, by digest and without a name.
+
+        Args:
+            manifest: Its media type, digest and length.
+            data: Its bytes.
+
+        Returns:
+            Whether it was sent; False where it was there already.
+
+        Raises:
+            PublishError: As ``find``; what the manifest names has to be there before.
+            VerificationError: The registry did not keep these bytes.
+        """
+        try:
+            if self.find(manifest.digest) is not None:
+                return False
+        except VerificationError:
+            pass  # rotted; it may be healed by sending it again
+        self._put_manifest(manifest.digest, manifest, data)
+        if self.find(manifest.digest) is None:
+            raise VerificationError(
+                "The registry took a manifest and does not have it.",
+                where=self._where(manifest.digest),
+            )
+        return True
+
+    def tag(self, tag: Tag, manifest: Descriptor, data: bytes) -> bool:
+        """Gives the manifest a name that nothing else has.
+
+        Args:
+            tag: The name.
+            manifest: The manifest's media type, digest and length.
+            data: Its bytes.
+
+        Returns:
+            Whether this call did it; False where the tag named this manifest already.
+
+        Raises:
+            RefusedError: The tag names another manifest; it is left as it is.
+            PublishError: As ``find``.
+        """
+        if self._names_only(tag, manifest):
+            return False
+        try:
+            self._put_manifest(tag, manifest, data)
+        except PublishError:
+            # Another writer was first, or the answer was lost: what is there decides.
+            if self._names_only(tag, manifest):
+                return True
+            raise
+        if not self._names_only(tag, manifest):
+            raise StoreError(
+                "The registry took a tag and does not have it.", where=self._where(tag)
+            )
+        return True
+
+    def referrers_index(self, subject: Digest) -> bytes | None:
+        """Returns the registry's own list of what refers to a manifest, an image index.
+
+        None where it has no referrers API. Raises as ``find`` does.
+        """
+        what = "The referrers of an image could not be listed"
+        answer = self.registry.call(
+            "GET", f"{self.url}/referrers/{subject}", self.pull_scopes, what
+        )
+        if answer.status in (404, 405):
+            return None
+        if answer.status != 200:
+            raise failure(answer, what, self._where(subject))
+        return answer.body
+
+    def replace_tag(self, tag: Tag, manifest: Descriptor, data: bytes) -> None:
+        """Gives the manifest a name, whatever had it before; raises as ``find`` does.
+
+        For the one tag that is a list and has to change: the referrers of a manifest on a
+        registry without the API for them.
+        """
+        self._put_manifest(tag, manifest, data)
+
+    def _put_manifest(self, name: Tag | Digest, manifest: Descriptor, data: bytes) -> None:
+        what = "The manifest could not be stored"
+        answer = self.registry.call(
+            "PUT",
+            self._manifest_url(name),
+            self.push_scopes,
+            what,
+            headers={"Content-Type": manifest.media_type},
+            body=data,
+        )
+        if answer.status not in (200, 201, 202):
+            raise failure(answer, what, self._where(name))
+
+    def _names_only(self, tag: Tag, manifest: Descriptor) -> bool:
+        found = self.find(tag)
+        if found is None:
+            return False
+        if found.descriptor.digest == manifest.digest:
+            return True
+        raise RefusedError(
+            "A tag that was published may not change.",
+            where=self._where(tag),
+            got=found.descriptor.digest,
+            wanted=manifest.digest,
+            next_step="find out who wrote it; the tag of a version is never moved",
+        )
+
+    def _manifest_url(self, name: Tag | Digest) -> str:
+        return f"{self.url}/manifests/{name}"
+
+    def _where(self, name: Tag | Digest) -> str:
+        return str(ImageReference(self.repository, name))
+
+
+def _own_media_type(data: bytes) -> str | None:
+    """Returns what the manifest says that it is, which no server on the way can change."""
+    try:
+        media_type = json.loads(data)["mediaType"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return media_type if isinstance(media_type, str) else None

@@ -1,0 +1,172 @@
+"""A target's sitevars: the places they are in, and what a pointer has to point at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from adroit_publish.bundle.content import Inline
+from adroit_publish.bundle.digest import Digest
+from adroit_publish.checkout import Workspace
+from adroit_publish.config.flavors import find_flavor, is_published_version
+from adroit_publish.config.sitevars import Pointer
+from adroit_publish.config.targets import Target
+from adroit_publish.edge.user import user_name
+from adroit_publish.errors import ConfigError, RefusedError
+from adroit_publish.evidence.sitevar_file import FileDocuments
+from adroit_publish.evidence.sitevar_ssm import Parameters
+from adroit_publish.evidence.sitevars import Seen, Sitevars
+from adroit_publish.stores.bundle_store import BundleStore
+from adroit_publish.stores.contract import KeyTaken, Objects, Stat
+from adroit_publish.stores.ledger import Share, append, entries, live_at
+from adroit_publish.stores.lock import Held, hold
+from adroit_publish.stores.s3.objects import S3Objects
+
+
+class StoredDocuments:
+    """Small documents that change, in a place of objects.
+
+    Args:
+        objects: The place.
+    """
+
+    def __init__(self, objects: Objects) -> None:
+        self.location = objects.location
+        self._objects = objects
+
+    def read(self, key: str) -> Seen | None:
+        stat = self._objects.stat(key)  # first: a tag older than the bytes only fails a `put`
+        if stat is None:
+            return None
+        return Seen(b"".join(bytes(chunk) for chunk in self._objects.read(key)), stat.tag)
+
+    def put(self, key: str, data: bytes, seen: Seen | None) -> bool:
+        content, digest = Inline(data), Digest.of(data)
+        try:
+            if seen is None:
+                self._objects.create(key, content, digest)
+            else:
+                self._objects.replace(key, content, digest, Stat(len(seen.data), seen.tag))
+        except KeyTaken:
+            return False
+        return True
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        return self._objects.keys(prefix)
+
+
+def sitevars_of(target: Target, store: BundleStore) -> Sitevars:
+    """Returns the sitevars of ``target``; nothing is read yet.
+
+    Args:
+        target: The target.
+        store: Its bundle store: the history is kept there, and the locks where they are needed.
+
+    Raises:
+        ConfigError: The target has none.
+    """
+    if target.sitevars is None:
+        raise ConfigError(
+            f"Target {target.name} has no sitevars.",
+            where="adroit.toml",
+            wanted='sitevars = "file:PATH", "s3://BUCKET/KEY" or "ssm:/PREFIX"',
+        )
+    kept = StoredDocuments(store.objects)
+    scheme, _, rest = target.sitevars.partition(":")
+    if scheme == "ssm":
+
+        def lock(model: str) -> AbstractContextManager[Held]:
+            return hold(store.objects, f"sitevars/{model}/lock", user_name())
+
+        return Sitevars(Parameters(rest, target.account, lock), None, kept)
+    place, _, name = target.sitevars.rpartition("/")
+    if scheme == "s3":
+        return Sitevars(StoredDocuments(S3Objects(place, account=target.account)), name, kept)
+    return Sitevars(FileDocuments(Path(place.removeprefix("file:") or "/")), name, kept)
+
+
+def point(
+    workspace: Workspace,
+    target: Target,
+    store: BundleStore,
+    model_name: str,
+    pointer: Pointer,
+    expected: Pointer | None,
+    why: str,
+) -> None:
+    """Points a model at flavors by hand, and enters that in the ledger.
+
+    Args:
+        workspace: The checkout that has the flavors.
+        target: Whose sitevar it is.
+        store: Its bundle store, where the ledger is.
+        model_name: The model.
+        pointer: What its entry is to say.
+        expected: What it says now; None: nothing.
+        why: The reason; the history keeps it.
+
+    Raises:
+        PublishError: As ``check_pointer``, ``Sitevars.set`` and ``ledger.append``. The same command
+            again does what is missing.
+    """
+    check_pointer(workspace, store, model_name, pointer)
+    sitevars = sitevars_of(target, store)
+    sitevars.set(model_name, pointer, expected=expected, who=user_name(), why=why)
+    change = sitevars.history(model_name)[-1]
+    shares = tuple(
+        Share(flavor, str(workspace.flavors[flavor].version), percent)
+        for flavor, percent in pointer.weights
+    )
+    key, found = f"sitevar {change.utc.isoformat()}", entries(store, model_name)
+    known = live_at(found, datetime.max.replace(tzinfo=UTC))
+    if any(entry.key == key for entry in found) or (known and set(known.shares) == set(shares)):
+        return  # it pointed there already, and whoever moved it has entered that
+    append(
+        store,
+        model_name,
+        "pointed",
+        {"live": [vars(share) for share in shares], "why": change.why},
+        key=key,
+        who=change.who,
+        now=change.utc,
+    )
+
+
+def check_pointer(
+    workspace: Workspace, store: BundleStore, model_name: str, pointer: Pointer
+) -> None:
+    """Lets a pointer pass whose flavors are in flavors.yaml, of this model, and published.
+
+    Raises:
+        ConfigError: There is no such flavor.
+        RefusedError: It is of another model, or its version is not in the store.
+        StoreError: The store failed.
+    """
+    for name in pointer.flavors:
+        flavor = find_flavor(workspace.flavors, name)
+        of_model = workspace.project(flavor).model_name
+        if of_model != model_name:
+            raise RefusedError(
+                f"The flavor {name} is of another model.",
+                where="flavors.yaml",
+                got=of_model,
+                wanted=model_name,
+            )
+        version = flavor.version
+        if version is None or not is_published_version(version):
+            raise RefusedError(
+                f"The flavor {name} is not published.",
+                where="flavors.yaml",
+                got=version or "no version",
+                wanted="a published version",
+                next_step=f"python publish_mlflow_model_flow.py run --flavor={name}",
+            )
+        if store.find(model_name, version) is None:
+            raise RefusedError(
+                f"The version of the flavor {name} is not in this target's store.",
+                where=store.location,
+                got=version,
+                next_step="publish the flavor here, or choose another --target",
+            )

@@ -1,0 +1,228 @@
+"""How a rollover begins: which flavors, by what evidence, and whether it may."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from adroit_publish.config.flavors import Flavor, find_flavor, is_published_version
+from adroit_publish.errors import ConfigError, RefusedError
+from adroit_publish.evidence.answers import check_address
+from adroit_publish.rollover.needs import weights_text
+from adroit_publish.rollover.state import Checks, Entry, Rollover, Side
+from adroit_publish.rollovers.verbs import Rolling
+from adroit_publish.stores.bundle_store import BundleStore
+from adroit_publish.stores.rollovers import Kept
+
+FRESH_S = 120.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What ``rollover start`` was told of evidence.
+
+    Attributes:
+        urls: Servers of the new version.
+        replicas: How many are expected behind each, or None.
+        prometheus: Where traffic is counted, or None.
+        metrics: Servers of both versions that count it themselves.
+        steps: Shares of the traffic to go through, in percent; ends in 100.
+        quiet_s: How long the old version must have had no request.
+        margin: How much larger the new one's share of errors may be, 0 to 1.
+    """
+
+    urls: tuple[str, ...]
+    replicas: int | None
+    prometheus: str | None
+    metrics: tuple[str, ...]
+    steps: tuple[float, ...]
+    quiet_s: float
+    margin: float
+
+
+def start(
+    rolling: Rolling, old: str | None, new: str | None, model: str | None, asked: Asked
+) -> Kept:
+    """Begins a rollover, or finds the same one begun.
+
+    Args:
+        rolling: Where.
+        old: The flavor that is live; None: what the sitevar of ``model`` says.
+        new: The flavor that is to be; None: the model's only other published one.
+        model: The model, where a flavor is not named.
+        asked: Where the evidence comes from.
+
+    Raises:
+        ConfigError: A flavor or a model does not exist or is not clear; ``asked`` is not enough.
+        RefusedError: A flavor is not published or is held, the sitevar says something else, or
+            another rollover of the model is live.
+        StoreError: A place failed.
+        VerificationError: Something kept is damaged.
+    """
+    _check(asked)
+    if old is None or new is None:
+        old, new = _both(rolling, old, new, model)
+    flavors = rolling.workspace.flavors
+    sides = [find_flavor(flavors, name) for name in (old, new)]
+    models = [rolling.workspace.project(flavor).model_name for flavor in sides]
+    if models[0] != models[1] or model not in (None, models[0]):
+        raise ConfigError(
+            "The flavors are of different models.",
+            got=f"{old}: {models[0]}, {new}: {models[1]}",
+            wanted=model or models[0],
+        )
+    rollover = Rollover(
+        id="0001",
+        model=models[0],
+        old=_side(rolling.store, models[0], sides[0]),
+        new=_side(rolling.store, models[0], sides[1]),
+        steps=asked.steps,
+        checks=Checks(
+            asked.urls,
+            asked.replicas,
+            asked.prometheus,
+            asked.metrics,
+            asked.quiet_s,
+            asked.margin,
+            rolling.workspace.project(sides[1]).rtol,
+            FRESH_S,
+        ),
+    )
+    last = rolling.rollovers.last(rollover.model)
+    if last and last.rollover.live:
+        return _the_same(rolling, last, rollover)
+    _check_start(rolling, rollover, sides[1])
+    facts = _check_published(rolling, rollover)
+    entry = Entry(rolling.world.now_s(), rolling.who, None, "proposed", facts=facts)
+    number = int(last.rollover.id) + 1 if last else 1
+    return rolling.rollovers.create(replace(rollover, id=f"{number:04d}", history=(entry,)))
+
+
+def _check(asked: Asked) -> None:
+    """Raises ConfigError where there could never be enough evidence."""
+    for url in (*asked.urls, *asked.metrics, *filter(None, [asked.prometheus])):
+        check_address(url)
+    rising = sorted(set(asked.steps)) == list(asked.steps)
+    wrong = [
+        (not asked.urls, "no server of the new version", "--url, once for each place it runs"),
+        (
+            bool(asked.prometheus) == bool(asked.metrics),
+            "where traffic is counted is not said, or twice",
+            "--prometheus URL, or --metrics URL for each server of both versions",
+        ),
+        (
+            not (rising and asked.steps and asked.steps[0] > 0 and asked.steps[-1] == 100),
+            f"steps {', '.join(f'{step:g}' for step in asked.steps) or 'none'}",
+            "rising percents that end in 100",
+        ),
+        (asked.quiet_s < 1, f"a quiet time of {asked.quiet_s:g} s", "a second at least"),
+        (not 0 <= asked.margin <= 1, f"a margin of {asked.margin:g}", "a number from 0 to 1"),
+    ]
+    for is_wrong, got, wanted in wrong:
+        if is_wrong:
+            raise ConfigError("A rollover needs to know its evidence.", got=got, wanted=wanted)
+
+
+def _both(rolling: Rolling, old: str | None, new: str | None, model: str | None) -> tuple[str, str]:
+    """Returns the flavor that is live and the only other published one of the model."""
+    if model is None:
+        raise ConfigError("Which rollover?", wanted="--from FLAVOR --to FLAVOR, or --model MODEL")
+    if old is None:
+        pointer = rolling.world.sitevars.get(model).pointer
+        if pointer is None or len(pointer.flavors) != 1:
+            raise RefusedError(
+                f"The sitevar does not point {model} at one flavor.",
+                got=pointer or "no entry",
+                next_step=f"python -m adroit_publish sitevar set {model} FLAVOR --why TEXT",
+            )
+        (old,) = pointer.flavors
+    others = [
+        flavor.name
+        for flavor in rolling.workspace.flavors.values()
+        if flavor.name != old
+        and is_published_version(flavor.version)
+        and flavor.hold is None
+        and rolling.workspace.project(flavor).model_name == model
+    ]
+    if new is None and len(others) != 1:
+        raise ConfigError(
+            f"It is not clear which flavor of {model} comes after {old}.",
+            where="flavors.yaml",
+            got=", ".join(others) or "no other published flavor",
+            next_step=f"name it: --from {old} --to FLAVOR",
+        )
+    return old, new or others[0]
+
+
+def _side(store: BundleStore, model: str, flavor: Flavor) -> Side:
+    published = None
+    if flavor.version is not None and is_published_version(flavor.version):
+        published = store.find(model, flavor.version)
+    if published is None:
+        raise RefusedError(
+            f"The flavor {flavor.name} is not published here.",
+            where=store.location,
+            got=flavor.version or "no version",
+            wanted="a published version",
+            next_step=f"python publish_mlflow_model_flow.py run --flavor={flavor.name}",
+        )
+    return Side(flavor.name, published.version, str(store.bundle_document(published)[0]))
+
+
+def _the_same(rolling: Rolling, last: Kept, wanted: Rollover) -> Kept:
+    """Returns the live rollover where it is the one that is wanted; refuses any other."""
+    there = last.rollover
+    if (
+        replace(there, old=wanted.old, new=wanted.new, steps=wanted.steps, checks=wanted.checks)
+        == there
+    ):
+        return last
+    raise RefusedError(
+        f"Another rollover of {there.model} is live.",
+        where=rolling.rollovers.where(there),
+        got=f"{there.old.flavor} -> {there.new.flavor}, {there.state}, "
+        f"started by {there.history[0].who}",
+        next_step=f"finish it, roll it back or abandon it: python -m adroit_publish rollover "
+        f"status {there.model}",
+    )
+
+
+def _check_start(rolling: Rolling, rollover: Rollover, new: Flavor) -> None:
+    if rollover.old.bundle_id == rollover.new.bundle_id:
+        raise RefusedError(
+            "Both flavors serve the same bundle; there is nothing to roll over.",
+            got=f"{rollover.old.version} and {rollover.new.version}",
+        )
+    if new.hold is not None:
+        raise RefusedError(
+            f"The flavor {new.name} is held.",
+            where="flavors.yaml",
+            got=new.hold,
+            next_step=f"python -m adroit_publish unhold {new.name}",
+        )
+    pointer = rolling.world.sitevars.get(rollover.model).pointer
+    weights = dict(pointer.weights) if pointer else None
+    if weights != rollover.weights(0):
+        raise RefusedError(
+            f"The sitevar does not point {rollover.model} at {rollover.old.flavor}.",
+            got=weights_text(weights),
+            wanted=rollover.old.flavor,
+            next_step=f"name the flavor that is live with --from, or python -m adroit_publish "
+            f"sitevar set {rollover.model} {rollover.old.flavor} --why TEXT",
+        )
+
+
+def _check_published(rolling: Rolling, rollover: Rollover) -> Mapping[str, Any]:
+    """Returns the reading that both versions are whole; raises RefusedError where they are not."""
+    evidence, _ = rolling.world.read(rollover, ("published",))
+    read = evidence.published
+    problems = (*read.old, *read.new) if read else (evidence.absent["published"],)
+    if problems:
+        raise RefusedError(
+            "A version is not whole.",
+            where=rolling.store.location,
+            got="\n".join(problems),
+            next_step="publish it again: that sends what is missing",
+        )
+    return evidence.facts(("published",))

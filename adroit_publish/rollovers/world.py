@@ -1,0 +1,303 @@
+"""The world of a rollover: where its evidence is read, and how its acts are done.
+
+What cannot be read is no evidence: the reason is kept, nothing is raised for it. What cannot be
+done is raised.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from adroit_publish.checkout import Workspace, read_workspace
+from adroit_publish.config.flavors_entries import delete_flavor
+from adroit_publish.config.flavors_hold import set_hold
+from adroit_publish.config.sitevars import Pointer
+from adroit_publish.config.targets import Target
+from adroit_publish.errors import PublishError, RefusedError
+from adroit_publish.evidence import endpoints
+from adroit_publish.evidence.prometheus import PrometheusTraffic
+from adroit_publish.evidence.server_metrics import MetricsTraffic
+from adroit_publish.evidence.sitevars import Sitevars
+from adroit_publish.evidence.traffic import TrafficReading
+from adroit_publish.gates.replay import compare_outputs
+from adroit_publish.places import is_local, open_places
+from adroit_publish.registry.image_reference import Tag
+from adroit_publish.rollover.evidence import (
+    Counts,
+    EndpointsRead,
+    Evidence,
+    FlavorsRead,
+    PointerRead,
+    Publication,
+    TrafficRead,
+)
+from adroit_publish.rollover.state import Rollover, Side
+from adroit_publish.stores import ledger
+from adroit_publish.stores.bundle_store import BundleStore, Published
+from adroit_publish.stores.records import records
+from adroit_publish.versions.predict import example_request
+from adroit_publish.writeback.flavors_file import edit_file
+
+
+@dataclass(frozen=True)
+class Golden:
+    """The input example of a version, and what it was recorded to answer.
+
+    Attributes:
+        request: The body of the request.
+        outputs: The recorded predictions.
+        truncated: Whether only their first rows were recorded.
+    """
+
+    request: bytes
+    outputs: Any
+    truncated: bool
+
+    def differs(self, rtol: float, predictions: Any) -> str | None:
+        """Returns how predictions differ from the recorded ones, or None."""
+        found = compare_outputs(self.outputs, predictions, rtol, truncated=self.truncated)
+        return None if found.same else "; ".join(found.lines())
+
+
+@dataclass
+class RealWorld:
+    """A checkout, a target and what the rollover was told of servers; a ``World``.
+
+    Attributes:
+        workspace: The checkout; its flavors.yaml is read afresh each time.
+        target: The target.
+        store: Its bundle store.
+        sitevars: Its sitevars.
+        who: Who runs the command.
+    """
+
+    workspace: Workspace
+    target: Target
+    store: BundleStore
+    sitevars: Sitevars
+    who: str
+    _golden: dict[str, Golden] = field(default_factory=dict)
+
+    def now_s(self) -> float:
+        """Returns the time."""
+        return time.time()
+
+    # Looking.
+
+    def read(self, rollover: Rollover, names: Iterable[str]) -> tuple[Evidence, Any]:
+        """Returns readings by name; see ``World``. Servers' own counters are always read."""
+        wanted = set(names) | ({"traffic"} if rollover.checks.metrics else set())
+        found: dict[str, Any] = {}
+        absent: dict[str, str] = {}
+        counters = rollover.counters
+        for name in sorted(wanted):
+            try:
+                if name == "traffic":
+                    found[name], counters = self._traffic(rollover)
+                else:
+                    found[name] = getattr(self, f"_{name}")(rollover)
+            except _NoEvidence as reason:
+                absent[name], counters = str(reason), reason.counters or counters
+            except PublishError as error:
+                absent[name] = "; ".join(filter(None, (error.what, str(error.where or ""))))
+        return Evidence(**found, absent=absent), counters
+
+    def _published(self, rollover: Rollover) -> Publication:
+        return Publication(
+            time.time(),
+            tuple(self._problems(rollover.model, rollover.old)),
+            tuple(self._problems(rollover.model, rollover.new)),
+        )
+
+    def _problems(self, model: str, side: Side) -> Iterator[str]:
+        """Yields what a version lacks in the store and the registry, by size and checksum."""
+        published = self.store.find(model, side.version)
+        if published is None:
+            yield f"{side.version} is not in {self.store.location}"
+            return
+        manifest = self.store.manifest(published)
+        # A directory has to read a file to know its checksum; S3 keeps it.
+        checksum = not is_local(self.target)
+        for blob in (manifest.config, *manifest.own_layers):
+            if not self.store.has_blob(blob, checksum=checksum):
+                yield f"{side.version}: {blob.digest} is missing or wrong in {self.store.location}"
+        images = open_places(self.target, model).images
+        if images:
+            tagged = images.find(Tag(side.version))
+            if tagged is None or tagged.descriptor.digest != published.manifest.digest:
+                yield f"{side.version} is not, or is another image, in {images.location}"
+
+    def _flavors(self, rollover: Rollover) -> FlavorsRead:
+        flavors = read_workspace(self.workspace.root).flavors
+        old, new = flavors.get(rollover.old.flavor), flavors.get(rollover.new.flavor)
+        return FlavorsRead(
+            time.time(),
+            None if old is None else old.version or "",
+            None if new is None else new.version or "",
+            None if new is None else new.hold,
+        )
+
+    def _pointer(self, rollover: Rollover) -> PointerRead:
+        reading = self.sitevars.get(rollover.model)
+        weights = dict(reading.pointer.weights) if reading.pointer else None
+        return PointerRead(reading.read_utc.timestamp(), weights)
+
+    def _endpoints(self, rollover: Rollover) -> EndpointsRead:
+        """Whether the new version is deployed is asked first, without a prediction."""
+        checks, first = rollover.checks, rollover.state == "proposed"
+        golden = None if first else self._golden_of(rollover)
+        reading = endpoints.probe(
+            checks.urls,
+            rollover.new.bundle_id,
+            golden.request if golden else None,
+            partial(golden.differs, checks.rtol) if golden else _anything,
+            replicas=checks.replicas,
+        )
+        right = not reading.problems
+        facts = {"urls": [{"url": each.url, "replicas": each.replicas} for each in reading.urls]}
+        utc_s = reading.utc.timestamp()
+        return EndpointsRead(utc_s, right, right and bool(golden), reading.problems, facts)
+
+    def _golden_of(self, rollover: Rollover) -> Golden:
+        version = rollover.new.version
+        if version not in self._golden:
+            published = self.store.find(rollover.model, version)
+            if published is None:
+                raise _NoEvidence(f"{version} is not in {self.store.location}")
+            self._golden[version] = _golden(self.store, published)
+        return self._golden[version]
+
+    def _traffic(self, rollover: Rollover) -> tuple[TrafficRead, Mapping[str, Any] | None]:
+        checks = rollover.checks
+        since_s = time.time() - (rollover.moved_s or time.time())
+        window_s = max(1.0, min(since_s, checks.quiet_s))
+        both = (rollover.old.bundle_id, rollover.new.bundle_id)
+        if checks.prometheus:
+            return _counted(
+                PrometheusTraffic(checks.prometheus).read(both, window_s), rollover
+            ), None
+        watch = MetricsTraffic(checks.metrics, rollover.counters)
+        reading = watch.read(both, window_s)
+        return _counted(reading, rollover, watch.state), watch.state
+
+    # Acting.
+
+    def act(
+        self, rollover: Rollover, action: str, evidence: Evidence, mine: Callable[[], None]
+    ) -> None:
+        """Does what the rules ask for; see ``World``.
+
+        Raises:
+            RefusedError: The sitevar or the flavor was changed by others just now.
+            ConfigError: flavors.yaml cannot be edited so.
+            StoreError: A place failed.
+        """
+        if action == "point":
+            assert evidence.pointer
+            assert rollover.goal is not None
+            mine()
+            self._point(rollover, evidence.pointer.weights or {}, rollover.weights(rollover.goal))
+            return
+
+        def edit(data: bytes) -> bytes:
+            mine()  # under the file's lock
+            if action == "hold":
+                why = f"rolled back: {rollover.history[-1].why}"
+                return set_hold(data, rollover.new.flavor, why)
+            old = rollover.old
+            return delete_flavor(data, old.flavor, expected=old.version)
+
+        edit_file(self.workspace.flavors_file, edit)
+
+    def take_back(self, rollover: Rollover, share: float, wanted: float) -> None:
+        """Undoes an act that came too late; see ``World``."""
+        with suppress(RefusedError):  # it says something else already
+            self._point(rollover, rollover.weights(share), rollover.weights(wanted))
+
+    def _point(
+        self, rollover: Rollover, before: Mapping[str, float], after: Mapping[str, float]
+    ) -> None:
+        self.sitevars.set(
+            rollover.model,
+            Pointer.of(after),
+            expected=Pointer.of(before) if before else None,
+            who=self.who,
+            why=f"rollover {rollover.id}: {rollover.history[-1].why or rollover.state}",
+        )
+
+    def note(self, rollover: Rollover) -> None:
+        """Enters the last transition in the ledger; see ``World``."""
+        last, old, new = rollover.history[-1], rollover.old, rollover.new
+        live = [
+            {"flavor": side.flavor, "version": side.version, "weight": percent}
+            for side in (old, new)
+            if (percent := rollover.weights(rollover.shares[0]).get(side.flavor))
+        ]
+        if last.before == "pointing" and last.after == "pointed":
+            self._enter(rollover, "pointed", {"live": live})
+        elif last.after == "rolled back":
+            self._enter(rollover, "rolled-back", {"live": live})
+            self._enter(rollover, "held", {"flavor": new.flavor, "version": new.version})
+        elif last.after == "retired":
+            self._enter(rollover, "deleted", {"flavor": old.flavor, "version": old.version})
+
+    def _enter(self, rollover: Rollover, kind: str, facts: Mapping[str, Any]) -> None:
+        last = rollover.history[-1]
+        key = f"rollover {rollover.id}, step {len(rollover.history)}: {kind}"
+        ledger.append(
+            self.store,
+            rollover.model,
+            kind,
+            {**facts, "rollover": rollover.id, "why": last.why},
+            key=key,
+            who=last.who,
+            now=datetime.fromtimestamp(last.at_s, UTC),
+        )
+
+
+class _NoEvidence(Exception):
+    """A reading came about that proves nothing; its watch of counters is kept all the same."""
+
+    def __init__(self, reason: str, counters: Mapping[str, Any] | None = None) -> None:
+        super().__init__(reason)
+        self.counters = counters
+
+
+def _golden(store: BundleStore, published: Published) -> Golden:
+    for record in reversed(records(store, published)):
+        seen = record.get("verification") or {}
+        if seen.get("predicted") and seen.get("outputs") is not None:
+            request = example_request(store, published)
+            return Golden(request, seen["outputs"], bool(seen.get("outputs_truncated")))
+    raise _NoEvidence(
+        f"no publish of {published.version} recorded its outputs: publish it again, with an input "
+        "example and verified"
+    )
+
+
+def _counted(
+    reading: TrafficReading, rollover: Rollover, counters: Mapping[str, Any] | None = None
+) -> TrafficRead:
+    problems = list(reading.problems)
+    for side in (rollover.old, rollover.new):
+        if side.bundle_id not in reading.by_bundle:
+            problems.append(f"no server of {side.flavor} ({side.version}) was ever counted")
+    if problems:
+        raise _NoEvidence("; ".join(problems), counters)
+    old, new = (reading.by_bundle[side.bundle_id] for side in (rollover.old, rollover.new))
+    return TrafficRead(
+        reading.utc.timestamp(),
+        reading.window_s,
+        Counts(old.requests, old.errors),
+        Counts(new.requests, new.errors),
+    )
+
+
+def _anything(_predictions: Any) -> None:
+    """What a server predicts is not looked at."""

@@ -1,0 +1,243 @@
+"""A large object sent as parts, several at once, each tried again by itself.
+
+Every part travels with its CRC-32, which S3 checks. The CRCs come from a pass over the content
+that also takes its sha256, in the order of the bytes, while the parts before are on their way:
+what S3 accepted is what was hashed, and the object is completed only if that was the digest.
+Content that knows its CRCs from when it was hashed first (``part_crc32s``) saves that pass.
+
+Whoever fails aborts what it sent. Parts of a writer that was killed, or that lost the store, stay
+until they are aborted by somebody else: ``unfinished`` lists them.
+Source: Amazon S3 User Guide, "Uploading and copying objects using multipart upload in Amazon S3".
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+from adroit_publish.bundle.content import PART_BYTES, Content, Inline
+from adroit_publish.bundle.digest import Digest
+from adroit_publish.errors import PublishError, StoreError, VerificationError
+from adroit_publish.stores.contract import Progress
+from adroit_publish.stores.s3.body import Body, crc32_of
+from adroit_publish.stores.s3.http import UNSIGNED, Answer, Bucket, Call
+
+MOST_PARTS = 10_000
+PARTS_AT_ONCE = 4
+PARTS_AHEAD = 16  # what was read to be hashed is still in the page cache when it is sent
+
+COMPLETE_REFUSALS = ("PreconditionFailed", "NoSuchKey", "NoSuchUpload")
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """Parts that no object was made of yet: of a writer at work, or of one that was killed.
+
+    Attributes:
+        key: The whole key of the object they were for.
+        upload_id: S3's name for them.
+        started_utc: When the first was announced.
+    """
+
+    key: str
+    upload_id: str
+    started_utc: datetime
+
+
+@dataclass(frozen=True)
+class _Part:
+    number: int
+    start: int
+    stop: int
+    crc32: int
+    etag: str = ""
+
+    @property
+    def checksum(self) -> str:
+        return base64.b64encode(self.crc32.to_bytes(4, "big")).decode()
+
+
+class _Stopped(Exception):
+    """Ends a part because another one failed."""
+
+
+def put_parts(
+    bucket: Bucket,
+    key: str,
+    content: Content,
+    digest: Digest,
+    progress: Progress,
+    metadata: Mapping[str, str],
+    condition: Mapping[str, str],
+) -> Answer:
+    """Makes a large object, whole or not at all.
+
+    Args:
+        bucket: Where.
+        key: The object's whole key.
+        content: Its bytes.
+        digest: Their sha256.
+        progress: Told as bytes are accepted.
+        metadata: Headers that the object keeps.
+        condition: The header that says what may be there already.
+
+    Returns:
+        The answer to the completion: its ``code`` is one of ``COMPLETE_REFUSALS``, or None.
+
+    Raises:
+        VerificationError: ``content`` gave other bytes than ``digest``; no object was made.
+        RefusedError: As ``Bucket.send``.
+        StoreError: As ``Bucket.send``.
+    """
+    started = bucket.send(
+        Call(
+            "POST",
+            key,
+            {"uploads": ""},
+            {
+                **metadata,
+                "x-amz-checksum-algorithm": "CRC32",
+                "x-amz-checksum-type": "COMPOSITE",
+            },
+        )
+    )
+    upload_id = _text(started.xml(), "UploadId")
+    try:
+        parts = _send_all(bucket, key, upload_id, content, digest, progress)
+        answer = _complete(bucket, key, upload_id, parts, condition)
+    except BaseException as error:
+        # A store that did not answer for half a minute is not asked for one thing more.
+        if not (isinstance(error, StoreError) and error.transient):
+            with suppress(PublishError):
+                abort(bucket, key, upload_id)
+        raise
+    if answer.code is not None:
+        progress(-content.size_bytes)
+        with suppress(PublishError):
+            abort(bucket, key, upload_id)
+    return answer
+
+
+def abort(bucket: Bucket, key: str, upload_id: str) -> None:
+    """Throws parts away; an object that was made of them already is not touched."""
+    bucket.send(Call("DELETE", key, {"uploadId": upload_id}), accept=("NoSuchUpload", "NoSuchKey"))
+
+
+def unfinished(bucket: Bucket, prefix: str) -> Iterator[Unfinished]:
+    """Yields the uploads below ``prefix`` that were neither completed nor aborted."""
+    markers: dict[str, str] = {}
+    while True:
+        answer = bucket.send(Call("GET", "", {"uploads": "", "prefix": prefix, **markers}))
+        root = answer.xml()
+        for upload in root.iterfind("{*}Upload"):
+            started = datetime.fromisoformat(_text(upload, "Initiated"))
+            yield Unfinished(_text(upload, "Key"), _text(upload, "UploadId"), started)
+        if _text(root, "IsTruncated") != "true":
+            return
+        markers = {
+            "key-marker": _text(root, "NextKeyMarker"),
+            "upload-id-marker": _text(root, "NextUploadIdMarker"),
+        }
+
+
+def part_size_bytes(size_bytes: int) -> int:
+    """Returns how long the parts of an object are: 64 MiB, doubled while they would be too many."""
+    size = PART_BYTES
+    while size * MOST_PARTS < size_bytes:
+        size *= 2
+    return size
+
+
+def _send_all(
+    bucket: Bucket,
+    key: str,
+    upload_id: str,
+    content: Content,
+    digest: Digest,
+    progress: Progress,
+) -> list[_Part]:
+    """Sends the parts as soon as their CRCs are known; the first failure stops the others."""
+    stop = threading.Event()
+
+    def heard(size_bytes: int) -> None:
+        if stop.is_set():
+            raise _Stopped
+        progress(size_bytes)
+
+    def send(part: _Part) -> _Part:
+        body = Body(content, part.crc32, heard, part.start, part.stop)
+        query = {"partNumber": str(part.number), "uploadId": upload_id}
+        headers = {"x-amz-checksum-crc32": part.checksum}
+        answer = bucket.send(Call("PUT", key, query, headers, body, UNSIGNED))
+        return _Part(part.number, part.start, part.stop, part.crc32, answer.headers["ETag"])
+
+    futures: list[Future[_Part]] = []
+    with ThreadPoolExecutor(PARTS_AT_ONCE, "part") as pool:
+        try:
+            for part in _checked(content, digest):
+                if len(futures) >= PARTS_AHEAD:
+                    futures[-PARTS_AHEAD].result()
+                futures.append(pool.submit(send, part))
+            for future in wait(futures, return_when=FIRST_EXCEPTION).done:
+                future.result()
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [future.result() for future in futures]
+
+
+def _checked(content: Content, digest: Digest) -> Iterator[_Part]:
+    """Yields the parts with their CRCs; raises at the end unless the whole was ``digest``."""
+    size, length = content.size_bytes, part_size_bytes(content.size_bytes)
+    ranges = [(start, min(start + length, size)) for start in range(0, size, length)]
+    known: Sequence[int] | None = getattr(content, "part_crc32s", None)
+    if known is not None and length == PART_BYTES:
+        for number, ((start, stop), crc32) in enumerate(zip(ranges, known, strict=True), 1):
+            yield _Part(number, start, stop, crc32)
+        return
+    hasher = hashlib.sha256()
+    for number, (start, stop) in enumerate(ranges, 1):
+        yield _Part(number, start, stop, crc32_of(content, start, stop, hasher))
+    if hasher.hexdigest() != digest.hex:
+        raise VerificationError(
+            "A blob is not what its digest says.",
+            got=f"sha256:{hasher.hexdigest()}",
+            wanted=digest,
+            next_step="run the same command again while nothing writes to its files",
+        )
+
+
+def _complete(
+    bucket: Bucket,
+    key: str,
+    upload_id: str,
+    parts: list[_Part],
+    condition: Mapping[str, str],
+) -> Answer:
+    rows = "".join(
+        f"<Part><PartNumber>{part.number}</PartNumber><ETag>{escape(part.etag)}</ETag>"
+        f"<ChecksumCRC32>{part.checksum}</ChecksumCRC32></Part>"
+        for part in parts
+    )
+    data = (
+        '<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+        f"{rows}</CompleteMultipartUpload>"
+    ).encode()
+    sha256 = Digest.of(data)
+    call = Call(
+        "POST", key, {"uploadId": upload_id}, condition, Body(Inline(data), sha256), sha256.hex
+    )
+    return bucket.send(call, accept=COMPLETE_REFUSALS)
+
+
+def _text(element: ElementTree.Element, name: str) -> str:
+    return element.findtext(f"{{*}}{name}") or ""

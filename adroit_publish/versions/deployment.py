@@ -1,0 +1,50 @@
+"""From a published version to the documents that run it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from adroit_publish.bundle.deployment import ServedVersion, manifests
+from adroit_publish.config.targets import Target
+from adroit_publish.errors import RefusedError
+from adroit_publish.places import images_of
+from adroit_publish.stores.bundle_store import BundleStore, Published
+
+
+def manifests_of(
+    target: Target, store: BundleStore, published: Published, kind: str
+) -> list[dict[str, Any]]:
+    """Returns the documents that run a version of ``target``, in the order they are applied.
+
+    Args:
+        target: Where the version's image is.
+        store: The target's bundle store.
+        published: The version.
+        kind: One of ``bundle.deployment.KINDS``.
+
+    Raises:
+        RefusedError: The target has no images, so there is nothing that a cluster could pull.
+        ConfigError: As ``bundle.deployment.manifests``.
+        StoreError: The store failed.
+        VerificationError: A document of the version is damaged.
+    """
+    repository = images_of(target, published.model_name)
+    if repository is None:
+        raise RefusedError(
+            "The version has no image that could be deployed.",
+            where=f"{published.version} in {store.location}",
+            got=f"target {target.name}, which has no images",
+            wanted="a target with `images` in adroit.toml",
+            next_step=f"publish to such a target, or python -m adroit_publish serve "
+            f"{published.version}",
+        )
+    bundle_id, document = store.bundle_document(published)
+    served = ServedVersion(
+        model_name=published.model_name,
+        version=published.version,
+        bundle_id=bundle_id,
+        repository=f"{repository.host}/{repository.name}",
+        manifest=published.manifest.digest,
+        serve=document["serve"],
+    )
+    return manifests(kind, served)

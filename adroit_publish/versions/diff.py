@@ -1,0 +1,122 @@
+"""Diffing two versions: what their names mean, and what has to be read of them.
+
+A name is a version, a flavor (the version that flavors.yaml gives it now), or ``flavor@REF`` (the
+version it has in flavors.yaml at that commit, branch or tag). Of the layers only the source is
+read, and only where it differs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+
+from adroit_publish.bundle.digest import Descriptor
+from adroit_publish.bundle.layer import KIND_ANNOTATION, ROOT
+from adroit_publish.bundle.tar_reader import TarReader
+from adroit_publish.checkout import Workspace
+from adroit_publish.config.flavors import find_flavor, is_published_version, parse_flavors
+from adroit_publish.git.files import file_at
+from adroit_publish.stores.bundle_store import BundleStore, Published, blob_key
+from adroit_publish.stores.records import records
+from adroit_publish.versions.comparison import (
+    Diff,
+    FileChange,
+    Side,
+    TextDiff,
+    compare,
+    file_changes,
+    text_diff,
+)
+from adroit_publish.versions.serve import find_published
+
+TEXT_LIMIT_BYTES = 256 << 10
+ALL_TEXTS_LIMIT_BYTES = 16 << 20
+
+
+def diff(workspace: Workspace, store: BundleStore, a: str, b: str) -> Diff:
+    """Returns what differs between two published versions.
+
+    Args:
+        workspace: The checkout.
+        store: Where both versions are.
+        a: The one before: a version, a flavor, or ``flavor@REF``.
+        b: The one after.
+
+    Raises:
+        ConfigError: There is no such flavor or version, or the flavor was not published then.
+        SourceError: git knows no such commit.
+        StoreError: The store failed.
+        VerificationError: A document or the source of a version is damaged, or a version was made
+            by another schema of this program.
+    """
+    before, after = (_find(workspace, store, name) for name in (a, b))
+    old, new = _side(store, a, before), _side(store, b, after)
+    changes = [each for each in file_changes(old, new, "source") if each.change != "same"]
+    return compare(old, new, _texts(store, before, after, changes))
+
+
+def _find(workspace: Workspace, store: BundleStore, name: str) -> Published:
+    flavor, at, ref = name.partition("@")
+    if at:
+        file = f"flavors.yaml at {ref}"
+        flavors = parse_flavors(file_at(workspace.root, ref, "flavors.yaml"), file)
+        find_flavor(flavors, flavor, file)
+        return find_published(replace(workspace, flavors=flavors), store, flavor)
+    if not is_published_version(name):
+        find_flavor(workspace.flavors, name)
+    return find_published(workspace, store, name)
+
+
+def _side(store: BundleStore, asked: str, published: Published) -> Side:
+    sizes: Counter[str] = Counter()
+    for layer in store.manifest(published).layers:
+        sizes[_kind(layer)] += layer.size_bytes
+    return Side(
+        asked,
+        published.model_name,
+        published.version,
+        str(published.manifest.digest),
+        store.bundle_document(published)[1],
+        dict(sizes),
+        tuple(records(store, published)),
+    )
+
+
+def _texts(
+    store: BundleStore, before: Published, after: Published, changes: list[FileChange]
+) -> Iterator[TextDiff]:
+    """Yields how each changed source file differs, as far as it is a text of a readable size."""
+    shown = []
+    left = ALL_TEXTS_LIMIT_BYTES
+    for change in changes:
+        size_bytes = max(change.before_bytes or 0, change.after_bytes or 0)
+        if size_bytes <= min(TEXT_LIMIT_BYTES, left):
+            shown.append(change)
+            left -= size_bytes
+    paths = {change.path for change in shown}
+    old, new = _read(store, before, paths), _read(store, after, paths)
+    for change in changes:
+        if change.path in paths:
+            yield text_diff(change.path, old.get(change.path), new.get(change.path))
+        else:
+            yield TextDiff(change.path, (), "too large to be shown")
+
+
+def _read(store: BundleStore, published: Published, paths: set[str]) -> dict[str, bytes]:
+    """Returns source files by path, out of the version's source layer, verified."""
+    prefix = f"{ROOT}/source/"
+    found = {}
+    for layer in store.manifest(published).own_layers if paths else ():
+        if _kind(layer) != "source":
+            continue
+        reader = TarReader(store.read_blob(layer), f"{store.location}/{blob_key(layer.digest)}")
+        for member in reader.members():
+            path = member.path.removeprefix(prefix)
+            if path in paths and not member.directory:
+                found[path] = b"".join(bytes(piece) for piece in reader.content())
+    return found
+
+
+def _kind(layer: Descriptor) -> str:
+    return layer.annotations.get(KIND_ANNOTATION, "env")

@@ -1,0 +1,281 @@
+"""Promoting a version: the same digest, from one target's store and registry to another's.
+
+    read      manifest, config, bundle.json and referrers at the source, verified
+    check     whose credentials these are; that every layer of the env can be had by digest
+    layers    those that the destination lacks, several at once, streamed and verified on the way
+    commit    config, manifest, referrers and a record of the promotion, the tag, ``index.json``
+
+Nothing is visible at the destination before the last stage, and nothing at the source changes.
+Whatever interrupts a promotion, the same again copies what is missing. The source is read as the
+AWS profile that means its target, the destination is written as the environment's.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from adroit_publish.bundle.content import Inline
+from adroit_publish.bundle.document import canonical_json
+from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE, Manifest, parse_manifest
+from adroit_publish.checkout import Workspace
+from adroit_publish.config.conda_envs import parse_conda_envs
+from adroit_publish.config.targets import Target
+from adroit_publish.edge.user import user_name
+from adroit_publish.errors import ConfigError, RefusedError
+from adroit_publish.places import (
+    Places,
+    ensure_images,
+    open_images,
+    open_places,
+    open_store,
+    prove_access,
+)
+from adroit_publish.registry import referrers as registry_referrers
+from adroit_publish.registry.image_reference import Tag, parse_reference, registry_host
+from adroit_publish.registry.repository import ImageRepository
+from adroit_publish.stores.bundle_store import Published
+from adroit_publish.stores.contract import Progress, unheard
+from adroit_publish.stores.records import SCHEMA, records
+from adroit_publish.versions.copying import (
+    Carrier,
+    CopiedLayer,
+    Referrer,
+    copy_layers,
+    copy_referrers,
+    read_referrers,
+)
+from adroit_publish.versions.serve import find_published
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What came of a promotion.
+
+    Attributes:
+        model_name: The model.
+        version: The version, the same at both targets.
+        manifest_digest: Digest of its manifest, the same too.
+        source: Name of the target it was read from.
+        destination: Name of the target that has it now.
+        places: Where it is now: the store, and the repository of its image.
+        layers: What became of each layer, bottom up.
+        news: False where the destination had published it before.
+    """
+
+    model_name: str
+    version: str
+    manifest_digest: str
+    source: str
+    destination: str
+    places: tuple[str, ...]
+    layers: tuple[CopiedLayer, ...]
+    news: bool
+
+    def sent_bytes(self, place: str) -> int:
+        """Returns how many bytes of layers were sent to ``place``."""
+        return sum(layer.size_bytes for layer in self.layers if layer.sent.get(place))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns it as JSON values."""
+        return asdict(self)
+
+
+def promote(
+    workspace: Workspace,
+    name: str,
+    source: Target,
+    destination: Target,
+    environ: Mapping[str, str],
+    progress: Progress = unheard,
+) -> Promotion:
+    """Copies a version from one target to another; the same again copies what is missing.
+
+    Args:
+        workspace: The checkout; its conda_envs.yaml tells where the destination keeps the env.
+        name: The version, or a flavor that has it.
+        source: Where it is.
+        destination: Where it shall be.
+        environ: The environment; says which AWS profile it speaks for.
+        progress: Told of bytes that are there, copied just now or before.
+
+    Raises:
+        ConfigError: The source has no such version, or both targets are one.
+        RefusedError: The credentials are not the destination's; a layer of the env cannot be had
+            there by digest; an image is wanted of a version without a base, or the other way.
+        StoreError: A place failed; the same again goes on.
+        VerificationError: Something at the source is damaged; nothing became visible.
+    """
+    _check_two(workspace, source, destination)
+    source = _as_itself(source, environ)
+    version, here = _read(workspace, name, source)
+    there = open_places(destination, version.published.model_name)
+    _check_kind(version, destination)
+    prove_access(destination)
+    env = _env_repository(workspace, destination, version.conda_env["name"])
+    carrier = Carrier(here, there, tuple(each for each in (env, here.images) if each))
+    _check_base(carrier, version, destination)
+    ensure_images(destination, version.published.model_name)
+    layers = copy_layers(carrier, version.manifest, progress)
+    _put_documents(version, there)
+    _attach_record(version.published, source, destination, here, there)
+    news = _commit(version, there)
+    return Promotion(
+        version.published.model_name,
+        version.published.version,
+        str(version.published.manifest.digest),
+        source.name,
+        destination.name,
+        tuple(place.location for place in there.all),
+        layers,
+        news,
+    )
+
+
+@dataclass(frozen=True)
+class _Version:
+    """What is read of a version before anything is copied: its documents, verified."""
+
+    published: Published
+    manifest: Manifest
+    manifest_bytes: bytes = field(repr=False)
+    config_bytes: bytes = field(repr=False)
+    run_id: str
+    conda_env: Mapping[str, Any]
+    referrers: tuple[Referrer, ...] = field(repr=False)
+
+
+def _read(workspace: Workspace, name: str, source: Target) -> tuple[_Version, Places]:
+    published = find_published(workspace, open_store(source), name)
+    here = open_places(source, published.model_name)
+    store = here.store
+    manifest_bytes = store.document(published.manifest)
+    manifest = parse_manifest(manifest_bytes, f"{store.location} {published.version}")
+    document = store.bundle_document(published)[1]
+    version = _Version(
+        published,
+        manifest,
+        manifest_bytes,
+        store.document(manifest.config),
+        document["run_id"],
+        document["conda_env"],
+        read_referrers(here, published),
+    )
+    return version, here
+
+
+def _put_documents(version: _Version, there: Places) -> None:
+    """Stores config, manifest and referrers, by digest, the version still without a name."""
+    published, config = version.published, Inline(version.config_bytes)
+    there.store.put_blob(version.manifest.config, config)
+    there.store.put_blob(published.manifest, Inline(version.manifest_bytes))
+    if there.images:
+        there.images.put_blob(version.manifest.config, config)
+        there.images.put_manifest(published.manifest, version.manifest_bytes)
+    copy_referrers(version.referrers, published, there)
+
+
+def _commit(version: _Version, there: Places) -> bool:
+    """Gives the version its name: the registry's tag first, ``index.json`` last."""
+    published = version.published
+    if there.images:
+        there.images.tag(Tag(published.version), published.manifest, version.manifest_bytes)
+    return there.store.commit(published.model_name, published.version, published.manifest)
+
+
+def _check_two(workspace: Workspace, source: Target, destination: Target) -> None:
+    if source.name == destination.name:
+        others = sorted(workspace.targets.by_name.keys() - {source.name})
+        raise ConfigError(
+            "A version is promoted from one target to another.",
+            got=f"--from {source.name} --to {destination.name}",
+            wanted=f"--to one of: {', '.join(others) or '(there is no other target)'}",
+        )
+
+
+def _as_itself(source: Target, environ: Mapping[str, str]) -> Target:
+    """Returns the source as seen by the profile that means it, unless the environment's does."""
+    if not source.profiles or environ.get("AWS_PROFILE") in source.profiles:
+        return source
+    return replace(source, profile=source.profiles[0])
+
+
+def _check_kind(version: _Version, destination: Target) -> None:
+    """Refuses what would be an image without a base, or an image without a registry."""
+    base = version.manifest.base_layers
+    if bool(base) == (destination.images is not None):
+        return
+    if base:
+        what = "The version lies on its conda env's image, and the destination has no images."
+        got, wanted = f"{len(base)} layers of the env", "a target with `images`"
+        next_step = "promote it to a target with `images`; its files alone: adroit_publish pull"
+    else:
+        what = "The version has no base, so it cannot be an image that runs."
+        got, wanted = "a bundle from a target without images", "one that lies on its env's image"
+        next_step = (
+            "publish its run there: python publish_mlflow_model_flow.py run --flavor=FLAVOR "
+            f"--mlflow-run-id={version.run_id} --target={destination.name}"
+        )
+    where = f"{version.published.version}, target {destination.name}"
+    raise RefusedError(what, where=where, got=got, wanted=wanted, next_step=next_step)
+
+
+def _env_repository(
+    workspace: Workspace, destination: Target, env_name: str
+) -> ImageRepository | None:
+    """Returns where the destination's own registry keeps an env, or None where nobody says."""
+    path = workspace.root / "conda_envs.yaml"
+    if destination.images is None or not path.is_file():
+        return None
+    env = parse_conda_envs(path.read_bytes()).get(env_name)
+    if env is None or env.image is None:
+        return None
+    host = registry_host(destination.images)
+    repository = parse_reference(env.image, host).repository
+    return open_images(destination, repository) if repository.host == host else None
+
+
+def _check_base(carrier: Carrier, version: _Version, destination: Target) -> None:
+    base, env = version.manifest.base_layers, version.conda_env
+    missing = [layer for layer in base if not carrier.can_have(layer)]
+    if missing:
+        looked = [repository.location for repository in carrier.repositories]
+        raise RefusedError(
+            "The conda env's base cannot be had by its digest.",
+            where=f"conda env {env['name']}, {env['digest']}",
+            got=f"{len(missing)} of {len(base)} layers are in none of: "
+            f"{', '.join(looked) or '(no repository)'}",
+            wanted="\n".join(str(layer.digest) for layer in missing),
+            next_step=f"copy that image, by digest, to the registry of target {destination.name} "
+            "(skopeo copy --preserve-digests), then the same command again",
+        )
+
+
+def _attach_record(
+    published: Published, source: Target, destination: Target, here: Places, there: Places
+) -> None:
+    """Adds who promoted it and when, once for each source."""
+    promoted = {
+        "from": source.name,
+        "to": destination.name,
+        "places": [place.location for place in here.all],
+    }
+    known = [each for each in records(there.store, published) if each.get("promoted") == promoted]
+    record = known[0] if known else {
+        "schema": SCHEMA,
+        "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "who": user_name(),
+        "host": platform.node(),
+        "model_name": published.model_name,
+        "version": published.version,
+        "manifest_digest": str(published.manifest.digest),
+        "target": destination.name,
+        "promoted": promoted,
+    }  # fmt: skip
+    data, subject = canonical_json(record), published.manifest
+    there.store.attach(published.model_name, published.version, subject, RECORD_MEDIA_TYPE, data)
+    if there.images:
+        registry_referrers.attach(there.images, subject, RECORD_MEDIA_TYPE, data)

@@ -1,0 +1,7 @@
+"""Published versions into flavors.yaml, and from there into git.
+
+Floor 5: imports the floors below and ``publish``."""
+
+from __future__ import annotations
+
+__all__: list[str] = []

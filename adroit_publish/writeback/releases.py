@@ -1,0 +1,80 @@
+"""What releases change in flavors.yaml: a version of a flavor, or a new flavor beside the old."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from adroit_publish.config.flavors import parse_flavors
+from adroit_publish.config.flavors_edit import set_version
+from adroit_publish.config.flavors_entries import copy_flavor
+from adroit_publish.errors import PublishError
+from adroit_publish.git.commit import head_commit
+from adroit_publish.publish.release import Release
+from adroit_publish.writeback.commit import commit_edits
+from adroit_publish.writeback.commit_message import CommitMessage, VersionChange
+from adroit_publish.writeback.committed_flavors import Edit, bytes_at
+from adroit_publish.writeback.flavors_file import try_edits, written
+from adroit_publish.writeback.push import Committed
+
+
+def write_releases(path: Path, releases: Sequence[Release]) -> tuple[str, ...]:
+    """Writes what is new into flavors.yaml, in one edit.
+
+    Args:
+        path: flavors.yaml.
+        releases: Of one target; those without news change nothing.
+
+    Returns:
+        The flavors that were changed; durable when this returns.
+
+    Raises:
+        ConfigError, RefusedError, StoreError: As ``write_back.write_versions``.
+    """
+    return written(*try_releases(path, releases))
+
+
+def try_releases(
+    path: Path, releases: Sequence[Release]
+) -> tuple[tuple[str, ...], dict[str, PublishError]]:
+    """Writes what can be written, as ``write_releases``; and returns why the rest cannot."""
+    edits = {r.flavor: _edit(r, r.expected) for r in releases if r.news and r.flavor}
+    return try_edits(path, edits) if edits else ((), {})
+
+
+def commit_releases(root: Path, releases: Sequence[Release], *, push: bool) -> Committed:
+    """Commits what releases change, against what HEAD says; see ``git_commit.commit_edits``.
+
+    A release without news is committed too, where an earlier run was killed after the write-back.
+
+    Args:
+        root: The directory of flavors.yaml, which has the edits already.
+        releases: At least one, each of a flavor.
+        push: Whether it goes to the upstream.
+
+    Raises:
+        ConfigError, SourceError, RefusedError, StoreError: As ``commit_edits``.
+    """
+    known = parse_flavors(bytes_at(root, head_commit(root)))
+    edits, changes = {}, []
+    for release in releases:
+        origin = known.get(release.copied_from or release.flavor)
+        before = origin.version if origin else None
+        edits[release.flavor] = _edit(release, before)
+        old = None if release.copied_from else before
+        changes.append(VersionChange(release.flavor, old, release.version, release.run_id))
+    return commit_edits(root, edits, CommitMessage(tuple(changes), releases[0].target), push=push)
+
+
+def _edit(release: Release, expected: str | None) -> Edit:
+    version = release.version
+    if release.copied_from:
+        return partial(
+            copy_flavor,
+            flavor=release.copied_from,
+            new=release.flavor,
+            version=version,
+            expected=expected,
+        )
+    return partial(set_version, flavor=release.flavor, version=version, expected=expected)
