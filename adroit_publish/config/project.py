@@ -5,8 +5,7 @@ in it that this program does not know are kept. ``source``, ``verify``, ``securi
 ``serve.handler`` are this program's alone: an unknown key there would be without effect, so it is
 an error. Other keys at the top belong to other tools. A key near a known one is an error anywhere.
 
-``excluded`` decides what of a project is not packed. Its patterns are .gitignore's without ``!``;
-pathspec would do it, but is not among what a publish needs at run time.
+``excluded`` decides what of a project is not packed, by .gitignore's patterns without ``!``.
 
 Source: gitignore(5), "PATTERN FORMAT"; OCI distribution specification 1.1, section "Pulling
 manifests" (the grammar of repository names).
@@ -20,11 +19,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adroit_publish.config.names import name_problem, relative_path
 from adroit_publish.config.yaml.text import Report, read_yaml
 from adroit_publish.config.yaml.values import Section
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
 
 DEFAULT_EXCLUDES = ("config.yaml", "flow.py", "tests/", "*.md", "*.ipynb")
 DEFAULT_RTOL = 1e-6
@@ -104,50 +106,21 @@ def parse_project(data: bytes, file: str, directory: str) -> Project:
 
 
 def excluded(path: str, patterns: Sequence[str]) -> bool:
-    """Whether a file is kept out of the bundle by one of the patterns.
-
-    As in .gitignore: a pattern without a slash, or with one at its end alone, matches a name at
-    any depth; any other is anchored at the project's directory. A slash at the end matches
-    directories alone. What lies in a matched directory is excluded with it. ``*`` and ``?`` do not
-    cross a slash, ``**`` does; ``[a-z]`` and ``[!a-z]`` are classes.
+    """Whether a file is kept out of the bundle by one of the patterns, which are .gitignore's.
 
     Args:
         path: A file's POSIX path relative to the project's directory.
         patterns: Such as ``DEFAULT_EXCLUDES``.
     """
-    return any(_matcher(pattern).match(path) for pattern in patterns)
+    return _spec(tuple(patterns)).match_file(path)
 
 
-@lru_cache(maxsize=512)
-def _matcher(pattern: str) -> re.Pattern[str]:
-    body = pattern.rstrip("/")
-    lead = "" if "/" in body else "(?:.*/)?"
-    tail = "/.*" if pattern.endswith("/") else "(?:/.*)?"
-    parts = body.removeprefix("/").split("/")
-    last = len(parts) - 1
-    regex = ""
-    for index, part in enumerate(parts):
-        if part == "**":
-            regex += "(?:.*/)?" if index < last else ".+"
-        else:
-            regex += _translate_part(part) + ("/" if index < last else "")
-    return re.compile(f"{lead}{regex}{tail}\\Z", re.DOTALL)
+@lru_cache(maxsize=64)
+def _spec(patterns: tuple[str, ...]) -> GitIgnoreSpec:
+    from pathspec import GitIgnoreSpec
 
-
-def _translate_part(part: str) -> str:
-    """Returns the regular expression for a pattern between two slashes."""
-    wild = {"*": "[^/]*", "?": "[^/]"}
-    regex = ""
-    for token in re.findall(r"\*+|\?|\[[!^]?\]?[^\]]*\]|\\.|.", part, re.DOTALL):
-        if token[0] == "[" and len(token) > 1:
-            inside = token[1:-1].replace("\\", "\\\\").replace("[", "\\[")
-            negated = inside[:1] in ("!", "^")
-            inside = inside[1:] if negated else inside
-            inside = "\\]" + inside[1:] if inside[:1] == "]" else inside
-            regex += f"(?!/)[{'^' if negated else ''}{inside}]"
-        else:
-            regex += wild.get(token[0]) or re.escape(token[-1])
-    return regex
+    # Git matches only directories by a pattern that ends in `**/`; pathspec, files as well.
+    return GitIgnoreSpec.from_lines(re.sub(r"/\*\*/\Z", "/**/*/", line) for line in patterns)
 
 
 def _read_model_name(top: Section, directory: str) -> str:
@@ -229,11 +202,10 @@ def _read_exclude(source: Section) -> tuple[str, ...]:
         elif pattern.count("*") > MAX_STARS:
             said = f"has more than {MAX_STARS} '*'; write several patterns"
             source.problem("exclude", f"'exclude' {pattern!r} {said}")
-        elif not pattern.strip("/"):
-            source.problem("exclude", f"'exclude' {pattern!r} names nothing")
         else:
             try:
-                _matcher(pattern)
+                if not any(rule.include for rule in _spec((pattern,)).patterns):
+                    source.problem("exclude", f"'exclude' {pattern!r} matches nothing")
             except re.error:
                 source.problem("exclude", f"'exclude' {pattern!r} has a class [...] out of order")
     return patterns
