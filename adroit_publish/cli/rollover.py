@@ -48,6 +48,9 @@ command = command_of(rollover)
 @click.option(
     "--metrics", multiple=True, metavar="URL", help="or: each server of both versions, repeated"
 )
+@click.option(
+    "--traffic", multiple=True, metavar="SCHEME:URL", help="or: any other source, by its scheme"
+)
 @click.option("--steps", default="100", show_default=True, help="percents, such as 1,10,50,100")
 @click.option(
     "--quiet", "quiet_s", type=float, default=3600.0, show_default=True,
@@ -66,13 +69,16 @@ def start(
     replicas: int | None,
     prometheus: str | None,
     metrics: tuple[str, ...],
+    traffic: tuple[str, ...],
     steps: str,
     quiet_s: float,
     margin: float,
 ) -> None:
     """Begin a rollover; begun already, it is found again."""
     shares = _percents(steps)
-    asked = Asked(urls, replicas, prometheus, metrics, shares, quiet_s, margin)
+    traffic += tuple(f"prometheus:{url}" for url in filter(None, [prometheus]))
+    traffic += tuple(f"metrics:{url}" for url in metrics)
+    asked = Asked(urls, replicas, traffic, shares, quiet_s, margin)
     rolling = _rolling(context)
     kept = begin(rolling, old, new, model, asked)
     _show(context, rolling_over.status(rolling, kept.rollover.model))

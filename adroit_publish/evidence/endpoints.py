@@ -50,13 +50,11 @@ class EndpointReading:
     Attributes:
         utc: When it was begun.
         bundle_id: What should be served.
-        golden: Whether there was a golden input to send.
         urls: In the order they were given.
     """
 
     utc: datetime
     bundle_id: str
-    golden: bool
     urls: tuple[UrlReading, ...]
 
     @property
@@ -107,7 +105,7 @@ def probe(
     utc = datetime.now(UTC)
     wanted = _Wanted(bundle_id, request, matches, replicas, timeout_s)
     found = tuple(_read(url, wanted) for url in urls)
-    return EndpointReading(utc, bundle_id, request is not None, found)
+    return EndpointReading(utc, bundle_id, found)
 
 
 @dataclass(frozen=True)

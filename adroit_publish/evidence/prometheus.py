@@ -34,10 +34,10 @@ from adroit_publish.evidence.answers import Visit, check_address, printable
 from adroit_publish.evidence.traffic import (
     BY_STATUS,
     REQUESTS,
-    Counts,
     TrafficReading,
     check_question,
 )
+from adroit_publish.rollover.evidence import Counts
 
 TIMEOUT_S = 30.0
 HISTORY_S = 7 * 86400
@@ -57,8 +57,11 @@ class PrometheusTraffic:
         timeout_s: How long it may be silent.
 
     Raises:
-        ConfigError: ``url`` is none, or holds credentials.
+        ConfigError: ``url`` is not an address, or holds credentials.
     """
+
+    watches = False
+    state = None
 
     def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
         check_address(url)
@@ -108,7 +111,6 @@ class _Reader:
             bundle_id: Counts(
                 self._sum(requests, bundle_id, now),
                 self._sum(errors, bundle_id, now),
-                sum(labels.get("bundle_id") == bundle_id for labels, _ in live),
             )
             for bundle_id in self._bundle_ids
             if bundle_id in known

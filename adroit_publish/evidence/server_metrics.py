@@ -24,10 +24,10 @@ from adroit_publish.evidence.answers import Visit, check_address
 from adroit_publish.evidence.traffic import (
     BY_STATUS,
     REQUESTS,
-    Counts,
     TrafficReading,
     check_question,
 )
+from adroit_publish.rollover.evidence import Counts
 
 TIMEOUT_S = 10.0
 KEPT = 128
@@ -60,8 +60,10 @@ class MetricsTraffic:
         state: To be kept for the next reading; JSON values.
 
     Raises:
-        ConfigError: A URL is none, or holds credentials.
+        ConfigError: A URL is not an address, or holds credentials.
     """
+
+    watches = True
 
     def __init__(
         self,
@@ -95,10 +97,9 @@ class MetricsTraffic:
             problems.append(f"watched for {watched_s:.0f} s of the {window_s:.0f} s asked for")
         counts = {}
         for bundle_id in bundle_ids:
-            here = sum(server.bundle_id == bundle_id for server in servers.values())
-            if here:
+            if any(server.bundle_id == bundle_id for server in servers.values()):
                 after, before = last.get(bundle_id, (0, 0)), base[1].get(bundle_id, (0, 0))
-                counts[bundle_id] = Counts(after[0] - before[0], after[1] - before[1], here)
+                counts[bundle_id] = Counts(after[0] - before[0], after[1] - before[1])
         return TrafficReading(now, window_s, counts, tuple(problems))
 
     def _scrape(self) -> tuple[dict[str, _Server], list[str]]:

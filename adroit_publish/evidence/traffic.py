@@ -1,8 +1,8 @@
 """What a rollover asks of traffic: how many requests each bundle answered, and how many failed.
 
-``Traffic`` is the edge, with one method; ``prometheus`` and ``server_metrics`` implement it. A
-reading is evidence for a bundle only where all of this holds; anything else is *no evidence*, and
-no evidence is never zero:
+``Traffic`` is the edge; ``prometheus`` and ``server_metrics`` implement it, and ``sources`` chooses
+one by its scheme. A reading is evidence for a bundle only where all of this holds; anything else is
+*no evidence*, and no evidence is never zero:
 
 * ``read`` returned. A source that is away or answers nonsense is a StoreError.
 * ``utc`` is recent: it is the time of the newest count that went in, not the time of asking, so a
@@ -22,26 +22,13 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from adroit_publish.rollover.evidence import Counts
+
 REQUESTS = "adroit_invocation_seconds_count"
 """Counts every request, and is there from 0 on: the counters by status begin with a request."""
 BY_STATUS = "adroit_invocations_total"
 
 _BUNDLE_ID = re.compile(r"sha256:[0-9a-f]{64}")
-
-
-@dataclass(frozen=True)
-class Counts:
-    """The traffic of one bundle in the window.
-
-    Attributes:
-        requests: Answered requests, failed ones included.
-        errors: Those that failed.
-        servers: Servers of it that are counted now; 0 where they have gone.
-    """
-
-    requests: int
-    errors: int
-    servers: int
 
 
 @dataclass(frozen=True)
@@ -67,6 +54,16 @@ class TrafficReading:
 
 class Traffic(Protocol):
     """Where requests are counted."""
+
+    @property
+    def watches(self) -> bool:
+        """Whether each reading is compared with the last, so that every look has to take one."""
+        ...
+
+    @property
+    def state(self) -> Mapping[str, Any] | None:
+        """What the next reading needs of those before it, as JSON values; None: nothing."""
+        ...
 
     def read(self, bundle_ids: Sequence[str], window_s: float) -> TrafficReading:
         """Returns the traffic of the bundles in the last ``window_s`` seconds.

@@ -34,7 +34,7 @@ class Box:
 def boxes(rollover: Rollover) -> tuple[Box, ...]:
     """Returns the five boxes of a rollover, in the order of the guide."""
     old, new, checks = rollover.old, rollover.new, rollover.checks
-    counted = (checks.prometheus,) if checks.prometheus else checks.metrics
+    counted = tuple(address.partition(":")[2] for address in checks.traffic)
     pointed = weights_text(rollover.weights(rollover.shares[0]))
     undone = rollover.state == "rolled back"
     moved = undone or rollover.shares[0] > 0

@@ -87,7 +87,7 @@ class EndpointsRead:
 
 @dataclass(frozen=True)
 class Counts:
-    """Requests, and how many of them failed."""
+    """Answered requests, failed ones included, and how many of them failed."""
 
     requests: float
     errors: float

@@ -56,8 +56,7 @@ class Checks:
     Attributes:
         urls: Servers of the new version, one for each place it is deployed to.
         replicas: How many of them have to be seen behind each URL; None: one answer will do.
-        prometheus: Where traffic is counted, or None.
-        metrics: Servers whose own ``/metrics`` count it, old and new; where there is no Prometheus.
+        traffic: Where it is counted: ``SCHEME:URL``, as ``evidence.sources`` has it.
         quiet_s: How long the old version must have had no request.
         margin: How much larger the new one's share of errors may be than the old one's (0 to 1).
         rtol: How far its answer to the golden input may be from the recorded one.
@@ -66,12 +65,16 @@ class Checks:
 
     urls: tuple[str, ...]
     replicas: int | None
-    prometheus: str | None
-    metrics: tuple[str, ...]
+    traffic: tuple[str, ...]
     quiet_s: float
     margin: float
     rtol: float
     fresh_s: float
+
+    def urls_of(self, scheme: str) -> list[str]:
+        """Returns the URLs at which a source of traffic counts."""
+        parts = (address.partition(":") for address in self.traffic)
+        return [url for name, _, url in parts if name == scheme]
 
 
 @dataclass(frozen=True)
@@ -140,8 +143,16 @@ class Rollover:
         return {flavor: percent for flavor, percent in both.items() if percent}
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns it as JSON values; ``parse_rollover`` reads them."""
-        return {"schema": SCHEMA, **_plain(asdict(self))}
+        """Returns it as JSON values; ``parse_rollover`` reads them.
+
+        ``checks`` has ``prometheus`` and ``metrics`` as well, for who reads the JSON of a command.
+        """
+        value = {"schema": SCHEMA, **_plain(asdict(self))}
+        value["checks"] |= {
+            "prometheus": next(iter(self.checks.urls_of("prometheus")), None),
+            "metrics": self.checks.urls_of("metrics"),
+        }
+        return value
 
 
 def parse_rollover(value: Mapping[str, Any], where: str) -> Rollover:
@@ -163,6 +174,7 @@ def parse_rollover(value: Mapping[str, Any], where: str) -> Rollover:
             next_step="update this checkout and its environment, then run the command again",
         )
     try:
+        value = {**value, "checks": _with_traffic(value["checks"])}
         rollover = _read(value)
         same = rollover.as_dict() == value
     except (KeyError, TypeError, ValueError, AttributeError):
@@ -189,8 +201,7 @@ def _read(value: Mapping[str, Any]) -> Rollover:
         checks=Checks(
             urls=tuple(map(str, checks["urls"])),
             replicas=None if checks["replicas"] is None else int(checks["replicas"]),
-            prometheus=None if checks["prometheus"] is None else str(checks["prometheus"]),
-            metrics=tuple(map(str, checks["metrics"])),
+            traffic=tuple(map(str, checks["traffic"])),
             **{key: float(checks[key]) for key in ("quiet_s", "margin", "rtol", "fresh_s")},
         ),
         state=str(value["state"]),
@@ -204,6 +215,13 @@ def _read(value: Mapping[str, Any]) -> Rollover:
             for entry in value["history"]
         ),
     )
+
+
+def _with_traffic(checks: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns checks that say where traffic is counted by addresses; schema 1 had two fields."""
+    one = [f"prometheus:{checks['prometheus']}"] if checks["prometheus"] else []
+    several = [f"metrics:{url}" for url in checks["metrics"]]
+    return {"traffic": one + several, **checks}
 
 
 def _plain(value: Any) -> Any:

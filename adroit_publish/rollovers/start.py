@@ -9,6 +9,7 @@ from typing import Any
 from adroit_publish.config.flavors import Flavor, find_flavor, is_published_version
 from adroit_publish.errors import ConfigError, RefusedError
 from adroit_publish.evidence.answers import check_address
+from adroit_publish.evidence.sources import open_traffic
 from adroit_publish.rollover.needs import weights_text
 from adroit_publish.rollover.state import Checks, Entry, Rollover, Side
 from adroit_publish.rollovers.verbs import Rolling
@@ -25,8 +26,7 @@ class Asked:
     Attributes:
         urls: Servers of the new version.
         replicas: How many are expected behind each, or None.
-        prometheus: Where traffic is counted, or None.
-        metrics: Servers of both versions that count it themselves.
+        traffic: Where it is counted, as ``evidence.sources`` has it: ``SCHEME:URL``.
         steps: Shares of the traffic to go through, in percent; ends in 100.
         quiet_s: How long the old version must have had no request.
         margin: How much larger the new one's share of errors may be, 0 to 1.
@@ -34,8 +34,7 @@ class Asked:
 
     urls: tuple[str, ...]
     replicas: int | None
-    prometheus: str | None
-    metrics: tuple[str, ...]
+    traffic: tuple[str, ...]
     steps: tuple[float, ...]
     quiet_s: float
     margin: float
@@ -81,8 +80,7 @@ def start(
         checks=Checks(
             asked.urls,
             asked.replicas,
-            asked.prometheus,
-            asked.metrics,
+            asked.traffic,
             asked.quiet_s,
             asked.margin,
             rolling.workspace.project(sides[1]).rtol,
@@ -101,14 +99,14 @@ def start(
 
 def _check(asked: Asked) -> None:
     """Raises ConfigError where there could never be enough evidence."""
-    for url in (*asked.urls, *asked.metrics, *filter(None, [asked.prometheus])):
+    for url in asked.urls:
         check_address(url)
     rising = sorted(set(asked.steps)) == list(asked.steps)
     wrong = [
         (not asked.urls, "no server of the new version", "--url, once for each place it runs"),
         (
-            bool(asked.prometheus) == bool(asked.metrics),
-            "where traffic is counted is not said, or twice",
+            not asked.traffic,
+            "no place where traffic is counted",
             "--prometheus URL, or --metrics URL for each server of both versions",
         ),
         (
@@ -122,6 +120,7 @@ def _check(asked: Asked) -> None:
     for is_wrong, got, wanted in wrong:
         if is_wrong:
             raise ConfigError("A rollover needs to know its evidence.", got=got, wanted=wanted)
+    open_traffic(asked.traffic)
 
 
 def _both(rolling: Rolling, old: str | None, new: str | None, model: str | None) -> tuple[str, str]:

@@ -19,17 +19,15 @@ from adroit_publish.config.flavors_entries import delete_flavor
 from adroit_publish.config.flavors_hold import set_hold
 from adroit_publish.config.sitevars import Pointer
 from adroit_publish.config.targets import Target
-from adroit_publish.errors import PublishError, RefusedError
+from adroit_publish.errors import ConfigError, PublishError, RefusedError
 from adroit_publish.evidence import endpoints
-from adroit_publish.evidence.prometheus import PrometheusTraffic
-from adroit_publish.evidence.server_metrics import MetricsTraffic
 from adroit_publish.evidence.sitevars import Sitevars
+from adroit_publish.evidence.sources import open_traffic
 from adroit_publish.evidence.traffic import TrafficReading
 from adroit_publish.gates.replay import compare_outputs
 from adroit_publish.places import is_local, open_places
 from adroit_publish.registry.image_reference import Tag
 from adroit_publish.rollover.evidence import (
-    Counts,
     EndpointsRead,
     Evidence,
     FlavorsRead,
@@ -91,8 +89,10 @@ class RealWorld:
     # Looking.
 
     def read(self, rollover: Rollover, names: Iterable[str]) -> tuple[Evidence, Any]:
-        """Returns readings by name; see ``World``. Servers' own counters are always read."""
-        wanted = set(names) | ({"traffic"} if rollover.checks.metrics else set())
+        """Returns readings by name; see ``World``. What is watched is always read."""
+        wanted = set(names)
+        with suppress(ConfigError):  # a scheme of another program: no evidence, below
+            wanted |= {"traffic"} if open_traffic(rollover.checks.traffic).watches else set()
         found: dict[str, Any] = {}
         absent: dict[str, str] = {}
         counters = rollover.counters
@@ -178,13 +178,9 @@ class RealWorld:
         since_s = time.time() - (rollover.moved_s or time.time())
         window_s = max(1.0, min(since_s, checks.quiet_s))
         both = (rollover.old.bundle_id, rollover.new.bundle_id)
-        if checks.prometheus:
-            return _counted(
-                PrometheusTraffic(checks.prometheus).read(both, window_s), rollover
-            ), None
-        watch = MetricsTraffic(checks.metrics, rollover.counters)
-        reading = watch.read(both, window_s)
-        return _counted(reading, rollover, watch.state), watch.state
+        source = open_traffic(checks.traffic, rollover.counters)
+        reading = source.read(both, window_s)
+        return _counted(reading, rollover, source.state), source.state
 
     # Acting.
 
@@ -282,7 +278,7 @@ def _golden(store: BundleStore, published: Published) -> Golden:
 
 
 def _counted(
-    reading: TrafficReading, rollover: Rollover, counters: Mapping[str, Any] | None = None
+    reading: TrafficReading, rollover: Rollover, counters: Mapping[str, Any] | None
 ) -> TrafficRead:
     problems = list(reading.problems)
     for side in (rollover.old, rollover.new):
@@ -294,8 +290,8 @@ def _counted(
     return TrafficRead(
         reading.utc.timestamp(),
         reading.window_s,
-        Counts(old.requests, old.errors),
-        Counts(new.requests, new.errors),
+        old,
+        new,
     )
 
 

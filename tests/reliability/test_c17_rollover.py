@@ -46,7 +46,7 @@ FLOOR = 50_000 if os.environ.get("ADROIT_FULL") == "1" else 2_000
 STEPS = 12
 QUIET_S, FRESH_S = 60.0, 30.0
 OLD, NEW = Side("a", "v-old", "sha256:old"), Side("b", "v-new", "sha256:new")
-CHECKS = Checks(("http://new",), None, "http://prometheus", (), QUIET_S, 0.01, 1e-6, FRESH_S)
+CHECKS = Checks(("http://new",), None, ("prometheus:http://p",), QUIET_S, 0.01, 1e-6, FRESH_S)
 READINGS = ("published", "flavors", "pointer", "endpoints", "traffic")
 FATES = ("killed", "failed", "raced")
 HIDDEN = ("away", "stale")
