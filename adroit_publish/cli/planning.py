@@ -9,7 +9,7 @@ import click
 
 from adroit_publish.cli.frame import Context, command
 from adroit_publish.cli.render import bytes_text, print_json, print_table
-from adroit_publish.config.flavors_hold import clear_hold, set_hold
+from adroit_publish.config.flavors_edit import clear_hold, set_hold
 from adroit_publish.errors import EXIT_SOMETHING_TO_DO
 from adroit_publish.publish.planning import Plan
 from adroit_publish.publish.planning import plan as make_plan

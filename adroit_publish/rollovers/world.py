@@ -15,8 +15,8 @@ from functools import partial
 from typing import Any
 
 from adroit_publish.checkout import Workspace, read_workspace
+from adroit_publish.config.flavors_edit import set_hold
 from adroit_publish.config.flavors_entries import delete_flavor
-from adroit_publish.config.flavors_hold import set_hold
 from adroit_publish.config.sitevars import Pointer
 from adroit_publish.config.targets import Target
 from adroit_publish.errors import ConfigError, PublishError, RefusedError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from adroit_publish.config.flavors import parse_flavors
-from adroit_publish.config.flavors_hold import clear_hold, set_hold
+from adroit_publish.config.flavors_edit import clear_hold, set_hold
 from adroit_publish.errors import ConfigError
 
 V = "v5f2b9c01-3f0c9a1b2c3d"
@@ -75,13 +75,13 @@ def test_a_hold_that_is_merged_in_is_overruled_and_an_alias_gets_one_of_its_own(
 
 def test_a_hold_that_others_would_get_too_is_refused():
     text = "a: &a\n  config: p/c.yaml\n  conda_env: e\nb:\n  <<: *a\n"
-    with pytest.raises(ConfigError, match="another value"):
+    with pytest.raises(ConfigError, match="without changing 'b'"):
         set_hold(text.encode(), "a", "x")
 
 
 @pytest.mark.parametrize("why", ["", "  ", "two\nlines", "bell\x07", "x" * 501])
 def test_a_reason_is_one_line_of_text(why: str):
-    with pytest.raises(ConfigError, match="no reason"):
+    with pytest.raises(ConfigError, match="Not a valid reason"):
         set_hold(BLOCK.encode(), "a", why)
 
 

@@ -40,8 +40,8 @@ def colon_end(text: str, entry: Entry) -> int | None:
 
     The mark of a value that was left out is of no use: it is at the next token.
     """
-    found = _COLON.match(text, entry.key.end)
-    return found.end() if found else None
+    colon = _COLON.match(text, entry.key.end)
+    return colon.end() if colon else None
 
 
 def last_offset(text: str, node: Node) -> int:
@@ -63,8 +63,8 @@ def last_offset(text: str, node: Node) -> int:
 def value_start(text: str, value: Scalar) -> int:
     """Returns where a scalar's own characters begin, behind its anchor and its tag."""
     at = value.start
-    while at < value.end and text[at] in "&!" and (found := _PROPERTY.match(text, at, value.end)):
-        at = found.end()
+    while at < value.end and (prefix := _PROPERTY.match(text, at, value.end)):
+        at = prefix.end()
     return at
 
 
@@ -75,6 +75,38 @@ def line_start(text: str, offset: int) -> int:
 
 def line_end(text: str, offset: int) -> int:
     """Returns where that line ends, before its line break."""
-    found = _LINE_END.match(text, offset)
-    assert found  # it matches the empty string
-    return found.end()
+    rest = _LINE_END.match(text, offset)
+    assert rest  # it matches the empty string
+    return rest.end()
+
+
+def next_line(text: str, offset: int) -> int:
+    """Returns where the next line begins; the end of the text where there is none."""
+    end = line_end(text, offset)
+    after = BREAK.match(text, end)
+    return after.end() if after else end
+
+
+def previous_line(text: str, start: int) -> int:
+    """Returns where the line before the one that begins at ``start`` begins."""
+    return line_start(text, start - 2 if text.endswith("\r\n", 0, start) else start - 1)
+
+
+def blank_lines_end(text: str, at: int) -> int:
+    """Returns where the empty lines from ``at`` on end."""
+    while at < len(text) and not text[at : line_end(text, at)].strip():
+        at = next_line(text, at)
+    return at
+
+
+def blank_lines_start(text: str, at: int) -> int:
+    """Returns where the empty lines before ``at`` begin."""
+    while at > 0 and not text[previous_line(text, at) : at].strip():
+        at = previous_line(text, at)
+    return at
+
+
+def line_break(text: str, at: int = 0) -> str:
+    """Returns the line break that the text uses, from ``at`` on if it can be told there."""
+    used = BREAK.search(text, at) or BREAK.search(text)
+    return used[0] if used else "\n"
