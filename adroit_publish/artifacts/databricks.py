@@ -24,12 +24,15 @@ from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit
 
-import requests
-
 from adroit_publish.artifacts.databricks_volumes import VolumeRoot
-from adroit_publish.artifacts.databricks_workspace import Workspace, translated
+from adroit_publish.artifacts.databricks_workspace import Workspace
 from adroit_publish.artifacts.folders import Entry, list_folders
-from adroit_publish.artifacts.http_session import pooled_session, retry_after_s
+from adroit_publish.artifacts.http_session import (
+    body_start,
+    failure_of,
+    pooled_session,
+    translated,
+)
 from adroit_publish.artifacts.remote_root import (
     CHUNK_BYTES,
     CONNECT_TIMEOUT_S,
@@ -183,20 +186,23 @@ class DatabricksRoot:
         where = f"{self.uri}/{file.path}"
         signed = self._address_of(file.path)
         headers = dict(signed.headers)
-        if (start, stop) != (0, file.size_bytes):
+        whole = (start, stop) == (0, file.size_bytes)
+        if not whole:
             headers["Range"] = f"bytes={start}-{stop - 1}"
         if etag := self._etags.get(file.path):
             headers["If-Match"] = etag
         timeout_s = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
         with (
-            translated(f"the storage of {where}"),
+            translated(f"the storage of {where}", "REQUESTS_CA_BUNDLE"),
             self._session.get(
                 signed.url, headers=headers, stream=True, allow_redirects=False, timeout=timeout_s
             ) as answer,
         ):
             if answer.status_code in _EXPIRED:
                 raise self._refused(file.path, signed, answer.status_code)
-            _check_answer(answer, file, start, stop, where)
+            if answer.status_code != (200 if whole else 206):
+                raise failure_of(answer, f"the storage of {where}")
+            body_start(answer, file, start, stop, where)
             self._refusals.pop(file.path, None)
             if answer.headers.get("ETag", "").startswith('"'):
                 self._etags.setdefault(file.path, answer.headers["ETag"])
@@ -270,35 +276,3 @@ class DatabricksRoot:
             next_step="check this machine's clock, and whether the workspace's storage may be "
             "reached from this network (its firewall or private link)",
         )
-
-
-def _check_answer(
-    answer: requests.Response, file: RemoteFile, start: int, stop: int, where: str
-) -> None:
-    """Compares status and headers with what was asked for, before any byte is believed."""
-    status = answer.status_code
-    if status in (408, 429) or status >= 500:
-        raise TransientFault(f"{status} at the storage of {where}", retry_after_s(answer))
-    whole = (start, stop) == (0, file.size_bytes)
-    stated = answer.headers.get("Content-Length", "")
-    placed = answer.headers.get("Content-Range", "")
-    is_right = (
-        status == (200 if whole else 206)
-        and (not stated.isdigit() or int(stated) == stop - start)
-        and (whole or placed == f"bytes {start}-{stop - 1}/{file.size_bytes}")
-        and answer.headers.get("Content-Encoding", "identity") == "identity"
-    )
-    if is_right:
-        return
-    what = {
-        404: "The model's files are gone.",
-        412: "A file of the model was replaced while it was read.",
-    }.get(status, "The storage's answer is not the file that Databricks listed.")
-    kind = answer.headers.get("Content-Type", "")
-    raise SourceError(
-        what,
-        where=where,
-        got=f"{status}, {stated or 'no'} length, {kind[:100]!a} {placed[:100]}".strip(),
-        wanted=f"bytes {start} to {stop} of {file.size_bytes}",
-        next_step="check that nothing writes to the run any more, then run it again",
-    )

@@ -14,9 +14,9 @@ from urllib.parse import quote
 
 from adroit_publish.artifacts.databricks_workspace import Workspace
 from adroit_publish.artifacts.folders import Entry, list_folders
+from adroit_publish.artifacts.http_session import body_start
 from adroit_publish.artifacts.remote_root import CHUNK_BYTES, Body
 from adroit_publish.bundle.listing import RemoteFile
-from adroit_publish.errors import SourceError
 
 
 class VolumeRoot:
@@ -71,17 +71,5 @@ class VolumeRoot:
         path = f"/api/2.0/fs/files{quote(f'{self._path}/{file.path}')}"
         headers = {"Range": f"bytes={start}-"} if start else None
         with self._workspace.request("GET", path, headers=headers) as answer:
-            begins = start if answer.status_code == 206 else 0
-            stated = answer.headers.get("Content-Length", "")
-            placed = answer.headers.get("Content-Range", "")
-            is_placed = placed == f"bytes {begins}-{file.size_bytes - 1}/{file.size_bytes}"
-            is_whole = not stated.isdigit() or int(stated) == file.size_bytes
-            if not (is_placed if answer.status_code == 206 else is_whole):
-                raise SourceError(
-                    "The workspace's answer is not the file that it listed.",
-                    where=f"{self.uri}/{file.path}",
-                    got=f"{stated} bytes of {answer.headers.get('Content-Type', '')[:100]!a}",
-                    wanted=f"{file.size_bytes} bytes, from byte {begins}",
-                    next_step="check that nothing writes to the run any more, then run it again",
-                )
+            begins = body_start(answer, file, start, file.size_bytes, f"{self.uri}/{file.path}")
             yield Body(begins, answer.raw.stream(CHUNK_BYTES, decode_content=False))

@@ -5,6 +5,10 @@ of ``~/.databrickscfg``, OAuth, ...), which renews what expires. What it says wh
 is of no help to a user, so that is said here. Nothing of a file's content is ever shown: where a
 line is malformed, it may be the one with the token.
 
+Only the SDK's ``Config`` is used, and imported where it is needed: ``import databricks.sdk`` takes
+as long as ten times ``import requests``. Its client does not make our requests: it follows
+redirects, retries by a clock of its own and knows nothing of signed addresses.
+
 Source: Databricks, "Unified authentication" and "REST API: errors".
 """
 
@@ -20,11 +24,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import requests
-from urllib3.exceptions import HTTPError
 
 from adroit.databricks_answers import error_of, profiles_in
-from adroit_publish.artifacts.http_session import pooled_session, retry_after_s
-from adroit_publish.artifacts.remote_root import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, TransientFault
+from adroit_publish.artifacts.http_session import failure_of, pooled_session, translated
+from adroit_publish.artifacts.remote_root import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 from adroit_publish.edge.urls import is_loopback
 from adroit_publish.errors import PublishError, RefusedError, SourceError
 
@@ -124,7 +127,7 @@ class Workspace:
     ) -> Iterator[requests.Response]:
         """Gives the answer to one request while its body is read; raises as ``call`` does."""
         url = self.host + path
-        with translated(url):
+        with translated(url, "REQUESTS_CA_BUNDLE"):
             answer = self._session.request(
                 method,
                 url,
@@ -144,39 +147,14 @@ class Workspace:
         return request
 
 
-@contextmanager
-def translated(where: str) -> Iterator[None]:
-    """Turns a failed connection into a ``TransientFault``, which holds no address with a query.
-
-    Args:
-        where: The place as it may be shown.
-
-    Raises:
-        SourceError: The certificate or the address cannot be used.
-        TransientFault: Anything that may be gone the next time.
-    """
-    # `from None`: the cause's text has the whole address in it, and a traceback shows causes.
-    try:
-        yield
-    except (requests.exceptions.SSLError, requests.exceptions.InvalidURL) as error:
-        raise SourceError(
-            "A server of Databricks cannot be talked to.",
-            where=where,
-            got=type(error).__name__,
-            next_step="check the address, and REQUESTS_CA_BUNDLE for its certificate",
-        ) from None
-    except (requests.exceptions.RequestException, HTTPError) as error:
-        raise TransientFault(f"{type(error).__name__} at {where}") from None
-
-
 def _check_status(answer: requests.Response, url: str) -> None:
     status = answer.status_code
     if status in (200, 206):
         return
     if status in (408, 429) or status >= 500:
-        raise TransientFault(f"{status} {answer.reason} at {url}", retry_after_s(answer))
-    code, said = error_of(answer.raw.read(1 << 16, decode_content=True))
-    got = f"{status} {code or answer.reason} {said}".strip()
+        raise failure_of(answer, url)
+    code, text = error_of(answer.raw.read(1 << 16, decode_content=True))
+    got = f"{status} {code or answer.reason} {text}".strip()
     if status in (401, 403):
         raise RefusedError(
             "Databricks refused the credentials, or they have expired.",

@@ -43,7 +43,7 @@ def list_folders(where: str, list_page: ListPage) -> tuple[RemoteFile, ...]:
     Raises:
         SourceError: The answer is no listing, an entry is no plain name, or there are too many.
     """
-    found: list[RemoteFile] = []
+    files: list[RemoteFile] = []
     folders: list[str] = [""]
     while folders:
         folder, token = folders.pop(), None
@@ -56,15 +56,15 @@ def list_folders(where: str, list_page: ListPage) -> tuple[RemoteFile, ...]:
                 if entry.is_folder:
                     folders.append(path + "/")
                 else:
-                    found.append(RemoteFile(path, entry.size_bytes))
-            if len(found) + len(folders) > MAX_FILES:
+                    files.append(RemoteFile(path, entry.size_bytes))
+            if len(files) + len(folders) > MAX_FILES:
                 raise SourceError(
                     "The listing holds too many files.", where=where, wanted=f"at most {MAX_FILES}"
                 )
             if not token or not entries or token in seen:
                 break
             seen.add(token)
-    return tuple(found)
+    return tuple(files)
 
 
 def _page(
@@ -73,22 +73,22 @@ def _page(
     try:
         patience = Patience(f"The listing of {where}/{folder}")
         return persist(lambda: list_page(folder, token), patience)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise SourceError(
             "The answer is not a listing of artifacts.",
             where=f"{where}/{folder}",
             got=type(error).__name__,
             wanted="paths and sizes",
-            next_step="check that the tracking_uri names an MLflow server of this kind",
+            next_step="check that the tracking_uri names an MLflow server (and not a login page)",
         ) from error
 
 
-def _check_name(name: str, folder: str, where: str) -> None:
-    if "/" in name or folder.count("/") > MAX_DEPTH:
+def _check_name(name: object, folder: str, where: str) -> None:
+    if not isinstance(name, str) or "/" in name or folder.count("/") > MAX_DEPTH:
         raise SourceError(
             "The listing names a file outside its folder.",
             where=f"{where}/{folder}",
-            got=ascii(name[:200]),
+            got=ascii(name)[:200],
             wanted="a plain name",
             next_step="ask who runs the tracking server; do not publish this run",
         )

@@ -17,26 +17,27 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, unquote
 
 import requests
-from urllib3.exceptions import HTTPError
 
-from adroit_publish.artifacts.http_session import pooled_session, retry_after_s
+from adroit_publish.artifacts.folders import Entry, list_folders
+from adroit_publish.artifacts.http_session import (
+    body_start,
+    failure_of,
+    pooled_session,
+    translated,
+)
 from adroit_publish.artifacts.location import PROXY_PATH
 from adroit_publish.artifacts.remote_root import (
     CHUNK_BYTES,
     CONNECT_TIMEOUT_S,
     READ_TIMEOUT_S,
     Body,
-    Patience,
-    TransientFault,
-    persist,
 )
-from adroit_publish.bundle.listing import MAX_DEPTH, MAX_FILES, RemoteFile, check_path
+from adroit_publish.bundle.listing import RemoteFile
 from adroit_publish.edge.urls import check_http_address
-from adroit_publish.errors import RefusedError, SourceError
+from adroit_publish.errors import RefusedError
 
 _LISTING_LIMIT_BYTES = 64 << 20
 # A server in front of a bucket fetches the whole file before its first byte; at least this fast.
@@ -69,24 +70,21 @@ class HttpRoot:
             SourceError: The server cannot be reached, or answers what is no listing.
             RefusedError: The server wants other credentials.
         """
-        found: list[RemoteFile] = []
-        folders = [""]
-        while folders:
-            folder = folders.pop()
-            patience = Patience(f"The listing of {self.url}/{folder}")
-            for entry in persist(lambda: self._list_folder(folder), patience):  # noqa: B023
-                path, size_bytes = self._checked_entry(folder, entry)
-                if size_bytes is None:
-                    folders.append(path + "/")
-                else:
-                    found.append(RemoteFile(path, size_bytes))
-            if len(found) + len(folders) > MAX_FILES:
-                raise SourceError(
-                    "The listing holds too many files.",
-                    where=self.url,
-                    wanted=f"at most {MAX_FILES}",
-                )
-        return tuple(found)
+        return list_folders(self.url, self._list_page)
+
+    def _list_page(self, folder: str, _token: str | None) -> tuple[list[Entry], None]:
+        base, _, root = self.url.partition(PROXY_PATH)
+        path = f"{unquote(root).strip('/')}/{folder}".rstrip("/")
+        with self._get(f"{base}{PROXY_PATH}?path={quote(path)}", {}, READ_TIMEOUT_S) as answer:
+            data = answer.raw.read(_LISTING_LIMIT_BYTES + 1, decode_content=True)
+        if len(data) > _LISTING_LIMIT_BYTES:
+            raise ValueError(f"more than {_LISTING_LIMIT_BYTES} bytes")
+        entries = [
+            # MLflow leaves a size of 0 out.
+            Entry(entry["path"], bool(entry.get("is_dir")), int(entry.get("file_size", 0)))
+            for entry in json.loads(data).get("files", [])
+        ]
+        return entries, None
 
     @contextmanager
     def read(self, file: RemoteFile, start: int, stop: int) -> Iterator[Body]:
@@ -104,55 +102,38 @@ class HttpRoot:
             if etag := self._etags.get(file.path):
                 headers["If-Range"] = etag
         timeout_s = READ_TIMEOUT_S + file.size_bytes / _SLOWEST_FETCH_BYTES_PER_S
-        with _translated(url), self._get(url, headers, timeout_s) as answer:
-            _check_status(answer, url)
-            begins = start if answer.status_code == 206 else 0
-            _check_length(answer, file, begins, url)
+        with self._get(url, headers, timeout_s) as answer:
+            begins = body_start(answer, file, start, file.size_bytes, url)
             etag = answer.headers.get("ETag", "")
             if etag.startswith('"'):  # a weak one (W/"...") says nothing of bytes
                 self._etags[file.path] = etag
             yield Body(begins, answer.raw.stream(CHUNK_BYTES, decode_content=False))
 
-    def _get(self, url: str, headers: dict[str, str], timeout_s: float) -> requests.Response:
-        return self._session.get(
-            url,
-            headers=headers,
-            stream=True,
-            allow_redirects=False,
-            timeout=(CONNECT_TIMEOUT_S, timeout_s),
-        )
-
-    def _list_folder(self, folder: str) -> list[Any]:
-        base, _, root = self.url.partition(PROXY_PATH)
-        path = f"{unquote(root).strip('/')}/{folder}".rstrip("/")
-        url = f"{base}{PROXY_PATH}?path={quote(path)}"
-        with _translated(url), self._get(url, {}, READ_TIMEOUT_S) as answer:
-            _check_status(answer, url)
-            data = answer.raw.read(_LISTING_LIMIT_BYTES + 1, decode_content=True)
-        try:
-            if len(data) > _LISTING_LIMIT_BYTES:
-                raise ValueError(f"more than {_LISTING_LIMIT_BYTES} bytes")
-            files = json.loads(data).get("files", [])
-            if not isinstance(files, list):
-                raise ValueError("`files` is not a list")
-            return files
-        except (ValueError, AttributeError, RecursionError) as error:
-            raise _no_listing(url, ascii(data[:80]), "MLflow's JSON") from error
-
-    def _checked_entry(self, folder: str, entry: Any) -> tuple[str, int | None]:
-        """Returns an entry's path, and its size or None for a folder."""
-        where = f"{self.url}/{folder}"
-        try:
-            name, is_folder = entry["path"], entry.get("is_dir", False)
-            # MLflow leaves a size of 0 out.
-            size_bytes = None if is_folder else int(entry.get("file_size", 0))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _no_listing(where, ascii(entry)[:200], "a path, and a size") from error
-        # An entry names its own folder's child; anything else would be a way around the checks.
-        if not isinstance(name, str) or "/" in name.strip("/") or folder.count("/") > MAX_DEPTH:
-            raise _no_listing(where, ascii(name)[:200], "a plain name")
-        check_path(folder + name, where)
-        return folder + name, size_bytes
+    @contextmanager
+    def _get(
+        self, url: str, headers: dict[str, str], timeout_s: float
+    ) -> Iterator[requests.Response]:
+        with (
+            translated(url, "MLFLOW_TRACKING_SERVER_CERT_PATH"),
+            self._session.get(
+                url,
+                headers=headers,
+                stream=True,
+                allow_redirects=False,
+                timeout=(CONNECT_TIMEOUT_S, timeout_s),
+            ) as answer,
+        ):
+            if answer.status_code in (401, 403):
+                raise RefusedError(
+                    "The tracking server refused the credentials.",
+                    where=url,
+                    got=f"{answer.status_code} {answer.reason}",
+                    next_step="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+                    "MLFLOW_TRACKING_TOKEN",
+                )
+            if answer.status_code not in (200, 206):
+                raise failure_of(answer, url)
+            yield answer
 
 
 def _session() -> requests.Session:
@@ -189,77 +170,3 @@ def _authorization() -> str | None:
         return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
     token = os.environ.get("MLFLOW_TRACKING_TOKEN")
     return f"Bearer {token}" if token else None
-
-
-@contextmanager
-def _translated(url: str) -> Iterator[None]:
-    try:
-        yield
-    except (requests.exceptions.SSLError, requests.exceptions.InvalidURL) as error:
-        raise SourceError(
-            "The tracking server cannot be talked to.",
-            where=url,
-            got=type(error).__name__,
-            next_step="check the address, and MLFLOW_TRACKING_SERVER_CERT_PATH for its certificate",
-        ) from error
-    except (requests.exceptions.RequestException, HTTPError) as error:
-        raise TransientFault(f"{type(error).__name__} at {url}") from error
-
-
-def _check_status(answer: requests.Response, url: str) -> None:
-    status = answer.status_code
-    got = f"{status} {answer.reason}"
-    if status in (200, 206):
-        return
-    if status in (401, 403):
-        raise RefusedError(
-            "The tracking server refused the credentials.",
-            where=url,
-            got=got,
-            next_step="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
-            "MLFLOW_TRACKING_TOKEN",
-        )
-    if status in (408, 429) or status >= 500:
-        raise TransientFault(f"{got} at {url}", retry_after_s(answer))
-    if 300 <= status < 400:
-        got += ", a redirect"
-    raise SourceError(
-        "The tracking server does not give the file.",
-        where=url,
-        got=got,
-        wanted="200 OK",
-        next_step="check that the run's artifacts can be opened in MLflow's pages",
-    )
-
-
-def _check_length(answer: requests.Response, file: RemoteFile, begins: int, url: str) -> None:
-    """Compares what the headers state with the listing, before any byte is believed."""
-    problem = None
-    stated = answer.headers.get("Content-Length", "")
-    if answer.headers.get("Content-Encoding", "identity") != "identity":
-        problem = f"Content-Encoding {answer.headers['Content-Encoding']}"
-    elif answer.status_code == 206:
-        stated_range = answer.headers.get("Content-Range", "")
-        if stated_range != f"bytes {begins}-{file.size_bytes - 1}/{file.size_bytes}":
-            problem = f"Content-Range {stated_range[:100]!a}"
-    elif stated.isdigit() and int(stated) != file.size_bytes:
-        kind = answer.headers.get("Content-Type", "")
-        problem = f"{stated} bytes of {kind[:100]!a}"
-    if problem:
-        raise SourceError(
-            "The tracking server's answer is not the file that it listed.",
-            where=url,
-            got=problem,
-            wanted=f"{file.size_bytes} bytes, from byte {begins}",
-            next_step="check that nothing writes to the run any more, then run it again",
-        )
-
-
-def _no_listing(where: str, got: object, wanted: str) -> SourceError:
-    return SourceError(
-        "The tracking server's answer is not a listing of artifacts.",
-        where=where,
-        got=got,
-        wanted=wanted,
-        next_step="check that the target's tracking_uri is an MLflow server (and not a login page)",
-    )
