@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from adroit_publish.bundle.document import file_digest
+from adroit_publish.bundle.document import BundleRecord
+from adroit_publish.bundle.layer import FileEntry
 
 Files = Mapping[str, tuple[str, bool]]
 """sha256 digest and executable bit of files, by path."""
@@ -110,7 +111,7 @@ def changes_since(
     runtime: Files,
     serve: Mapping[str, Any],
     conda_env: str,
-    published: Mapping[str, Any],
+    published: BundleRecord,
 ) -> Changes:
     """Returns how a flavor differs from what its version holds.
 
@@ -119,13 +120,13 @@ def changes_since(
         runtime: Every file of the runtime.
         serve: The parsed serve section.
         conda_env: The name of the flavor's env.
-        published: The version's parsed ``bundle.json``.
+        published: The version's ``bundle.json``.
     """
-    name = published["conda_env"]["name"]
+    name = published.conda_env_name
     return Changes(
-        source=_file_changes(source, published["files"]["source"]),
-        runtime=_file_changes(runtime, published["files"]["runtime"]),
-        serve=dict(serve) != published["serve"],
+        source=_file_changes(source, published.files["source"]),
+        runtime=_file_changes(runtime, published.files["runtime"]),
+        serve=dict(serve) != published.serve,
         env=None if name == conda_env else name,
     )
 
@@ -142,11 +143,8 @@ def state_of_published(changes: Changes, env_moved: bool) -> State:
     return State.ENV_MOVED if env_moved else State.UP_TO_DATE
 
 
-def _file_changes(wanted: Files, published: Sequence[Mapping[str, Any]]) -> FileChanges:
-    there = {
-        entry["path"]: (str(file_digest(entry)), bool(entry.get("executable")))
-        for entry in published
-    }
+def _file_changes(wanted: Files, published: Sequence[FileEntry]) -> FileChanges:
+    there = {entry.path: (str(entry.digest), entry.executable) for entry in published}
     both = wanted.keys() & there.keys()
     return FileChanges(
         added=tuple(sorted(wanted.keys() - there.keys())),

@@ -13,19 +13,20 @@ from typing import Any
 
 from adroit_publish.bundle.content import Content
 from adroit_publish.bundle.digest import Descriptor, Digest
-from adroit_publish.bundle.layer import KIND_ANNOTATION, Layer
+from adroit_publish.bundle.document import BundleRecord
+from adroit_publish.bundle.layer import KIND_ANNOTATION, FileEntry, Layer
 from adroit_publish.bundle.manifest import BaseImage, Manifest
 from adroit_publish.errors import VerificationError
 
 
 def carried_layers(
-    manifest: Manifest, document: Mapping[str, Any], content_of: Callable[[Descriptor], Content]
+    manifest: Manifest, record: BundleRecord, content_of: Callable[[Descriptor], Content]
 ) -> tuple[Layer, ...]:
     """Returns the model layers of a published bundle, bottom up, without their files.
 
     Args:
         manifest: The bundle's.
-        document: Its parsed ``bundle.json``.
+        record: Its ``bundle.json``.
         content_of: Gives the bytes of a layer, where a place turns out to lack them.
 
     Raises:
@@ -34,32 +35,32 @@ def carried_layers(
     descriptors = [
         layer for layer in manifest.own_layers if layer.annotations[KIND_ANNOTATION] == "model"
     ]
-    by_layer: dict[str | None, list[Mapping[str, Any]]] = {}
-    for entry in document["files"]["model"]:
-        by_layer.setdefault(entry.get("layer"), []).append(entry)
+    by_layer: dict[Digest | None, list[FileEntry]] = {}
+    for entry in record.files["model"]:
+        by_layer.setdefault(entry.digest if entry.alone else None, []).append(entry)
     layers = []
     for descriptor in descriptors:
         # The layer that is named by no file is the one that the other files share.
-        entries = by_layer.pop(str(descriptor.digest), None) or by_layer.pop(None, [])
+        entries = by_layer.pop(descriptor.digest, None) or by_layer.pop(None, [])
         layers.append(Layer("model", descriptor, tuple(entries), (), content_of(descriptor)))
     if by_layer or not all(layer.entries for layer in layers):
         raise VerificationError(
             "A bundle's manifest and its bundle.json name other model layers.",
-            where=document["model_name"],
+            where=record.model_name,
             got=", ".join(str(name) for name in by_layer) or "a layer without files",
         )
     return tuple(layers)
 
 
 def carried_base(
-    manifest: Manifest, config: Mapping[str, Any], document: Mapping[str, Any], reference: str
+    manifest: Manifest, config: Mapping[str, Any], record: BundleRecord, reference: str
 ) -> BaseImage | None:
     """Returns the conda env's image as a published bundle refers to it; None where it has none.
 
     Args:
         manifest: The bundle's.
         config: Its parsed image config.
-        document: Its parsed ``bundle.json``.
+        record: Its ``bundle.json``.
         reference: Where its layers can be read.
     """
     layers = manifest.base_layers
@@ -69,7 +70,7 @@ def carried_base(
     beneath = {key: value for key, value in config.items() if key not in ("rootfs", "history")}
     beneath["rootfs"] = {"diff_ids": config["rootfs"]["diff_ids"][: len(layers)]}
     beneath["history"] = config["history"][: len(config["history"]) - own]
-    return BaseImage(reference, Digest(document["conda_env"]["digest"]), layers, beneath)
+    return BaseImage(reference, Digest(record.conda_env_digest or ""), layers, beneath)
 
 
 def serving_python(config: Mapping[str, Any]) -> str:

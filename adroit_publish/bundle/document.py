@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adroit_publish.bundle.digest import Digest
-from adroit_publish.bundle.layer import ROOT, Layer
+from adroit_publish.bundle.layer import ROOT, FileEntry, Layer
 from adroit_publish.errors import VerificationError
 
 SCHEMA = 1
@@ -51,20 +51,21 @@ class BundleFacts:
     conda_env_digest: str | None
 
 
-def facts_of(document: Mapping[str, Any]) -> BundleFacts:
-    """Returns what a parsed ``bundle.json`` says beside its list of files."""
-    return BundleFacts(
-        model_name=document["model_name"],
-        run_id=document["run_id"],
-        model_id=document["model_id"],
-        model_uuid=document["model_uuid"],
-        serve=document["serve"],
-        signature=document["signature"],
-        requirements=tuple(document["requirements"]),
-        python_version=document["python_version"],
-        conda_env_name=document["conda_env"]["name"],
-        conda_env_digest=document["conda_env"]["digest"],
-    )
+@dataclass(frozen=True)
+class BundleRecord(BundleFacts):
+    """A parsed ``bundle.json``.
+
+    Attributes:
+        files: Entries by kind (``FILE_KINDS``), each sorted by path bytes.
+        bundle_id: Digest of the bytes it was parsed from.
+    """
+
+    files: Mapping[str, tuple[FileEntry, ...]]
+    bundle_id: Digest
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns it as the JSON values of ``bundle.json``."""
+        return _document(self, self.files)
 
 
 def canonical_json(value: Any) -> bytes:
@@ -81,43 +82,78 @@ def canonical_json(value: Any) -> bytes:
 
 def bundle_document(facts: BundleFacts, layers: Iterable[Layer]) -> bytes:
     """Returns the bytes of ``bundle.json`` for ``facts`` and the files of ``layers``."""
-    files: dict[str, list[Mapping[str, Any]]] = {kind: [] for kind in FILE_KINDS}
+    files: dict[str, list[FileEntry]] = {kind: [] for kind in FILE_KINDS}
     for layer in layers:
         files[layer.kind] += layer.entries
     for entries in files.values():
-        entries.sort(key=lambda entry: entry["path"].encode())
-    document = {
+        entries.sort(key=lambda entry: entry.path.encode())
+    return canonical_json(_document(facts, files))
+
+
+def parse_bundle_record(data: bytes) -> BundleRecord:
+    """Returns the parsed ``bundle.json``.
+
+    Raises:
+        VerificationError: It is damaged, or says something that this program does not know.
+    """
+    document = parse_json_object(data, "bundle.json")
+    if document.get("schema") != SCHEMA:
+        raise _of_another_version(f"schema {document.get('schema')!r}")
+    try:
+        record = _record(document, Digest.of(data))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise VerificationError(
+            "A bundle.json is damaged.", where="bundle.json", got=repr(error)
+        ) from error
+    if record.as_dict() != document:
+        unknown = sorted(document.keys() - record.as_dict().keys())
+        raise _of_another_version(", ".join(unknown) or "a value in another form")
+    return record
+
+
+def _record(document: Mapping[str, Any], bundle_id: Digest) -> BundleRecord:
+    return BundleRecord(
+        model_name=document["model_name"],
+        run_id=document["run_id"],
+        model_id=document["model_id"],
+        model_uuid=document["model_uuid"],
+        serve=document["serve"],
+        signature=document["signature"],
+        requirements=tuple(document["requirements"]),
+        python_version=document["python_version"],
+        conda_env_name=document["conda_env"]["name"],
+        conda_env_digest=document["conda_env"]["digest"],
+        files={
+            kind: tuple(map(FileEntry.from_dict, document["files"][kind])) for kind in FILE_KINDS
+        },
+        bundle_id=bundle_id,
+    )
+
+
+def _document(facts: BundleFacts, files: Mapping[str, Iterable[FileEntry]]) -> dict[str, Any]:
+    return {
         "schema": SCHEMA,
         "model_name": facts.model_name,
         "run_id": facts.run_id,
         "model_id": facts.model_id,
         "model_uuid": facts.model_uuid,
-        "files": files,
+        "files": {kind: [entry.as_dict() for entry in entries] for kind, entries in files.items()},
         "serve": facts.serve,
         "signature": facts.signature,
         "requirements": list(facts.requirements),
         "python_version": facts.python_version,
         "conda_env": {"name": facts.conda_env_name, "digest": facts.conda_env_digest},
     }
-    return canonical_json(document)
 
 
-def parse_bundle_document(data: bytes) -> dict[str, Any]:
-    """Returns the parsed ``bundle.json``.
-
-    Raises:
-        VerificationError: It is no JSON object, or of a schema this program does not know.
-    """
-    document = parse_json_object(data, "bundle.json")
-    if document.get("schema") != SCHEMA:
-        raise VerificationError(
-            "The bundle was made by another version of this program.",
-            where="bundle.json",
-            got=f"schema {document.get('schema')!r}",
-            wanted=f"schema {SCHEMA}",
-            next_step="update this checkout and its environment, then run the command again",
-        )
-    return document
+def _of_another_version(got: str) -> VerificationError:
+    return VerificationError(
+        "The bundle was made by another version of this program.",
+        where="bundle.json",
+        got=got,
+        wanted=f"schema {SCHEMA}",
+        next_step="update this checkout and its environment, then run the command again",
+    )
 
 
 def parse_json_object(data: bytes, where: str) -> dict[str, Any]:
@@ -135,8 +171,3 @@ def parse_json_object(data: bytes, where: str) -> dict[str, Any]:
             "A document is not a JSON object.", where=where, got=repr(data[:80])
         )
     return value
-
-
-def file_digest(entry: Mapping[str, Any]) -> Digest:
-    """Returns what names the content of one entry of ``files``: its own digest or its layer's."""
-    return Digest(entry["layer"] if "layer" in entry else "sha256:" + entry["sha256"])

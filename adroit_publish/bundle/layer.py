@@ -73,21 +73,55 @@ class LayerRecipe:
 
 
 @dataclass(frozen=True)
+class FileEntry:
+    """One file as ``bundle.json`` lists it.
+
+    Attributes:
+        path: Below the directory of its kind.
+        size_bytes: Its length.
+        digest: Names its content: its own sha256 or, where it is ``alone``, its layer's digest
+            (headers are deterministic, so that names the file just as well).
+        alone: Whether it is the only file of its layer.
+        executable: Whether its mode is 0755 and not 0644.
+    """
+
+    path: str
+    size_bytes: int
+    digest: Digest
+    alone: bool = False
+    executable: bool = False
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> FileEntry:
+        """Returns the entry that ``as_dict`` gave; raises KeyError where a key is missing."""
+        alone = "layer" in value
+        digest = Digest(value["layer"] if alone else "sha256:" + value["sha256"])
+        return cls(
+            value["path"], value["size"], digest, alone, bool(value.get("executable", False))
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns it as JSON values."""
+        named = {"layer": str(self.digest)} if self.alone else {"sha256": self.digest.hex}
+        executable = {"executable": True} if self.executable else {}
+        return {"path": self.path, "size": self.size_bytes} | named | executable
+
+
+@dataclass(frozen=True)
 class Layer:
     """A layer whose digest is known.
 
     Attributes:
         kind: As in its recipe.
         descriptor: Names the tar; its annotation tells the kind.
-        entries: What ``bundle.json`` says of its files, in the order of their path bytes: path
-            below the kind's directory, size, sha256 (or, of a file alone, the layer's digest).
+        entries: What ``bundle.json`` says of its files, in the order of their path bytes.
         files: The files of the recipe, sorted by path bytes.
         content: The tar.
     """
 
     kind: str
     descriptor: Descriptor
-    entries: tuple[Mapping[str, Any], ...]
+    entries: tuple[FileEntry, ...]
     files: tuple[PackedFile, ...]
     content: Content
 
@@ -153,14 +187,14 @@ def hash_layer(
     return Layer(recipe.kind, descriptor, entries, files, content)
 
 
-def _entry(
-    file: PackedFile, kind: str, layer: Digest, digests: Mapping[str, Digest]
-) -> dict[str, Any]:
-    """Returns one file as ``bundle.json`` lists it."""
-    own = {"sha256": digests[file.path].hex} if file.path in digests else {"layer": str(layer)}
-    executable = {"executable": True} if file.executable else {}
-    path = file.path.removeprefix(f"{ROOT}/{kind}/")
-    return {"path": path, "size": file.content.size_bytes} | own | executable
+def _entry(file: PackedFile, kind: str, layer: Digest, digests: Mapping[str, Digest]) -> FileEntry:
+    return FileEntry(
+        file.path.removeprefix(f"{ROOT}/{kind}/"),
+        file.content.size_bytes,
+        digests.get(file.path, layer),
+        alone=file.path not in digests,
+        executable=file.executable,
+    )
 
 
 class _PartwiseSha256:

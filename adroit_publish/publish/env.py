@@ -60,14 +60,14 @@ def carried_env(
     manifest = store.manifest(published)
     where = f"{store.location} {published.version}, its image config"
     config = parse_json_object(store.document(manifest.config), where)
-    _, document = store.bundle_document(published)
+    record = store.bundle_record(published)
     repository = images_of(target, published.model_name)
     reference = f"{repository}@{published.manifest.digest}"  # which holds the env's layers too
-    base = carried_base(manifest, config, document, reference)
+    base = carried_base(manifest, config, record, reference)
     env = replace(
         workspace.conda_env(flavor), python=serving_python(config), platform=platform_of(config)
     )
-    digest = document["conda_env"]["digest"]
+    digest = record.conda_env_digest
     return EnvReference(env, base, Digest(digest) if digest else None, carried=True)
 
 
@@ -121,9 +121,9 @@ def moved_env(
             published = store.find(model_name, flavor.version)
             if published is None:
                 continue
-            env = store.bundle_document(published)[1]["conda_env"]
+            pinned = store.bundle_record(published).conda_env_digest
         except PublishError:
             continue  # this is a hint; `verify` is where a damaged version is told
-        if env["digest"] not in (None, reference.digest):
-            return str(env["digest"])
+        if pinned not in (None, reference.digest):
+            return pinned
     return None

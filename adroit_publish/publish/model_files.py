@@ -94,7 +94,7 @@ class ModelFiles:
             )
         except (OSError, ValueError, TypeError, LookupError, AttributeError):
             return None
-        wanted = {(f"{ROOT}/model/{entry['path']}", entry["size"]) for entry in layer.entries}
+        wanted = {(f"{ROOT}/model/{entry.path}", entry.size_bytes) for entry in layer.entries}
         if {(file.path, file.content.size_bytes) for file in files} != wanted:
             return None
         if any(_identity(f.content.path) != f.content.identity for f in files):  # type: ignore[attr-defined]

@@ -214,7 +214,7 @@ class _Planner:
         """Returns what the env's name stands for now, where the version pins something else."""
         if standing.changes.env:
             return None
-        pinned = standing.document["conda_env"]["digest"]
+        pinned = standing.record.conda_env_digest
         now: EnvReference = resolve_env(self.workspace, flavor, self.target)
         return None if now.digest is None or pinned in (None, now.digest) else str(now.digest)
 

@@ -117,7 +117,7 @@ def flavor_of_version(
             where=store.location,
             next_step=f"python -m adroit_publish versions {model_name}",
         )
-    env = store.bundle_document(published)[1]["conda_env"]["name"]
+    env = store.bundle_record(published).conda_env_name
     return Flavor("", config, env, version, None, None, 0)
 
 
@@ -206,7 +206,7 @@ def _env(
 ) -> tuple[EnvReference, str | None, str | None]:
     """Returns the env to use, the line that says it moved, and what was not taken over."""
     target, store = admitted.target, admitted.store
-    pinned = standing.document["conda_env"]["digest"]
+    pinned = standing.record.conda_env_digest
     if options.take_env or standing.changes.env:
         env = resolve_env(workspace, flavor, target)
         moved = standing.changes.env is None and env.digest != pinned
@@ -223,7 +223,7 @@ def env_moved_to(
         now = resolve_env(workspace, flavor, admitted.target).digest
     except PublishError:
         return None  # it is a hint; who takes the env over is told
-    pinned = standing.document["conda_env"]["digest"]
+    pinned = standing.record.conda_env_digest
     return None if now is None or pinned in (None, now) else str(now)
 
 

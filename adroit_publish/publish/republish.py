@@ -19,12 +19,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from adroit_publish.bundle.carried import carried_layers
 from adroit_publish.bundle.content import InlineFile
 from adroit_publish.bundle.digest import Descriptor
-from adroit_publish.bundle.document import facts_of
+from adroit_publish.bundle.document import BundleRecord
 from adroit_publish.bundle.layer import ROOT, Layer, PackedFile
 from adroit_publish.bundle.manifest import Bundle, Manifest, assemble
 from adroit_publish.config.project import Project
@@ -56,12 +55,12 @@ class Original:
 
     Attributes:
         manifest: Its manifest.
-        document: Its parsed ``bundle.json``.
+        record: Its ``bundle.json``.
         model: Its model layers, without their files.
     """
 
     manifest: Manifest
-    document: Mapping[str, Any]
+    record: BundleRecord
     model: tuple[Layer, ...]
 
 
@@ -73,9 +72,9 @@ def read_original(store: BundleStore, published: Published) -> Original:
         VerificationError: The version is damaged, or of a schema this program does not know.
     """
     manifest = store.manifest(published)
-    _, document = store.bundle_document(published)
-    model = carried_layers(manifest, document, partial(StoredBlob, store))
-    return Original(manifest, document, model)
+    record = store.bundle_record(published)
+    model = carried_layers(manifest, record, partial(StoredBlob, store))
+    return Original(manifest, record, model)
 
 
 def republish(
@@ -128,7 +127,7 @@ def republish(
         bundle=bundle,
         receipts=receipts,
         source=source,
-        run_id=str(original.document["run_id"]),
+        run_id=original.record.run_id,
         run_url=first.get("run_url"),
         metrics=first.get("metrics") or {},
         trained_by=first.get("trained_by") or {},
@@ -151,7 +150,7 @@ def remake(
         env: The conda env it is to run in.
     """
     facts = replace(
-        facts_of(original.document),
+        original.record,
         serve=project.serve,
         conda_env_name=env.env.name,
         conda_env_digest=env.digest,
@@ -178,7 +177,7 @@ def _with_files(
     total_bytes = sum(layer.descriptor.size_bytes for layer in original.model)
     progress = stage.progress(total_bytes)
     for layer in original.model:
-        small = not any("layer" in entry for entry in layer.entries)
+        small = not any(entry.alone for entry in layer.entries)
         wanted = job.verify == "process" or (job.verify == "image" and small)
         found = here.find(layer)
         if found is None and wanted:
@@ -193,7 +192,7 @@ def _known_files(layer: Layer) -> tuple[PackedFile, ...]:
     """Returns a layer's files; of one whose files are not here, their names have to do."""
     if layer.files:
         return layer.files
-    names = (f"{ROOT}/model/{entry['path']}" for entry in layer.entries)
+    names = (f"{ROOT}/model/{entry.path}" for entry in layer.entries)
     return tuple(PackedFile(name, InlineFile(b"")) for name in names)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from adroit_publish.bundle.content import Concatenation, Readable
-from adroit_publish.bundle.digest import Digest, sha256_of
+from adroit_publish.bundle.digest import sha256_of
+from adroit_publish.bundle.document import BundleRecord
 from adroit_publish.bundle.layer import ROOT
 from adroit_publish.checkout import Workspace
 from adroit_publish.config.flavors import Flavor
@@ -32,16 +32,14 @@ class Standing:
     Attributes:
         project: Its parsed config.yaml.
         published: Its version, in the target's store.
-        bundle_id: Digest of the version's ``bundle.json``.
-        document: The same, parsed.
+        record: The version's ``bundle.json``.
         source: What would be packed now.
         changes: How that, the serve section and the env's name differ from the version.
     """
 
     project: Project
     published: Published
-    bundle_id: Digest
-    document: Mapping[str, Any]
+    record: BundleRecord
     source: Snapshot
     changes: Changes
 
@@ -65,16 +63,16 @@ def standing_of(
     published = store.find(project.model_name, flavor.version)
     if published is None:
         raise _not_here(workspace, flavor, project.model_name, flavor.version, target, store)
-    bundle_id, document = store.bundle_document(published)
+    record = store.bundle_record(published)
     source = project_source(workspace.root, flavor, project, allow_dirty=allow_dirty)
     changes = changes_since(
         _digests((file.path, file.content, file.executable) for file in source.files),
         _runtime(),
         project.serve,
         flavor.conda_env,
-        document,
+        record,
     )
-    return Standing(project, published, bundle_id, document, source, changes)
+    return Standing(project, published, record, source, changes)
 
 
 def _runtime() -> Files:
@@ -114,7 +112,7 @@ def _not_here(
         try:
             elsewhere = open_store(other)
             published = elsewhere.find(model_name, version)
-            run_id = published and elsewhere.bundle_document(published)[1]["run_id"]
+            run_id = published and elsewhere.bundle_record(published).run_id
         except PublishError:
             continue  # a store that cannot be asked does not know
         if run_id:

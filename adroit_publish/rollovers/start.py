@@ -166,7 +166,7 @@ def _side(store: BundleStore, model: str, flavor: Flavor) -> Side:
             wanted="a published version",
             next_step=f"python publish_mlflow_model_flow.py run --flavor={flavor.name}",
         )
-    return Side(flavor.name, published.version, str(store.bundle_document(published)[0]))
+    return Side(flavor.name, published.version, str(store.bundle_record(published).bundle_id))
 
 
 def _the_same(rolling: Rolling, last: Kept, wanted: Rollover) -> Kept:

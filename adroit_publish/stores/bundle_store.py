@@ -14,14 +14,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from adroit_publish.bundle.content import Content, Inline
 from adroit_publish.bundle.digest import Descriptor, Digest, verified
 from adroit_publish.bundle.document import (
     BUNDLE_PATH,
+    BundleRecord,
     canonical_json,
-    parse_bundle_document,
+    parse_bundle_record,
     parse_json_object,
 )
 from adroit_publish.bundle.manifest import (
@@ -261,18 +261,14 @@ class BundleStore:
         where = f"{self.location} {published.version}"
         return parse_manifest(self.document(published.manifest), where)
 
-    def bundle_document(self, published: Published) -> tuple[Digest, dict[str, Any]]:
-        """Returns the bundle id and the parsed ``bundle.json`` of a version.
-
-        Raises as ``document`` does.
-        """
+    def bundle_record(self, published: Published) -> BundleRecord:
+        """Returns the parsed ``bundle.json`` of a version; raises as ``document`` does."""
         where = f"{self.location} {published.version}"
         own = self.manifest(published).own_layers
         reader = TarReader(iter([self.document(own[-1])]) if own else iter([]), where)
         for member in reader.members():
             if member.path == BUNDLE_PATH:
-                data = b"".join(bytes(piece) for piece in reader.content())
-                return Digest.of(data), parse_bundle_document(data)
+                return parse_bundle_record(b"".join(map(bytes, reader.content())))
         raise VerificationError("A version has no bundle record.", where=where)
 
     def attached(self, published: Published, media_type: str) -> Iterator[bytes]:

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from adroit_publish.bundle.document import FILE_KINDS, file_digest
+from adroit_publish.bundle.document import FILE_KINDS, BundleRecord
+from adroit_publish.bundle.layer import FileEntry
 from adroit_publish.gates.replay import Replay, compare_outputs
 
 SHOWN_LINES = 2000
@@ -28,7 +29,7 @@ class Side:
         model_name: Its model.
         version: Its version.
         manifest_digest: Digest of its manifest.
-        document: Its parsed ``bundle.json``.
+        bundle: Its ``bundle.json``.
         layer_sizes: Bytes by layer kind; ``env`` for the conda env image's.
         records: What is recorded of it, oldest first.
     """
@@ -37,7 +38,7 @@ class Side:
     model_name: str
     version: str
     manifest_digest: str
-    document: Mapping[str, Any]
+    bundle: BundleRecord
     layer_sizes: Mapping[str, int]
     records: tuple[Mapping[str, Any], ...]
 
@@ -54,9 +55,9 @@ class Side:
         looked = [each for each in found if each.get("how") not in (None, "none")]
         return looked[-1] if looked else {}
 
-    def files(self, kind: str) -> dict[str, Mapping[str, Any]]:
+    def files(self, kind: str) -> dict[str, FileEntry]:
         """Returns the entries of ``bundle.json`` for one kind of file, by path."""
-        return {entry["path"]: entry for entry in self.document["files"][kind]}
+        return {entry.path: entry for entry in self.bundle.files[kind]}
 
 
 @dataclass(frozen=True)
@@ -174,24 +175,18 @@ def compare(a: Side, b: Side, texts: Iterable[TextDiff]) -> Diff:
         b: The one after.
         texts: Diffs of the changed source files, from ``text_diff``.
     """
-    env_a, env_b = a.document["conda_env"], b.document["conda_env"]
     seen_a, seen_b = a.verification, b.verification
-    pythons = "Python of the model", "Python of the verification"
     return Diff(
         before=_facts(a),
         after=_facts(b),
         files=tuple(change for kind in FILE_KINDS for change in file_changes(a, b, kind)),
         texts=tuple(texts),
-        serve=_changes(_flat(a.document["serve"]), _flat(b.document["serve"])),
-        env=_changes(
-            env_a | {pythons[0]: a.document["python_version"]},
-            env_b | {pythons[0]: b.document["python_version"]},
-        )
-        + _changes(*({pythons[1]: seen.get("python_version")} for seen in (seen_a, seen_b))),
+        serve=_changes(_flat(a.bundle.serve), _flat(b.bundle.serve)),
+        env=_changes(_env(a), _env(b)),
         packages=_packages(seen_a, seen_b),
         packages_note=_packages_note(seen_a, seen_b),
-        requirements=_lines(a.document["requirements"], b.document["requirements"]),
-        signature=_changes(a.document["signature"] or {}, b.document["signature"] or {}),
+        requirements=_lines(a.bundle.requirements, b.bundle.requirements),
+        signature=_changes(a.bundle.signature or {}, b.bundle.signature or {}),
         outputs=_outputs(a, b),
         metrics=_changes(a.record.get("metrics") or {}, b.record.get("metrics") or {}),
         layer_sizes=tuple(
@@ -233,13 +228,13 @@ def _text_lines(data: bytes | None) -> list[str]:
 
 
 def _file_change(
-    kind: str, path: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None
+    kind: str, path: str, before: FileEntry | None, after: FileEntry | None
 ) -> FileChange:
     if before is None or after is None:
         change = "added" if before is None else "removed"
     elif before == after:
         change = "same"
-    elif ("layer" in before) != ("layer" in after) and before["size"] == after["size"]:
+    elif before.alone != after.alone and before.size_bytes == after.size_bytes:
         change = "packed differently"
     else:
         change = "changed"
@@ -247,10 +242,10 @@ def _file_change(
         kind,
         path,
         change,
-        before["size"] if before else None,
-        after["size"] if after else None,
-        str(file_digest(before)) if before else None,
-        str(file_digest(after)) if after else None,
+        before.size_bytes if before else None,
+        after.size_bytes if after else None,
+        str(before.digest) if before else None,
+        str(after.digest) if after else None,
     )
 
 
@@ -261,13 +256,22 @@ def _facts(side: Side) -> dict[str, Any]:
         "model": side.model_name,
         "version": side.version,
         "manifest": side.manifest_digest,
-        "run": side.document["run_id"],
-        "model id": side.document["model_id"],
+        "run": side.bundle.run_id,
+        "model id": side.bundle.model_id,
         "commit": record.get("commit"),
         "uncommitted": list(record.get("dirty") or ()),
         "published": record.get("created_utc"),
         "by": record.get("who"),
         "verified": side.verification.get("how") or "none",
+    }
+
+
+def _env(side: Side) -> dict[str, Any]:
+    return {
+        "name": side.bundle.conda_env_name,
+        "digest": side.bundle.conda_env_digest,
+        "Python of the model": side.bundle.python_version,
+        "Python of the verification": side.verification.get("python_version"),
     }
 
 
@@ -327,6 +331,6 @@ def _outputs(a: Side, b: Side) -> Outputs:
     return Outputs(note + ("; only the recorded rows are compared" if truncated else ""), replay)
 
 
-def _examples(side: Side) -> list[Mapping[str, Any] | None]:
+def _examples(side: Side) -> list[FileEntry | None]:
     files = side.files("model")
     return [files.get(name) for name in EXAMPLES]

@@ -38,13 +38,13 @@ def manifests_of(
             next_step=f"publish to such a target, or python -m adroit_publish serve "
             f"{published.version}",
         )
-    bundle_id, document = store.bundle_document(published)
+    record = store.bundle_record(published)
     served = ServedVersion(
         model_name=published.model_name,
         version=published.version,
-        bundle_id=bundle_id,
+        bundle_id=record.bundle_id,
         repository=f"{repository.host}/{repository.name}",
         manifest=published.manifest.digest,
-        serve=document["serve"],
+        serve=record.serve,
     )
     return manifests(kind, served)

@@ -77,7 +77,7 @@ def _side(store: BundleStore, asked: str, published: Published) -> Side:
         published.model_name,
         published.version,
         str(published.manifest.digest),
-        store.bundle_document(published)[1],
+        store.bundle_record(published),
         dict(sizes),
         tuple(records(store, published)),
     )

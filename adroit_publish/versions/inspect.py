@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from adroit_publish.bundle.digest import Descriptor
-from adroit_publish.bundle.document import file_digest
+from adroit_publish.bundle.document import BundleRecord
 from adroit_publish.bundle.layer import KIND_ANNOTATION, ROOT
 from adroit_publish.bundle.tar_reader import TarReader
 from adroit_publish.checkout import Workspace
@@ -101,7 +101,7 @@ def list_versions(
         rows.append(
             VersionRow(
                 published.version,
-                str(store.bundle_document(published)[1]["run_id"]),
+                store.bundle_record(published).run_id,
                 first.get("created_utc"),
                 first.get("who"),
                 sum(layer.size_bytes for layer in layers),
@@ -137,12 +137,12 @@ def show(store: BundleStore, published: Published) -> dict[str, Any]:
         VerificationError: A document of the version is damaged.
     """
     manifest = store.manifest(published)
-    bundle_id, document = store.bundle_document(published)
+    record = store.bundle_record(published)
     return {
         "model_name": published.model_name,
         "version": published.version,
         "manifest": published.manifest.as_dict(),
-        "bundle_id": bundle_id,
+        "bundle_id": record.bundle_id,
         "store": store.location,
         "layers": [
             {
@@ -152,7 +152,7 @@ def show(store: BundleStore, published: Published) -> dict[str, Any]:
             }
             for layer in manifest.layers
         ],
-        "bundle": document,
+        "bundle": record.as_dict(),
         "records": records(store, published),
     }
 
@@ -225,7 +225,7 @@ def verify(store: BundleStore, published: Published, progress: Progress = unhear
                 files |= check.layer(layer)
         if len(report.problems) == before:  # only layers that were read can be compared
             with check.problems():
-                check.files(store.bundle_document(published)[1], files)
+                check.files(store.bundle_record(published), files)
     for name in store.referrers(published):
         with check.problems():
             for blob in store.referrer(published, name):
@@ -262,11 +262,11 @@ class _Checker:
             files[path] = f"sha256:{hasher.hexdigest()} {descriptor.digest}"
         return files
 
-    def files(self, document: Mapping[str, Any], files: dict[str, str]) -> None:
+    def files(self, record: BundleRecord, files: dict[str, str]) -> None:
         """Notes every file that bundle.json lists and the layers lack, or the other way."""
         listed = {
-            f"{kind}/{entry['path']}": str(file_digest(entry))
-            for kind, entries in document["files"].items()
+            f"{kind}/{entry.path}": str(entry.digest)
+            for kind, entries in record.files.items()
             for entry in entries
         }
         there = {path: digests for path, digests in files.items() if path != "bundle.json"}

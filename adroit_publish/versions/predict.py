@@ -51,7 +51,7 @@ def served_version(store: BundleStore, url: str) -> Published:
     said = _json_of(_ask("GET", url, "/bundle"), f"{_shown(url)}/bundle")
     model_name, bundle_id = said.get("model_name"), said.get("bundle_id")
     for published in store.versions(str(model_name)) if model_name in store.models() else ():
-        if store.bundle_document(published)[0] == bundle_id:
+        if store.bundle_record(published).bundle_id == bundle_id:
             return published
     raise RefusedError(
         "The server runs a bundle that is not in this store.",

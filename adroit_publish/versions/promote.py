@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from adroit_publish.bundle.content import Inline
-from adroit_publish.bundle.document import canonical_json
+from adroit_publish.bundle.document import BundleRecord, canonical_json
 from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE, Manifest, parse_manifest
 from adroit_publish.checkout import Workspace
 from adroit_publish.config.conda_envs import parse_conda_envs
@@ -115,7 +115,7 @@ def promote(
     there = open_places(destination, version.published.model_name)
     _check_kind(version, destination)
     prove_access(destination)
-    env = _env_repository(workspace, destination, version.conda_env["name"])
+    env = _env_repository(workspace, destination, version.record.conda_env_name)
     carrier = Carrier(here, there, tuple(each for each in (env, here.images) if each))
     _check_base(carrier, version, destination)
     ensure_images(destination, version.published.model_name)
@@ -143,8 +143,7 @@ class _Version:
     manifest: Manifest
     manifest_bytes: bytes = field(repr=False)
     config_bytes: bytes = field(repr=False)
-    run_id: str
-    conda_env: Mapping[str, Any]
+    record: BundleRecord
     referrers: tuple[Referrer, ...] = field(repr=False)
 
 
@@ -154,14 +153,12 @@ def _read(workspace: Workspace, name: str, source: Target) -> tuple[_Version, Pl
     store = here.store
     manifest_bytes = store.document(published.manifest)
     manifest = parse_manifest(manifest_bytes, f"{store.location} {published.version}")
-    document = store.bundle_document(published)[1]
     version = _Version(
         published,
         manifest,
         manifest_bytes,
         store.document(manifest.config),
-        document["run_id"],
-        document["conda_env"],
+        store.bundle_record(published),
         read_referrers(here, published),
     )
     return version, here
@@ -217,7 +214,7 @@ def _check_kind(version: _Version, destination: Target) -> None:
         got, wanted = "a bundle from a target without images", "one that lies on its env's image"
         next_step = (
             "publish its run there: python publish_mlflow_model_flow.py run --flavor=FLAVOR "
-            f"--mlflow-run-id={version.run_id} --target={destination.name}"
+            f"--mlflow-run-id={version.record.run_id} --target={destination.name}"
         )
     where = f"{version.published.version}, target {destination.name}"
     raise RefusedError(what, where=where, got=got, wanted=wanted, next_step=next_step)
@@ -239,13 +236,13 @@ def _env_repository(
 
 
 def _check_base(carrier: Carrier, version: _Version, destination: Target) -> None:
-    base, env = version.manifest.base_layers, version.conda_env
+    base, record = version.manifest.base_layers, version.record
     missing = [layer for layer in base if not carrier.can_have(layer)]
     if missing:
         looked = [repository.location for repository in carrier.repositories]
         raise RefusedError(
             "The conda env's base cannot be had by its digest.",
-            where=f"conda env {env['name']}, {env['digest']}",
+            where=f"conda env {record.conda_env_name}, {record.conda_env_digest}",
             got=f"{len(missing)} of {len(base)} layers are in none of: "
             f"{', '.join(looked) or '(no repository)'}",
             wanted="\n".join(str(layer.digest) for layer in missing),

@@ -10,7 +10,8 @@ import pytest
 from adroit_publish.bundle import layer as layer_module
 from adroit_publish.bundle.carried import carried_base, carried_layers, platform_of, serving_python
 from adroit_publish.bundle.content import Inline, InlineFile
-from adroit_publish.bundle.document import facts_of, parse_bundle_document
+from adroit_publish.bundle.digest import Digest
+from adroit_publish.bundle.document import parse_bundle_record
 from adroit_publish.bundle.layer import LayerRecipe, PackedFile, hash_layer, model_recipes
 from adroit_publish.bundle.manifest import assemble, parse_manifest
 from adroit_publish.errors import VerificationError
@@ -46,14 +47,14 @@ def unread(_descriptor):
     return Inline(b"nobody reads it")
 
 
-def carried(bundle, document=None, **changed):
+def carried(bundle, record=None, **changed):
     manifest = parse_manifest(bundle.manifest_bytes, "here")
     config = json.loads(bundle.config_bytes)
-    document = document or parse_bundle_document(bundle.document)
+    record = record or parse_bundle_record(bundle.document)
     return assemble(
-        replace(facts_of(document), **changed),
-        [*carried_layers(manifest, document, unread), *source()],
-        base=carried_base(manifest, config, document, "registry/m@x"),
+        replace(record, **changed),
+        [*carried_layers(manifest, record, unread), *source()],
+        base=carried_base(manifest, config, record, "registry/m@x"),
         python=serving_python(config),
         platform=platform_of(config),
     )
@@ -69,9 +70,19 @@ def test_carrying_over_everything_gives_the_very_same_bundle(model, base):
         model=model,
     )
     if base:
-        document = parse_bundle_document(bundle.document)
-        document["conda_env"]["digest"] = str(base.digest)
-        again = carried(bundle, document, conda_env_digest=None)
+        record = parse_bundle_record(bundle.document)
+        named = replace(record, conda_env_digest=str(base.digest))
+        manifest, config = (
+            parse_manifest(bundle.manifest_bytes, "here"),
+            json.loads(bundle.config_bytes),
+        )
+        again = assemble(
+            record,
+            [*carried_layers(manifest, named, unread), *source()],
+            base=carried_base(manifest, config, named, "registry/m@x"),
+            python=serving_python(config),
+            platform=platform_of(config),
+        )
     else:
         again = carried(bundle)
     assert again.document == bundle.document
@@ -92,15 +103,16 @@ def test_a_changed_serve_section_moves_the_record_and_no_other_layer():
 
 def test_a_bundle_json_that_names_another_layer_is_refused():
     bundle = published()
-    document = parse_bundle_document(bundle.document)
-    document["files"]["model"][-1]["layer"] = "sha256:" + "0" * 64
+    record = parse_bundle_record(bundle.document)
+    last = replace(record.files["model"][-1], alone=True, digest=Digest("sha256:" + "0" * 64))
+    files = {**record.files, "model": (*record.files["model"][:-1], last)}
     with pytest.raises(VerificationError, match="other model layers"):
-        carried(bundle, document)
+        carried(bundle, replace(record, files=files))
 
 
 def test_a_bundle_json_that_lists_no_file_of_a_layer_is_refused():
     bundle = published()
-    document = parse_bundle_document(bundle.document)
-    document["files"]["model"] = [e for e in document["files"]["model"] if "layer" in e]
+    record = parse_bundle_record(bundle.document)
+    files = {**record.files, "model": tuple(e for e in record.files["model"] if e.alone)}
     with pytest.raises(VerificationError, match="other model layers"):
-        carried(bundle, document)
+        carried(bundle, replace(record, files=files))

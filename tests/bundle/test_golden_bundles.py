@@ -17,7 +17,7 @@ from adroit_publish.bundle import layer as layer_module
 from adroit_publish.bundle.carried import carried_base, carried_layers, platform_of, serving_python
 from adroit_publish.bundle.content import Inline, InlineFile
 from adroit_publish.bundle.digest import Descriptor, Digest
-from adroit_publish.bundle.document import BundleFacts, facts_of, parse_bundle_document
+from adroit_publish.bundle.document import BundleFacts, parse_bundle_record
 from adroit_publish.bundle.layer import LayerRecipe, PackedFile, hash_layer, model_recipes
 from adroit_publish.bundle.manifest import BaseImage, Bundle, assemble, parse_manifest
 
@@ -96,13 +96,13 @@ def republished(bundle: Bundle, source: dict[str, bytes]) -> Bundle:
     """The model and the env of ``bundle`` with other source; no byte of the model is read."""
     manifest = parse_manifest(bundle.manifest_bytes, "here")
     config = json.loads(bundle.config_bytes)
-    record = parse_bundle_document(bundle.document)
+    record = parse_bundle_record(bundle.document)
     new = (
         LayerRecipe("runtime", packed("runtime", RUNTIME)),
         LayerRecipe("source", packed("source", source)),
     )
     return assemble(
-        facts_of(record),
+        record,
         [
             *carried_layers(manifest, record, lambda _: Inline(b"nobody reads it")),
             *(hash_layer(recipe) for recipe in new),

@@ -76,7 +76,7 @@ def test_any_names_come_back_from_the_tar(files):
         }
     assert read == files
     assert layer.descriptor.digest == sha256_of(layer.content)
-    entries = {entry["path"]: entry for entry in layer.entries}
+    entries = {entry.path: entry.as_dict() for entry in layer.entries}
     assert {path: entry["sha256"] for path, entry in entries.items()} == {
         path: Digest.of(data).hex for path, data in files.items()
     }
@@ -115,7 +115,8 @@ def test_large_files_stand_alone_and_all_others_share(monkeypatch):
     assert names == [["w2"], ["w3"], ["w4"], ["w1", "small"]]
     assert [recipe.alone for recipe in recipes] == [True, True, True, False]
     alone = hash_layer(recipes[0])
-    assert alone.entries == ({"path": "w2", "size": 400, "layer": str(alone.descriptor.digest)},)
+    (entry,) = alone.entries
+    assert entry.as_dict() == {"path": "w2", "size": 400, "layer": str(alone.descriptor.digest)}
 
 
 def test_a_size_beyond_ustar_goes_into_a_pax_header():

@@ -7,7 +7,7 @@ import pytest
 
 from adroit_publish.bundle.content import InlineFile
 from adroit_publish.bundle.digest import Descriptor, Digest
-from adroit_publish.bundle.document import BundleFacts, canonical_json, parse_bundle_document
+from adroit_publish.bundle.document import BundleFacts, canonical_json, parse_bundle_record
 from adroit_publish.bundle.layer import LayerRecipe, PackedFile, hash_layer
 from adroit_publish.bundle.manifest import (
     BaseImage,
@@ -89,9 +89,11 @@ def test_the_same_content_is_the_same_bundle_and_other_content_is_not():
 
 def test_the_bundle_record_is_the_last_layer_and_lists_every_file():
     made = bundle()
-    document = parse_bundle_document(made.document)
+    record = parse_bundle_record(made.document)
     assert made.layers[-1].kind == "record"
-    assert document["files"]["source"] == [{"path": "s", "size": 1, "sha256": Digest.of(b"s").hex}]
+    assert record.as_dict()["files"]["source"] == [
+        {"path": "s", "size": 1, "sha256": Digest.of(b"s").hex}
+    ]
     assert parse_manifest(made.manifest_bytes, "here").own_layers == tuple(
         one.descriptor for one in made.layers
     )
@@ -144,6 +146,41 @@ def test_a_malformed_manifest_is_an_error_and_not_a_crash(data):
         parse_manifest(data, "here")
 
 
+def test_a_bundle_record_says_what_was_parsed_and_of_what_bytes():
+    made = bundle()
+    record = parse_bundle_record(made.document)
+    assert record.bundle_id == made.bundle_id
+    assert canonical_json(record.as_dict()) == made.document
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"requirements": 7},
+        {"conda_env": None},
+        {"files": {"model": []}},
+        {"files": {"model": [{}], "runtime": [], "source": []}},
+        {
+            "files": {
+                "model": [{"path": "p", "size": 1, "sha256": "x"}],
+                "runtime": [],
+                "source": [],
+            }
+        },
+    ],
+)
+def test_a_damaged_bundle_record_is_an_error_and_not_a_crash(change):
+    value = json.loads(bundle().document)
+    with pytest.raises(VerificationError):
+        parse_bundle_record(canonical_json(value | change))
+
+
+def test_a_bundle_that_says_more_than_this_program_knows_is_not_read_as_if_it_did_not():
+    value = json.loads(bundle().document)
+    with pytest.raises(VerificationError, match=r"(?s)entrypoint.*update this checkout"):
+        parse_bundle_record(canonical_json(value | {"entrypoint": "x"}))
+
+
 def test_a_bundle_of_a_newer_schema_says_what_to_do():
     with pytest.raises(VerificationError, match="update this checkout"):
-        parse_bundle_document(canonical_json({"schema": 2}))
+        parse_bundle_record(canonical_json({"schema": 2}))

@@ -407,6 +407,6 @@ def test_a_changed_serve_section_is_a_change_and_reaches_the_bundle(checkout):
     again = republish("b", root=checkout)
     assert again.changes == ("changed the serve section of config.yaml",)
     store = store_of(checkout)
-    _, document = store.bundle_document(store.get(again.version))
-    assert document["serve"]["handler"]["kwargs"]["log_features_percent"] == 0.5
+    record = store.bundle_record(store.get(again.version))
+    assert record.serve["handler"]["kwargs"]["log_features_percent"] == 0.5
     assert Path(checkout).is_dir()

@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 import pytest
 
 from adroit_publish import publish
+from adroit_publish.bundle.document import canonical_json, parse_bundle_record
 from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE
 from adroit_publish.checkout import read_workspace
 from adroit_publish.errors import ConfigError, SourceError, VerificationError
@@ -281,8 +282,11 @@ def test_a_record_that_is_no_publish_changes_no_fact(published, tmp_path):
 
 def side(files=(), *, record=None, **document):
     whole = {
+        "schema": 1,
+        "model_name": "m",
         "run_id": "0" * 32,
         "model_id": None,
+        "model_uuid": None,
         "files": {"model": list(files), "runtime": [], "source": []},
         "serve": {},
         "signature": None,
@@ -291,7 +295,8 @@ def side(files=(), *, record=None, **document):
         "conda_env": {"name": "plain", "digest": None},
     } | document
     records = (record,) if record else ()
-    return Side("v", "m", "v", "sha256:" + "0" * 64, whole, {}, records)
+    bundle = parse_bundle_record(canonical_json(whole))
+    return Side("v", "m", "v", "sha256:" + "0" * 64, bundle, {}, records)
 
 
 def verified(**facts):
