@@ -23,7 +23,7 @@ _SUFFIXES = (".py", ".so", ".pyd")
 
 
 @dataclass(frozen=True)
-class Missing:
+class MissingModule:
     """A module that is imported and is nowhere.
 
     Attributes:
@@ -54,7 +54,7 @@ class Closure:
 
     files: tuple[str, ...]
     external: tuple[str, ...]
-    missing: tuple[Missing, ...]
+    missing: tuple[MissingModule, ...]
     unreadable: tuple[str, ...]
 
 
@@ -166,7 +166,7 @@ class _Walk:
     files: set[str] = field(default_factory=set)
     external: set[str] = field(default_factory=set)
     unreadable: set[str] = field(default_factory=set)
-    missing: dict[str, Missing] = field(default_factory=dict)
+    missing: dict[str, MissingModule] = field(default_factory=dict)
     trees: dict[str, ast.Module | None] = field(default_factory=dict)
 
     def need(self, wanted: Import) -> None:
@@ -205,7 +205,7 @@ class _Walk:
         elif self._has(name):
             self.external.add(name.partition(".")[0])
         elif not wanted.optional:
-            self.missing.setdefault(name, Missing(name, wanted.file, wanted.line))
+            self.missing.setdefault(name, MissingModule(name, wanted.file, wanted.line))
             return False
         return module is not None or self._has(name)
 

@@ -60,7 +60,7 @@ def imports(tree: ast.Module, file: str, module: str, *, package: bool) -> list[
     Raises:
         RecursionError: It is nested deeper than this interpreter goes.
     """
-    reader = _Reader(file, module, package)
+    reader = _ImportReader(file, module, package)
     reader.visit(tree)
     return reader.found
 
@@ -85,7 +85,7 @@ def bound_names(tree: ast.Module) -> set[str] | None:
     return names
 
 
-class _Reader(ast.NodeVisitor):
+class _ImportReader(ast.NodeVisitor):
     """Gathers the imports of one file, each with what it depends on."""
 
     def __init__(self, file: str, module: str, package: bool) -> None:

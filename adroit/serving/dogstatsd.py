@@ -44,7 +44,7 @@ class Agent:
                 ``DD_AGENT_HOST`` and ``DD_DOGSTATSD_PORT``.
 
         Raises:
-            ValueError: The URL has another scheme, or a port is no number.
+            ValueError: The URL has another scheme, or a port is not a number.
         """
         url = environ.get("DD_DOGSTATSD_URL")
         if not url:
@@ -148,8 +148,8 @@ def _connect(agent: Agent) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         address: tuple[str, int] | str = agent.path
     else:
-        found = socket.getaddrinfo(agent.host, agent.port, type=socket.SOCK_DGRAM)
-        family, kind, protocol, _, address = found[0]  # type: ignore[assignment]
+        addresses = socket.getaddrinfo(agent.host, agent.port, type=socket.SOCK_DGRAM)
+        family, kind, protocol, _, address = addresses[0]  # type: ignore[assignment]
         connection = socket.socket(family, kind, protocol)
     try:
         connection.connect(address)

@@ -25,7 +25,7 @@ JSON = "application/json"
 
 
 @dataclass(frozen=True)
-class Answer:
+class Reply:
     """What a request is answered with.
 
     Attributes:
@@ -45,10 +45,10 @@ class Answer:
 
 def failure(
     status: int, error_code: str, message: str, error: BaseException | None = None
-) -> Answer:
+) -> Reply:
     """Returns an error in the form that MLflow's scoring server gives its own."""
     body = json.dumps({"error_code": error_code, "message": message}).encode()
-    return Answer(status, body, JSON, error_code, error)
+    return Reply(status, body, JSON, error_code, error)
 
 
 class Scorer:
@@ -79,7 +79,7 @@ class Scorer:
             Whether it did; False where the model was logged without one.
 
         Raises:
-            adroit.serving.outputs.OutputError: The outputs are no JSON.
+            adroit.serving.outputs.OutputError: The outputs cannot be written as JSON.
             Exception: Whatever the handler raises.
         """
         from adroit.serving.outputs import as_json
@@ -92,7 +92,7 @@ class Scorer:
         as_json(self._model.handler.predict(example, params))
         return True
 
-    def answer(self, body: bytes, content_type: str | None) -> Answer:
+    def answer(self, body: bytes, content_type: str | None) -> Reply:
         """Returns the answer to one request; every failure is an answer too.
 
         Args:
@@ -109,10 +109,10 @@ class Scorer:
         except MlflowException as error:
             return _refused(error)
         except BaseException as error:  # noqa: BLE001  sys.exit in a model must not end the server
-            said = f"The model's answer could not be made. {_words(error)}"
-            return failure(500, "INTERNAL_ERROR", said, error)
+            message = f"The model's answer could not be made. {_words(error)}"
+            return failure(500, "INTERNAL_ERROR", message, error)
         code = None if result.status == 200 else "UNSUPPORTED_MEDIA_TYPE"
-        return Answer(result.status, result.response.encode(), result.mimetype, code)
+        return Reply(result.status, result.response.encode(), result.mimetype, code)
 
 
 class _Predictor:
@@ -131,14 +131,14 @@ class _Predictor:
         return self.handler.predict(data, params)
 
 
-def _refused(error: Any) -> Answer:
+def _refused(error: Any) -> Reply:
     trace = error.json_kwargs.pop("stack_trace", None)
     cause = error.__context__
     if trace is not None and cause is not None:
         words = _words(cause)
         if words.partition(": ")[2] not in error.message:
             error.message = f"{error.message} {words}"
-    return Answer(
+    return Reply(
         error.get_http_status_code(),
         error.serialize_as_json().encode(),
         JSON,

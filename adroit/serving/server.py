@@ -45,7 +45,7 @@ from adroit.serving.bundle import Bundle
 from adroit.serving.drift import FeatureLog
 from adroit.serving.logs import event, frames_of
 from adroit.serving.metrics import MEDIA_TYPE, Metrics
-from adroit.serving.scoring import JSON, Answer, Scorer, failure
+from adroit.serving.scoring import JSON, Reply, Scorer, failure
 
 WAITING = 1024
 QUIET_S = 2.0
@@ -154,7 +154,7 @@ class Application:
             headers["connection"] = "close"
         return Response(answer.body, answer.status, headers, answer.media_type)
 
-    async def _answer(self, request: Request) -> Answer:
+    async def _answer(self, request: Request) -> Reply:
         if self.metrics.in_flight > WAITING:
             return failure(503, "TEMPORARILY_UNAVAILABLE", "The server is busy; try again.")
         try:
@@ -162,8 +162,8 @@ class Application:
         except ClientDisconnect as error:  # nobody reads this answer; it is counted
             return failure(400, "CANCELLED", "The request ended before its body did.", error)
         if body is None:
-            said = f"The body is larger than {self.limits.body_bytes} bytes."
-            return failure(413, "REQUEST_LIMIT_EXCEEDED", said)
+            message = f"The body is larger than {self.limits.body_bytes} bytes."
+            return failure(413, "REQUEST_LIMIT_EXCEEDED", message)
         content_type = request.headers.get("content-type")
         prediction = asyncio.get_running_loop().run_in_executor(
             self._workers, self._scorer.answer, body, content_type
@@ -172,7 +172,7 @@ class Application:
             return await asyncio.wait_for(prediction, self._timeout_s)
         except asyncio.TimeoutError:  # noqa: UP041  a class of its own before Python 3.11
             late = b"Request processing time exceeded limit"
-            return Answer(504, late, JSON, "DEADLINE_EXCEEDED")
+            return Reply(504, late, JSON, "DEADLINE_EXCEEDED")
 
 
 def serve(
@@ -195,11 +195,11 @@ def serve(
         ws="none",
     )
     application.metrics.ready = True
-    _Server(config, application, facts).run(sockets=[listener])
+    _DrainingServer(config, application, facts).run(sockets=[listener])
     event("ended")
 
 
-class _Server(uvicorn.Server):
+class _DrainingServer(uvicorn.Server):
     """uvicorn, with a while between hearing SIGTERM and closing the door."""
 
     def __init__(
@@ -249,7 +249,7 @@ async def _body(request: Request, limit_bytes: int) -> bytes | None:
     return b"".join(chunks)
 
 
-def _log(answer: Answer, request_id: str, seconds: float) -> None:
+def _log(answer: Reply, request_id: str, seconds: float) -> None:
     error = answer.error
     event(
         "request",

@@ -24,7 +24,7 @@ from os import PathLike
 from pathlib import Path
 from shutil import copy2, copytree, ignore_patterns
 
-from adroit.import_closure import Missing, ModuleFiles, import_closure
+from adroit.import_closure import MissingModule, ModuleFiles, import_closure
 from adroit.training.errors import TrainingError
 
 CodePath = str | PathLike[str]
@@ -166,13 +166,13 @@ def _strings(pickles: Iterable[Path]) -> Iterator[str]:
                 continue  # something else by that name
 
 
-def _line(missing: Missing) -> str:
+def _line(missing: MissingModule) -> str:
     if not missing.line:
         return f"{missing.module}, which holds the model's class or is named in its pickle"
     return str(missing)
 
 
-def _advice(missing: Sequence[Missing]) -> str:
+def _advice(missing: Sequence[MissingModule]) -> str:
     files = {getattr(sys.modules.get(each.module), "__file__", None) for each in missing}
     known = sorted(str(Path(file)) for file in files if file)
     if known:

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from adroit.import_closure import Closure, Missing, ModuleFiles, import_closure
+from adroit.import_closure import Closure, MissingModule, ModuleFiles, import_closure
 from adroit_publish.bundle.content import Readable
 from adroit_publish.errors import VerificationError
 
@@ -96,7 +96,7 @@ def _check_shadows(modules: ModuleFiles, import_names: Collection[str] | None, c
 
 
 def _incomplete(
-    missing: tuple[Missing, ...], modules: ModuleFiles, class_path: str
+    missing: tuple[MissingModule, ...], modules: ModuleFiles, class_path: str
 ) -> VerificationError:
     own = [each for each in missing if _is_own(each, modules)]
     steps = []
@@ -118,11 +118,11 @@ def _incomplete(
     )
 
 
-def _is_own(missing: Missing, modules: ModuleFiles) -> bool:
+def _is_own(missing: MissingModule, modules: ModuleFiles) -> bool:
     return modules.find(missing.module.partition(".")[0]) is not None
 
 
-def _line(missing: Missing) -> str:
+def _line(missing: MissingModule) -> str:
     if not missing.line:
         return f"{missing.module}, named by config.yaml or MLmodel"
     return f"{missing.module}, imported at {missing.file.removeprefix('source/')}:{missing.line}"

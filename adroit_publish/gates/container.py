@@ -19,13 +19,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adroit_publish.errors import VerificationError
 from adroit_publish.gates import docker_engine
 from adroit_publish.gates.confinement import PROCESSES, SANDBOX_ID, SCRATCH_BYTES
 from adroit_publish.gates.env_contract import ObservedEnv
-from adroit_publish.gates.report import TIMEOUT_S, Verification, judged
+from adroit_publish.gates.report import Verification, judged
 from adroit_publish.gates.sandbox import STDERR_BYTES, STDOUT_BYTES, CompletedRun
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 LABEL = "adroit.verification"
 """The label of every container made here: what a killed publish leaves can be found by it."""
 
+TIMEOUT_S = 600.0
+"""Wall-clock seconds for a run, without the pull."""
+
 _DRAIN_TIMEOUT_S = 10.0
 
 
@@ -43,9 +46,6 @@ def predict_in_image(
     *,
     python: str,
     auth: Mapping[str, str] | None = None,
-    timeout_s: float = TIMEOUT_S,
-    memory_bytes: int | None = None,
-    cpus: float | None = None,
     check_env: Callable[[ObservedEnv], None] = lambda env: None,
     pulled: Callable[[int], None] = lambda size_bytes: None,
 ) -> Verification:
@@ -56,9 +56,6 @@ def predict_in_image(
         python: Path in the image of the interpreter that serves.
         auth: Docker's words for a login: ``username`` and ``password``, or ``identitytoken``; None
             to be anonymous. The Docker config is not asked.
-        timeout_s: Wall-clock seconds for the run, without the pull.
-        memory_bytes: Most memory of the container, /tmp included; None for the engine's.
-        cpus: Most CPUs at a time; None for the engine's.
         check_env: As for ``predict_in_sandbox``.
         pulled: Told as bytes of layers arrive.
 
@@ -78,10 +75,10 @@ def predict_in_image(
             "or give --verify process: the same in a sandbox here, without the image's own env",
         ) as client,
         _image(client, reference, auth, pulled),
-        _container(client, reference, python, timeout_s, memory_bytes, cpus) as container,
+        _container(client, reference, python) as container,
     ):
-        done = _run(container, reference, python, timeout_s)
-    return judged(done, timeout_s, check_env)
+        done = _run(container, reference, python)
+    return judged(done, TIMEOUT_S, check_env)
 
 
 @contextmanager
@@ -110,20 +107,13 @@ def _image(
 
 
 @contextmanager
-def _container(
-    client: DockerClient,
-    reference: str,
-    python: str,
-    timeout_s: float,
-    memory_bytes: int | None,
-    cpus: float | None,
-) -> Iterator[Container]:
+def _container(client: DockerClient, reference: str, python: str) -> Iterator[Container]:
     import docker
     from docker.types import LogConfig, Ulimit
 
     machine = client.info()
-    memory_bytes = memory_bytes or int(machine["MemTotal"])
-    cpu_s = math.ceil(timeout_s) * int(machine["NCPU"]) + 1
+    memory_bytes = _memory_bytes(machine)
+    cpu_s = math.ceil(TIMEOUT_S) * int(machine["NCPU"]) + 1
     container = client.containers.create(
         reference,
         entrypoint=[python, "-X", "faulthandler", "-m", "adroit.serving.predict_once", "--server"],
@@ -138,7 +128,6 @@ def _container(
         security_opt=["no-new-privileges"],
         mem_limit=memory_bytes,
         memswap_limit=memory_bytes,
-        nano_cpus=int(cpus * 1e9) if cpus else None,
         pids_limit=PROCESSES,
         ulimits=[Ulimit(name="cpu", soft=cpu_s, hard=cpu_s), Ulimit(name="core", soft=0, hard=0)],
         log_config=LogConfig(type="none"),
@@ -151,7 +140,12 @@ def _container(
             container.remove(force=True, v=True)
 
 
-def _run(container: Container, reference: str, python: str, timeout_s: float) -> CompletedRun:
+def _memory_bytes(machine: Mapping[str, Any]) -> int:
+    """Returns the most memory of a container, /tmp included: the engine's."""
+    return int(machine["MemTotal"])
+
+
+def _run(container: Container, reference: str, python: str) -> CompletedRun:
     import docker
     import requests
 
@@ -171,10 +165,10 @@ def _run(container: Container, reference: str, python: str, timeout_s: float) ->
         ) from error
     exit_code, timed_out = -1, False
     try:
-        exit_code = int(container.wait(timeout=timeout_s)["StatusCode"])
+        exit_code = int(container.wait(timeout=TIMEOUT_S)["StatusCode"])
     except requests.RequestException:
         # A read that times out; from a socket the SDK makes it the error of a lost connection.
-        if time.monotonic() - started < timeout_s:
+        if time.monotonic() - started < TIMEOUT_S:
             raise
         timed_out = True
         with suppress(docker.errors.APIError):  # it may have ended just now

@@ -130,17 +130,17 @@ def words(error: Exception) -> str:
     return _one_line(str(getattr(error, "explanation", None) or error))
 
 
-def _failed(what: str, where: str, said: str) -> PublishError:
+def _failed(what: str, where: str, message: str) -> PublishError:
     # The engine gives its words alone: 500 for a denied pull, and nothing but text in a stream.
-    if any(word in said.lower() for word in _DENIED):
+    if any(word in message.lower() for word in _DENIED):
         return RefusedError(
             f"{what}: the registry denies it.",
             where=where,
-            got=_one_line(said),
+            got=_one_line(message),
             next_step="log in to the registry (docker login, or the AWS profile of the target)",
         )
     return StoreError(
-        f"{what}.", where=where, got=_one_line(said), next_step="run the same command again"
+        f"{what}.", where=where, got=_one_line(message), next_step="run the same command again"
     )
 
 

@@ -68,7 +68,7 @@ class ObservedEnv:
 
 
 @dataclass(frozen=True)
-class Row:
+class EnvRow:
     """One want against what is there.
 
     Attributes:
@@ -96,10 +96,10 @@ class EnvReport:
         rows: One for each want, in their order.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[EnvRow, ...]
 
     @property
-    def refused(self) -> tuple[Row, ...]:
+    def refused(self) -> tuple[EnvRow, ...]:
         """The rows that stop a publish."""
         return tuple(row for row in self.rows if row.verdict == "refused")
 
@@ -158,22 +158,22 @@ def compare(wanted: Iterable[Wanted], env: ObservedEnv, accept: Collection[str] 
     for want in (*RUNTIME_NEEDS, *wanted):
         row = _row(want, packages, env)
         if row is not None and row.verdict == "refused" and row.name in waived:
-            row = Row(row.name, row.wanted, row.by, row.got, "accepted", row.why)
+            row = EnvRow(row.name, row.wanted, row.by, row.got, "accepted", row.why)
         if row is not None:
             rows.append(row)
     return EnvReport(tuple(rows))
 
 
-def _row(want: Wanted, packages: Mapping[str, str], env: ObservedEnv) -> Row | None:
+def _row(want: Wanted, packages: Mapping[str, str], env: ObservedEnv) -> EnvRow | None:
     """Returns the row of one want, or None where its marker rules it out."""
-    found = want.name if want.name in packages else _STANDS_IN.get(want.name, want.name)
-    got = packages.get(found)
+    name = want.name if want.name in packages else _STANDS_IN.get(want.name, want.name)
+    got = packages.get(name)
     verdict, why = _verdict(want, got, env)
     if verdict is None:
         return None
-    if found != want.name and got is not None:
-        why = f"{found} stands in for it" + (f"; {why}" if why else "")
-    return Row(want.name, want.specifier or "any", want.by, got, verdict, why)
+    if name != want.name and got is not None:
+        why = f"{name} stands in for it" + (f"; {why}" if why else "")
+    return EnvRow(want.name, want.specifier or "any", want.by, got, verdict, why)
 
 
 def _verdict(want: Wanted, got: str | None, env: ObservedEnv) -> tuple[Verdict | None, str]:
@@ -191,7 +191,7 @@ def _verdict(want: Wanted, got: str | None, env: ObservedEnv) -> tuple[Verdict |
     try:
         return _compared(want, Version(got))
     except InvalidVersion:
-        return "unchecked", "its version is none that can be compared"
+        return "unchecked", "its version cannot be compared"
 
 
 def _compared(want: Wanted, got: Version) -> tuple[Verdict, str]:
@@ -199,9 +199,9 @@ def _compared(want: Wanted, got: Version) -> tuple[Verdict, str]:
     if specifiers.contains(got, prereleases=True):
         return "ok", ""
     pins = [
-        Version(each.version)
-        for each in specifiers
-        if each.operator in ("==", "===") and not each.version.endswith(".*")
+        Version(specifier.version)
+        for specifier in specifiers
+        if specifier.operator in ("==", "===") and not specifier.version.endswith(".*")
     ]
     if not pins and want.name == "python" and want.specifier.startswith("=="):
         return "refused", _minor_reason("python")
@@ -243,5 +243,5 @@ def _marker_values(env: ObservedEnv) -> dict[str, str]:
     return values  # type: ignore[return-value]
 
 
-def _line(row: Row) -> str:
+def _line(row: EnvRow) -> str:
     return f"{row.name}: {row.got or 'nothing'}, {row.by} wants {row.wanted}: {row.why}"

@@ -82,11 +82,11 @@ def _prefixes(python: str) -> list[str]:
 
 
 def _outermost(directories: set[Path]) -> tuple[Path, ...]:
-    kept: list[Path] = []
+    outermost: list[Path] = []
     for directory in sorted(directories):
-        if not any(directory.is_relative_to(outer) for outer in (*SYSTEM_DIRECTORIES, *kept)):
-            kept.append(directory)
-    return tuple(kept)
+        if not any(directory.is_relative_to(outer) for outer in (*SYSTEM_DIRECTORIES, *outermost)):
+            outermost.append(directory)
+    return tuple(outermost)
 
 
 def _links_to(executable: Path, directories: set[Path]) -> tuple[tuple[str, Path], ...]:

@@ -74,20 +74,20 @@ def model_requirements(
     return tuple({(w.name, w.specifier, w.marker): w for w in reversed(wanted)}.values())[::-1]
 
 
-def _python(said: str | None, python_env: Any, conda: Any) -> Iterator[Wanted]:
+def _python(of_mlmodel: str | None, python_env: Any, conda: Any) -> Iterator[Wanted]:
     candidates = [
-        ("MLmodel", said),
+        ("MLmodel", of_mlmodel),
         ("python_env.yaml", python_env.get("python") if isinstance(python_env, dict) else None),
     ]
     for line in _strings(conda, "dependencies"):
-        if found := _CONDA_PYTHON.fullmatch(line.strip()):
-            candidates.append(("conda.yaml", found[1]))
+        if pin := _CONDA_PYTHON.fullmatch(line.strip()):
+            candidates.append(("conda.yaml", pin[1]))
     for by, version in candidates:
         if version is not None:
             if isinstance(version, str) and _VERSION.fullmatch(version):
                 yield Wanted("python", _pin(version), by)
             else:
-                yield Wanted("python", "", by, unchecked="what it says is no version")
+                yield Wanted("python", "", by, unchecked="not a version")
             return
 
 
@@ -133,13 +133,13 @@ def _of_line(
     line: str, files: Mapping[str, Readable], path: str, by: str, seen: set[str]
 ) -> Iterator[Wanted]:
     text = _COMMENT.sub("", line).strip()
-    if found := re.fullmatch(r"(?:-r|--requirement)[\s=]*(\S+)", text):
-        nested = posixpath.normpath(posixpath.join(posixpath.dirname(path), found[1]))
+    if option := re.fullmatch(r"(?:-r|--requirement)[\s=]*(\S+)", text):
+        nested = posixpath.normpath(posixpath.join(posixpath.dirname(path), option[1]))
         yield from _requirement_lines(files, nested, by, seen)
     elif re.match(r"(-c|--constraint)\b", text):
         yield Wanted("constraints", "", by, unchecked="constraints of an installation")
-    elif found := re.fullmatch(r"(?:-e|--editable)[\s=]*(\S+)", text):
-        yield _of_address(line, found[1], by)
+    elif option := re.fullmatch(r"(?:-e|--editable)[\s=]*(\S+)", text):
+        yield _of_address(line, option[1], by)
     elif text and not text.startswith("-"):
         yield _of_requirement(line, _OPTION_AFTER.sub("", text), by)
 
@@ -152,15 +152,15 @@ def _of_requirement(line: str, text: str, by: str) -> Wanted:
     except InvalidRequirement:
         if "://" in text or "/" in text:
             return _of_address(line, text, by)
-        return Wanted(_shown(text), "", by, unchecked="it is no PEP 508 requirement")
+        return Wanted(_shown(text), "", by, unchecked="not a PEP 508 requirement")
     marker = str(parsed.marker) if parsed.marker else None
     return Wanted(canonicalize_name(parsed.name), str(parsed.specifier), by, marker)
 
 
 def _of_address(line: str, address: str, by: str) -> Wanted:
     """Returns what an address or a path names: by its egg, or by the name of its file."""
-    if found := _EGG.search(line):
-        return Wanted(canonicalize_name(found[1]), "", by)
+    if egg := _EGG.search(line):
+        return Wanted(canonicalize_name(egg[1]), "", by)
     file = re.split(r"[?#]", address, maxsplit=1)[0].replace("\\", "/").rpartition("/")[2]
     try:
         if file.endswith(".whl"):

@@ -29,7 +29,7 @@ class Difference:
         column: The way from the row to the leaf; empty where the row is the leaf.
         recorded: What it was, or ``"(absent)"``.
         now: What it is, or ``"(absent)"``.
-        relative: ``|now - recorded|`` relative to the larger one; infinite for what is no number.
+        relative: ``|now - recorded|`` relative to the larger one; infinite unless both are numbers.
     """
 
     row: int | None
@@ -98,7 +98,7 @@ def compare_outputs(recorded: Any, now: Any, rtol: float, *, truncated: bool = F
     if truncated and isinstance(recorded, list) and isinstance(now, list):
         rows = min(len(recorded), len(now))
         recorded, now = recorded[:rows], now[:rows]
-    leaves, worst, found = 0, 0.0, []
+    leaves, worst, differences = 0, 0.0, []
     for path, before, after in _leaves((), recorded, now):
         leaves += 1
         relative = _relative(before, after)
@@ -107,10 +107,10 @@ def compare_outputs(recorded: Any, now: Any, rtol: float, *, truncated: bool = F
         if not _close(before, after, rtol):
             row = path[0] if path and isinstance(path[0], int) else None
             column = _column(path if row is None else path[1:])
-            found.append(Difference(row, column, _shown(before), _shown(after), relative))
-    found.sort(key=lambda difference: -difference.relative)  # stable: rows stay in order
+            differences.append(Difference(row, column, _shown(before), _shown(after), relative))
+    differences.sort(key=lambda difference: -difference.relative)  # stable: rows stay in order
     whole = len(recorded) if isinstance(recorded, list) else None
-    return Replay(whole, leaves, len(found), tuple(found[:SHOWN]), rtol, worst)
+    return Replay(whole, leaves, len(differences), tuple(differences[:SHOWN]), rtol, worst)
 
 
 def _leaves(

@@ -12,6 +12,7 @@ import pytest
 from docker import DockerClient
 
 from adroit_publish.errors import RefusedError, StoreError, VerificationError
+from adroit_publish.gates import container
 from adroit_publish.gates.container import predict_in_image
 from adroit_publish.gates.report import Verification
 from tests.servers.docker_engine import docker_engine, engine_client
@@ -137,14 +138,20 @@ def test_a_model_that_does_not_answer_has_failed(run: Any, body: str, said: str)
     assert "in a container" in message
 
 
-def test_a_model_that_writes_for_ever_is_ended_in_time(run: Any) -> None:
+def test_a_model_that_writes_for_ever_is_ended_in_time(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(container, "TIMEOUT_S", 6.0)
     body = "import os\nwhile True: os.write(2, b'x' * 65536)"
-    assert "still running after 6 s" in failure(run, body, timeout_s=6.0)
+    assert "still running after 6 s" in failure(run, body)
 
 
-def test_a_model_that_takes_more_memory_than_there_is_is_killed(run: Any) -> None:
+def test_a_model_that_takes_more_memory_than_there_is_is_killed(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     body = "blocks = []\nwhile True: blocks.append(b'x' * (16 << 20))"
-    assert "takes more memory" in failure(run, body, memory_bytes=400 << 20)
+    monkeypatch.setattr(container, "_memory_bytes", lambda machine: 400 << 20)
+    assert "takes more memory" in failure(run, body)
 
 
 def test_a_model_whose_server_refuses_its_input_example_has_failed(run: Any) -> None:

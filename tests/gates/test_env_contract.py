@@ -8,7 +8,7 @@ import pytest
 
 from adroit_publish.bundle.content import InlineFile
 from adroit_publish.errors import VerificationError
-from adroit_publish.gates.env_contract import ObservedEnv, Row, check_env, compare
+from adroit_publish.gates.env_contract import EnvRow, ObservedEnv, check_env, compare
 from adroit_publish.gates.model_requirements import model_requirements
 
 RUNTIME = {
@@ -89,7 +89,7 @@ def test_what_mlflow_writes_beside_the_example_model_is_held_by_its_env():
         ("pkg!=1.2.3", "1.2.3", "refused", "outside the range that is asked for"),
         ("pkg==1.2.*", "1.3.0", "refused", "outside the range that is asked for"),
         ("pkg==1.2.*", "1.2.8", "ok", ""),
-        ("pkg==1.2.3", "unknown", "unchecked", "its version is none that can be compared"),
+        ("pkg==1.2.3", "unknown", "unchecked", "its version cannot be compared"),
         ("pkg==1.2.3", None, "refused", "not installed"),
     ],
 )
@@ -103,7 +103,7 @@ def test_a_minor_version_that_breaks_saved_objects_is_refused(name):
     held = {name.replace("-", "_"): "1.4.2"}
     assert verdict(f"{name}==1.4.1", **held) == "differs"
     row = row_of(f"{name}==1.5.2", env(**held))
-    assert row == Row(
+    assert row == EnvRow(
         name,
         "==1.5.2",
         "requirements.txt",

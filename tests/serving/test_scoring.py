@@ -11,7 +11,7 @@ import pytest
 
 from adroit.serving import Bundle
 from adroit.serving.outputs import OutputError
-from adroit.serving.scoring import Answer, Scorer
+from adroit.serving.scoring import Reply, Scorer
 from tests.support.serving_bundles import bundle, loader_model, predicting
 
 DOUBLES = '[{"type": "double", "required": true}]'
@@ -103,4 +103,4 @@ def test_an_example_whose_outputs_cannot_be_sent_fails(tmp_path: Path) -> None:
 
 
 def test_an_answer_is_a_value() -> None:
-    assert Answer(200, b"x") == Answer(200, b"x", "application/json", None, None)
+    assert Reply(200, b"x") == Reply(200, b"x", "application/json", None, None)
