@@ -78,9 +78,9 @@ class Places:
 
 def open_store(target: Target) -> BundleStore:
     """Returns the bundle store of ``target``; nothing is read or made yet."""
-    if is_local(target):
+    if target.bundles.startswith("file:"):
         return BundleStore(DirectoryObjects(Path(target.bundles.removeprefix("file:"))))
-    return BundleStore(_bucket(target))
+    return BundleStore(S3Objects(target.bundles, account=target.account, profile=target.profile))
 
 
 def open_places(target: Target, model_name: str) -> Places:
@@ -149,8 +149,7 @@ def prove_access(target: Target) -> None:
     """
     if target.account is not None:
         prove_account(target, target.account)
-    if not is_local(target):
-        _bucket(target).check()
+    open_store(target).objects.check()
 
 
 def ensure_images(target: Target, model_name: str) -> None:
@@ -206,7 +205,3 @@ def _ecr(target: Target, host: str) -> Ecr | None:
     if own and target.images_auth == "ecr":
         return Ecr(aws.session(target.profile), target.account)
     return None
-
-
-def _bucket(target: Target) -> S3Objects:
-    return S3Objects(target.bundles, account=target.account, profile=target.profile)

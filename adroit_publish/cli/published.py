@@ -21,6 +21,7 @@ from adroit_publish.rollovers.sitevars import sitevars_of
 from adroit_publish.versions import inspect as inspection
 from adroit_publish.versions import pull as pulling
 from adroit_publish.versions import serve as service
+from adroit_publish.versions.verify import verify as verify_version
 
 
 @command
@@ -109,7 +110,7 @@ def verify(context: Context, version: str) -> None:
     """Read every byte of VERSION and recompute every digest."""
     published = service.find_published(context.workspace, context.store, version)
     with bar(f"verify {version}", 0) as progress:
-        report = inspection.verify(context.store, published, progress)
+        report = verify_version(context.store, published, progress)
     if context.as_json:
         print_json(asdict(report))
     if report.problems:

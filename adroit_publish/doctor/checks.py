@@ -27,6 +27,7 @@ from adroit_publish.doctor import checkout as checkout
 from adroit_publish.doctor import places as places
 from adroit_publish.doctor.checkout import Check, State, failed
 from adroit_publish.doctor.places import MetaflowSettings
+from adroit_publish.edge.text import printable
 from adroit_publish.edge.urls import without_credentials
 from adroit_publish.errors import (
     EXIT_OK,
@@ -260,4 +261,4 @@ def _raising(error: PublishError, name: str) -> Check:
 def _shown(text: str) -> str:
     """Returns a text without what may not be shown, whoever wrote it: logins, signed queries."""
     text = re.sub(r"(\w+://[^\s?]+)\?\S*", r"\1?...", without_credentials(text))
-    return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
+    return printable(text, keep_lines=True)

@@ -30,6 +30,7 @@ from adroit_publish.checkout import Workspace
 from adroit_publish.config.conda_envs import CondaEnv, find_conda_env, parse_conda_envs
 from adroit_publish.config.environment_yml import Environment, parse_environment
 from adroit_publish.config.targets import Target
+from adroit_publish.edge.text import printable
 from adroit_publish.envs.recipe import PIP_ARGUMENTS, Recipe, conda_recipe, pip_recipe
 from adroit_publish.errors import ConfigError, RefusedError, StoreError, VerificationError
 from adroit_publish.gates import docker_engine
@@ -232,7 +233,7 @@ def _build(
         try:
             for event in docker_engine.events(stream, what, where):
                 for line in _COLOUR.sub("", str(event.get("stream", ""))).splitlines():
-                    log.append("".join(char if char.isprintable() else "?" for char in line))
+                    log.append(printable(line))
                     heard(log[-1])
                 image_id = event.get("aux", {}).get("ID") or image_id
         except StoreError as error:

@@ -16,13 +16,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from adroit_publish.edge.text import printable
 from adroit_publish.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
     import requests
 
 _CHUNK_BYTES = 1 << 16
-_SHOWN_CHARS = 200
+SHOWN_CHARS = 200
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Answer:
         raise StoreError(
             "A server does not answer as expected.",
             where=self.where,
-            got=f"{self.status} {printable(self.body)}".strip(),
+            got=f"{self.status} {printable(self.body, SHOWN_CHARS)}".strip(),
             wanted="200 and a JSON object",
             transient=self.status >= 500 or self.status == 429,
         )
@@ -168,15 +169,9 @@ def check_address(url: str) -> None:
     if not plain:
         raise ConfigError(
             "This is no server's address.",
-            got=printable(url.partition("?")[0].encode(errors="replace")),
+            got=printable(url.partition("?")[0], SHOWN_CHARS),
             wanted="http://HOST:PORT or https://HOST",
         )
-
-
-def printable(data: bytes) -> str:
-    """Returns the start of untrusted text with blanks for what does not print."""
-    text = data[: 4 * _SHOWN_CHARS].decode(errors="replace")[:_SHOWN_CHARS]
-    return "".join(char if char.isprintable() else " " for char in text).strip()
 
 
 @contextmanager

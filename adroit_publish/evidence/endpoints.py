@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from adroit_publish.edge.text import printable
 from adroit_publish.errors import ConfigError, PublishError, VerificationError
-from adroit_publish.evidence.answers import Visit, printable
+from adroit_publish.evidence.answers import SHOWN_CHARS, Visit
 
 TIMEOUT_S = 30.0
 VISITS_PER_REPLICA = 20
@@ -148,7 +149,7 @@ def _meet(visit: Visit, wanted: _Wanted, met: dict[str, str | None]) -> None:
     said = visit.ask("/bundle").json()
     bundle_id, instance = said.get("bundle_id"), said.get("instance_id")
     if bundle_id != wanted.bundle_id:
-        got = printable(str(bundle_id).encode())
+        got = printable(str(bundle_id), SHOWN_CHARS)
         raise VerificationError(f"It serves bundle {got}, not {wanted.bundle_id}.")
     if not (isinstance(instance, str) and instance):
         raise VerificationError("It does not say which process answers: /bundle, instance_id.")
@@ -167,7 +168,7 @@ def _difference(visit: Visit, wanted: _Wanted) -> str | None:
     differs = wanted.matches(said["predictions"])
     if differs is None:
         return None
-    return f"The golden input is answered differently: {printable(differs.encode())}"
+    return f"The golden input is answered differently: {printable(differs, SHOWN_CHARS)}"
 
 
 def _line(error: PublishError) -> str:

@@ -29,8 +29,9 @@ from datetime import UTC, datetime, timedelta
 from math import ceil, isfinite
 from typing import Any
 
+from adroit_publish.edge.text import printable
 from adroit_publish.errors import StoreError
-from adroit_publish.evidence.answers import Visit, check_address, printable
+from adroit_publish.evidence.answers import SHOWN_CHARS, Visit, check_address
 from adroit_publish.evidence.traffic import (
     BY_STATUS,
     REQUESTS,
@@ -146,7 +147,7 @@ class _Reader:
             raise StoreError(
                 "This does not answer as Prometheus does.",
                 where=answer.where,
-                got=printable(answer.body),
+                got=printable(answer.body, SHOWN_CHARS),
                 wanted='{"status": "success", "data": {"result": [...]}}',
             ) from None
 
@@ -177,8 +178,8 @@ def _samples(values: list[Any]) -> list[tuple[float, float]]:
 
 
 def _warning(text: object) -> str:
-    return f"Prometheus warns: {printable(str(text).encode())}"
+    return f"Prometheus warns: {printable(str(text), SHOWN_CHARS)}"
 
 
 def _target(labels: dict[str, str]) -> str:
-    return printable(f"{labels.get('job')}/{labels.get('instance')}".encode())
+    return printable(f"{labels.get('job')}/{labels.get('instance')}", SHOWN_CHARS)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from adroit_publish.edge.text import printable
 from adroit_publish.errors import PublishError, RefusedError, StoreError
 
 if TYPE_CHECKING:
@@ -145,5 +146,4 @@ def _failed(what: str, where: str, message: str) -> PublishError:
 
 
 def _one_line(text: str) -> str:
-    line = " ".join(text.split())[:500]
-    return "".join(char if char.isprintable() else "?" for char in line)
+    return printable(" ".join(text.split()), 500)

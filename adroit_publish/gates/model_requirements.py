@@ -27,6 +27,7 @@ from packaging.utils import (
 )
 
 from adroit_publish.bundle.content import Readable
+from adroit_publish.edge.text import printable
 
 _LIMIT_BYTES = 1 << 20
 _COMMENT = re.compile(r"(^|\s)#.*$")
@@ -152,7 +153,7 @@ def _of_requirement(line: str, text: str, by: str) -> Wanted:
     except InvalidRequirement:
         if "://" in text or "/" in text:
             return _of_address(line, text, by)
-        return Wanted(_shown(text), "", by, unchecked="not a PEP 508 requirement")
+        return Wanted(printable(text, 60), "", by, unchecked="not a PEP 508 requirement")
     marker = str(parsed.marker) if parsed.marker else None
     return Wanted(canonicalize_name(parsed.name), str(parsed.specifier), by, marker)
 
@@ -170,10 +171,6 @@ def _of_address(line: str, address: str, by: str) -> Wanted:
     except (InvalidWheelFilename, InvalidSdistFilename):
         return Wanted("an address", "", by, unchecked="it names no distribution")
     return Wanted(name, f"=={version}", by)
-
-
-def _shown(text: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in text[:60])
 
 
 def _yaml(files: Mapping[str, Readable], path: str) -> Any:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from adroit_publish.edge.text import printable
 from adroit_publish.errors import VerificationError
 from adroit_publish.gates import sandbox
 from adroit_publish.gates.env_contract import ObservedEnv
@@ -292,5 +293,4 @@ def _hint(stage: str, kind: str, said: str) -> str:
 
 def _printable(text: str, limit: int) -> str:
     """Returns the last ``limit`` characters without what a terminal would obey."""
-    kept = text[-limit:]
-    return "".join(char if char.isprintable() or char == "\n" else "?" for char in kept)
+    return printable(text[-limit:], keep_lines=True)

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from adroit_publish.edge.text import printable
 from adroit_publish.edge.urls import without_credentials
 from adroit_publish.errors import StoreError
 from adroit_publish.git.process import git_command, git_environment, git_missing
@@ -129,6 +130,5 @@ def _command(arguments: tuple[str, ...]) -> str:
 def _shown(stderr: bytes) -> str:
     """Returns what git said, fit for a terminal: a remote's hook may print anything."""
     text = without_credentials(stderr.decode(errors="replace")).replace("\r", "\n")
-    printable = "".join(c for c in text if c.isprintable() or c == "\n")
-    lines = [line.rstrip() for line in printable.splitlines()]
+    lines = [line.rstrip() for line in printable(text, keep_lines=True).split("\n")]
     return "\n".join(line for line in lines if line)[-_SAID_CHARACTERS:]

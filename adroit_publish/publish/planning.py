@@ -20,7 +20,7 @@ from adroit_publish.config.flavors_edit import set_version, version_line
 from adroit_publish.decide import TO_DO, State, state_of_published
 from adroit_publish.errors import PublishError
 from adroit_publish.mlflow.model import resolve_model
-from adroit_publish.places import Places, is_local, open_places, open_store
+from adroit_publish.places import Places, open_places, open_store
 from adroit_publish.publish.env import carried_env, resolve_env
 from adroit_publish.publish.release import EnvReference
 from adroit_publish.publish.republish import read_original, remake
@@ -199,7 +199,7 @@ class _Planner:
         bundle = remake(original, layers, standing.project, env)
         places = open_places(self.target, published.model_name)
         own = [layer.descriptor for layer in bundle.layers]
-        sizes = {place.location: _sizes(has, own) for place, has in _asked(places, self.target)}
+        sizes = {place.location: _sizes(has, own) for place, has in _asked(places)}
         return replace(
             row,
             model=f"the model of {published.version}",
@@ -227,11 +227,10 @@ class _Planner:
         return Line(number, before, after if known else after.replace("0" * 12, "..."))
 
 
-def _asked(places: Places, target: Any) -> list[tuple[Any, Callable[[Descriptor], bool]]]:
+def _asked(places: Places) -> list[tuple[Any, Callable[[Descriptor], bool]]]:
     """Returns each place with how it is asked for a blob."""
-    checksum = not is_local(target)  # a directory would read the file
     found: list[tuple[Any, Callable[[Descriptor], bool]]] = [
-        (places.store, lambda blob: places.store.has_blob(blob, checksum=checksum))
+        (places.store, lambda blob: places.store.has_blob(blob, at_a_glance=True))
     ]
     if places.images:
         found.append((places.images, places.images.has_blob))

@@ -29,7 +29,7 @@ from adroit_publish.bundle.manifest import Bundle, Manifest, assemble
 from adroit_publish.config.project import Project
 from adroit_publish.errors import StoreError, VerificationError
 from adroit_publish.gates.replay import compare_outputs
-from adroit_publish.places import Places, is_local, open_places
+from adroit_publish.places import Places, open_places
 from adroit_publish.publish.env import take_env
 from adroit_publish.publish.finish import Made, Verdict, finish
 from adroit_publish.publish.model_files import ModelFiles
@@ -201,12 +201,10 @@ def _carry(
 ) -> tuple[LayerReceipt, ...]:
     """Makes sure that the model's layers are in every place: asks, and gives the registry what
     it lacks."""
-    # A directory would read the whole file to know its checksum; its length has to do.
-    checksum = not is_local(job.target)
 
     def sent_to(layer: Layer) -> dict[str, bool]:
         named, store, images = layer.descriptor, places.store, places.images
-        if not store.has_blob(named, checksum=checksum):
+        if not store.has_blob(named, at_a_glance=True):
             raise _gone(job, store, named)
         sent = {store.location: False}
         if images:

@@ -15,6 +15,7 @@ import socket
 import ssl
 from http.client import responses
 
+from adroit_publish.edge.text import printable
 from adroit_publish.errors import PublishError, RefusedError, StoreError
 from adroit_publish.registry.http import TRY_AGAIN, Answer
 
@@ -142,5 +143,5 @@ def _errors_of(answer: Answer) -> list[tuple[str, str]]:
 
 def _clean(text: str) -> str:
     text = _SECRET.sub(r"\1 ...", _QUERY.sub(r"\1?...", text))
-    text = "".join(char if char.isprintable() else " " for char in text)
+    text = printable(text)
     return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."

@@ -65,11 +65,16 @@ class BundleStore:
 
     Args:
         objects: Where the bytes are kept.
+
+    Attributes:
+        location: The place as a user names it.
+        on_this_machine: Whether what it holds is on this machine alone.
     """
 
     def __init__(self, objects: Objects) -> None:
         self.objects = objects
         self.location = objects.location
+        self.on_this_machine = objects.on_this_machine
 
     # Writing, in the order of a publish.
 
@@ -110,13 +115,15 @@ class BundleStore:
             ) from None
         return True
 
-    def has_blob(self, descriptor: Descriptor, *, checksum: bool = True) -> bool:
+    def has_blob(self, descriptor: Descriptor, *, at_a_glance: bool = False) -> bool:
         """Tells whether the blob is there with the right length and, where known, checksum.
 
         Args:
             descriptor: Its digest and length.
-            checksum: False asks for the length alone, which is cheaper on a directory.
+            at_a_glance: Whether the checksum does not count where the object would have to be read
+                for it.
         """
+        checksum = not (at_a_glance and self.objects.checksum_reads)
         found = self.objects.stat(blob_key(descriptor.digest), checksum=checksum)
         return found is not None and _is(found, descriptor)
 

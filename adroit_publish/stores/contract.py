@@ -59,11 +59,17 @@ class Objects(Protocol):
 
     Attributes:
         location: The place as a user names it: ``file:...`` or ``s3://...``; no credentials.
-        vouches: Whether ``stat`` can give a sha256.
+        on_this_machine: Whether what it holds is on this machine alone.
+        checksum_reads: Whether ``stat`` has to read the object to know its sha256.
     """
 
     location: str
-    vouches: bool
+    on_this_machine: bool
+    checksum_reads: bool
+
+    def check(self) -> None:
+        """Proves, before any work, that the place may be used; raises RefusedError if not."""
+        ...
 
     def stat(self, key: str, *, checksum: bool = False) -> Stat | None:
         """Returns what is at ``key``, or None where there is nothing."""

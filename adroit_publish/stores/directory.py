@@ -22,6 +22,7 @@ from pathlib import Path
 
 from adroit_publish.bundle.content import CHUNK_BYTES, Content
 from adroit_publish.bundle.digest import Digest, verified
+from adroit_publish.edge.files import make_directories, sync_directory
 from adroit_publish.errors import RefusedError, StoreError
 from adroit_publish.stores.contract import KeyTaken, Progress, Stat, unheard
 
@@ -36,12 +37,16 @@ class DirectoryObjects:
         root: The directory; it is made when the first object is.
     """
 
-    vouches = True
+    on_this_machine = True
+    checksum_reads = True
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.location = f"file:{root}"
         self._swept = False
+
+    def check(self) -> None:
+        pass  # it is made when the first object is
 
     def path_of(self, key: str) -> Path:
         """Returns where ``key`` is kept on disk.
@@ -63,7 +68,7 @@ class DirectoryObjects:
             sha256 = None
             if checksum:  # it may be relied on from here: so it is right, and durable
                 sha256 = self._hash(path)
-                _sync_directory(path.parent)
+                sync_directory(path.parent)
         tag = f"{found.st_dev}-{found.st_ino}-{found.st_mtime_ns}-{found.st_size}"
         return Stat(found.st_size, tag, sha256)
 
@@ -72,13 +77,13 @@ class DirectoryObjects:
     ) -> None:
         path = self.path_of(key)
         with _translated(path), self._temporary(content, digest, progress) as temporary:
-            _make_directories(path.parent)
+            make_directories(path.parent)
             try:
                 os.link(temporary, path)
             except FileExistsError:
-                _sync_directory(path.parent)  # whoever made it may have been killed before this
+                sync_directory(path.parent)  # whoever made it may have been killed before this
                 raise KeyTaken(key) from None
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
 
     def replace(self, key: str, content: Content, digest: Digest, seen: Stat) -> None:
         path = self.path_of(key)
@@ -88,7 +93,7 @@ class DirectoryObjects:
                 if now is None or now.tag != seen.tag:
                     raise KeyTaken(key)
                 os.rename(temporary, path)
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
 
     def read(
         self, key: str, start: int = 0, stop: int | None = None
@@ -129,13 +134,13 @@ class DirectoryObjects:
         path = self.path_of(key)
         with _translated(path), suppress(FileNotFoundError):
             path.unlink()
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
 
     @contextmanager
     def _temporary(self, content: Content, digest: Digest, progress: Progress) -> Iterator[Path]:
         """Gives a synced, read-only file of ``content``; whatever happens, its name goes away."""
         directory = self.root / "tmp"
-        _make_directories(directory)
+        make_directories(directory)
         self._sweep(directory)
         path = directory / f"{os.getpid()}-{os.urandom(8).hex()}"
         with _locked(directory, fcntl.LOCK_SH):  # so that no sweeper sees it before its own lock
@@ -185,24 +190,6 @@ def _write_all(descriptor: int, chunk: memoryview | bytes) -> None:
     rest = memoryview(chunk)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
-
-
-def _make_directories(path: Path) -> None:
-    """Makes ``path`` and its missing parents, each durable in its own parent."""
-    if path.is_dir():
-        return
-    _make_directories(path.parent)
-    with suppress(FileExistsError):
-        path.mkdir()
-    _sync_directory(path.parent)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from adroit_publish.bundle.digest import Descriptor
-from adroit_publish.bundle.document import BundleRecord
-from adroit_publish.bundle.layer import KIND_ANNOTATION, ROOT
-from adroit_publish.bundle.tar_reader import TarReader
+from adroit_publish.bundle.layer import KIND_ANNOTATION
 from adroit_publish.checkout import Workspace
 from adroit_publish.config.flavors import is_run_id
 from adroit_publish.config.names import nearest
 from adroit_publish.config.sitevars import Pointer
-from adroit_publish.errors import ConfigError, PublishError, RefusedError
-from adroit_publish.stores.bundle_store import BundleStore, Published, blob_key
-from adroit_publish.stores.contract import Progress, unheard
+from adroit_publish.errors import ConfigError, PublishError
+from adroit_publish.stores.bundle_store import BundleStore, Published
 from adroit_publish.stores.records import records
+from adroit_publish.versions.verify import is_of_the_place
 
 
 @dataclass(frozen=True)
@@ -63,23 +59,6 @@ class FlavorRow:
     age_days: float | None = None
     detail: str = ""
     live_percent: float | None = None
-
-
-@dataclass
-class Report:
-    """What a check of a version found.
-
-    Attributes:
-        version: The version.
-        objects: How many stored objects were read to their end.
-        size_bytes: How many bytes that were.
-        problems: One line for each object that is missing or wrong, naming it.
-    """
-
-    version: str
-    objects: int = 0
-    size_bytes: int = 0
-    problems: list[str] = field(default_factory=list)
 
 
 def list_versions(
@@ -185,7 +164,7 @@ def _status_of(workspace: Workspace, store: BundleStore, name: str) -> FlavorRow
             return FlavorRow(name, flavor.version, "not here", detail=f"not in {store.location}")
         found = records(store, published)
     except PublishError as error:
-        if _is_of_the_place(error):
+        if is_of_the_place(error):
             raise
         return FlavorRow(name, flavor.version, "not here", detail=error.what)
     age_days = _age_days(found[0]) if found else None
@@ -200,106 +179,3 @@ def _age_days(record: Mapping[str, Any]) -> float | None:
     except ValueError:
         return None
     return round((datetime.now(UTC) - created).total_seconds() / 86400, 2)
-
-
-def verify(store: BundleStore, published: Published, progress: Progress = unheard) -> Report:
-    """Reads every byte of a version and its records, and recomputes every digest.
-
-    Returns:
-        What was read and every problem found; nothing is raised for a damaged object.
-    """
-    report = Report(published.version)
-    check = _Checker(store, report, progress)
-    check.blob(published.manifest)
-    if report.problems:  # nothing below it can be found
-        index = f"{store.location}/{published.model_name}/{published.version}/index.json"
-        report.problems.append(f"{index}: names {published.manifest.digest}, which cannot be read")
-        return report
-    with check.problems():
-        manifest = store.manifest(published)
-        check.blob(manifest.config)
-        files: dict[str, str] = {}
-        before = len(report.problems)
-        for layer in manifest.own_layers:
-            with check.problems():
-                files |= check.layer(layer)
-        if len(report.problems) == before:  # only layers that were read can be compared
-            with check.problems():
-                check.files(store.bundle_record(published), files)
-    for name in store.referrers(published):
-        with check.problems():
-            for blob in store.referrer(published, name):
-                check.blob(blob)
-    return report
-
-
-class _Checker:
-    def __init__(self, store: BundleStore, report: Report, progress: Progress) -> None:
-        self.store = store
-        self.report = report
-        self.progress = progress
-
-    def problems(self) -> _Noted:
-        return _Noted(self.report.problems.append)
-
-    def blob(self, descriptor: Descriptor) -> None:
-        with self.problems():
-            for _ in self._read(descriptor):
-                pass
-
-    def layer(self, descriptor: Descriptor) -> dict[str, str]:
-        """Returns the sha256 of every file of a layer by its path below opt/adroit."""
-        where = f"{self.store.location}/{blob_key(descriptor.digest)}"
-        reader = TarReader(self._read(descriptor), where)
-        files = {}
-        for member in reader.members():
-            if member.directory:
-                continue
-            hasher = hashlib.sha256()
-            for piece in reader.content():
-                hasher.update(piece)
-            path = member.path.removeprefix(ROOT + "/")
-            files[path] = f"sha256:{hasher.hexdigest()} {descriptor.digest}"
-        return files
-
-    def files(self, record: BundleRecord, files: dict[str, str]) -> None:
-        """Notes every file that bundle.json lists and the layers lack, or the other way."""
-        listed = {
-            f"{kind}/{entry.path}": str(entry.digest)
-            for kind, entries in record.files.items()
-            for entry in entries
-        }
-        there = {path: digests for path, digests in files.items() if path != "bundle.json"}
-        for path in sorted(listed.keys() | there.keys()):
-            if listed.get(path) not in there.get(path, "").split():
-                self.report.problems.append(
-                    f"{path}: bundle.json says {listed.get(path)}, the layers {there.get(path)}"
-                )
-
-    def _read(self, descriptor: Descriptor) -> Iterator[memoryview | bytes]:
-        for chunk in self.store.read_blob(descriptor):
-            self.progress(len(chunk))
-            yield chunk
-        self.report.objects += 1
-        self.report.size_bytes += descriptor.size_bytes
-
-
-def _is_of_the_place(error: PublishError) -> bool:
-    """Tells whether the store is away or denies access, which says nothing of a version."""
-    return isinstance(error, RefusedError) or getattr(error, "transient", False)
-
-
-class _Noted:
-    """Turns a PublishError into a line of the report."""
-
-    def __init__(self, note: Callable[[str], None]) -> None:
-        self._note = note
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> bool:
-        if not isinstance(error, PublishError) or _is_of_the_place(error):
-            return False
-        got = f", got {error.got}" if error.got is not None else ""
-        self._note(f"{error.where}: {error.what.rstrip('.')}{got}")
-        return True

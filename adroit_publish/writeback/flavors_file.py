@@ -1,28 +1,21 @@
 """Published versions into flavors.yaml: the only place that writes that file.
 
-The promise: the file is the old one or the new one, never torn; no writer that uses this module
-loses another's edit, and one that does not (an editor, git) loses none unless it writes between
-the last look and the rename. Under an exclusive lock on the file's directory (flock on its
-descriptor: nothing is left behind, and a killed holder frees it) the file is read afresh, every
-edit made, the result written to a temporary file beside it, fsynced, renamed over the file, and
-the directory fsynced. The mode is kept, the owner where the system permits. Temporary files of
-killed runs are removed by the next writer, which holds the lock and so knows them to be dead.
+The promise: no writer that uses this module loses another's edit, and one that does not (an editor,
+git) loses none unless it writes between the last look and the rename. Under the file's lock
+(``edge.files``) it is read afresh, every edit made, and the result put in its place as a whole.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
-import os
-import secrets
-import stat
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from adroit_publish.config.flavors_edit import set_version
 from adroit_publish.config.yaml.tree import MAX_BYTES
+from adroit_publish.edge.files import locked
 from adroit_publish.errors import ConfigError, PublishError, RefusedError, StoreError
 
 _REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP}
@@ -106,21 +99,16 @@ def edit_file(path: Path, edit: Callable[[bytes], bytes]) -> bool:
     Raises:
         ConfigError, RefusedError, StoreError: As for ``write_versions``.
     """
-    with _translated(path):
-        real = path.resolve(strict=True)
-        directory = os.open(real.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(directory, fcntl.LOCK_EX)
-            _remove_leftovers(real)
-            while True:
-                old = _read(real)
-                new = edit(old)
-                if new == old:
-                    return False
-                if _replace(directory, real, old, new):
-                    return True
-        finally:
-            os.close(directory)
+    with _translated(path), locked(path.resolve(strict=True)) as file:
+        while True:
+            old = file.read(MAX_BYTES + 1)  # one more than the parser takes, so that it refuses
+            if old is None:
+                raise FileNotFoundError(path)
+            new = edit(old)
+            if new == old:
+                return False
+            if file.replace(new, seen=old):
+                return True
 
 
 def _apply(
@@ -138,44 +126,6 @@ def _apply(
             changed.append(flavor)
         data = edited
     return data, tuple(changed), failures
-
-
-def _replace(directory: int, real: Path, old: bytes, new: bytes) -> bool:
-    """Puts ``new`` in the file's place, durably; False where it no longer holds ``old``."""
-    temporary = f".{real.name}.{secrets.token_hex(8)}.tmp"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    try:
-        with open(os.open(temporary, flags, 0o600, dir_fd=directory), "wb") as stream:
-            stream.write(new)
-            stream.flush()
-            _keep_owner_and_mode(stream.fileno(), real.stat())
-            os.fsync(stream.fileno())
-        if _read(real) != old:
-            return False
-        os.rename(temporary, real.name, src_dir_fd=directory, dst_dir_fd=directory)
-        os.fsync(directory)
-        return True
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary, dir_fd=directory)
-
-
-def _keep_owner_and_mode(descriptor: int, before: os.stat_result) -> None:
-    now = os.fstat(descriptor)
-    if (now.st_uid, now.st_gid) != (before.st_uid, before.st_gid):
-        with suppress(PermissionError):
-            os.fchown(descriptor, before.st_uid, before.st_gid)
-    os.fchmod(descriptor, stat.S_IMODE(before.st_mode))  # last: a change of owner drops bits
-
-
-def _read(real: Path) -> bytes:
-    with real.open("rb") as stream:
-        return stream.read(MAX_BYTES + 1)  # one more than the parser takes, so that it refuses
-
-
-def _remove_leftovers(real: Path) -> None:
-    for leftover in real.parent.glob(f".{real.name}.{'[0-9a-f]' * 16}.tmp"):
-        leftover.unlink(missing_ok=True)
 
 
 def _combined(failures: list[PublishError], changed: tuple[str, ...]) -> PublishError:

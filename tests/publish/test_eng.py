@@ -21,7 +21,7 @@ from adroit_publish.publish.prepare import prepare
 from adroit_publish.publish.release import Options
 from adroit_publish.registry import referrers as registry_referrers
 from adroit_publish.registry.image_reference import Tag
-from adroit_publish.versions import inspect as inspection
+from adroit_publish.versions.verify import verify
 from tests.servers.eng_account import BASE, eng_account, images, push_base
 from tests.servers.mlflow_servers import log_model, mlflow_server
 from tests.support.checkouts import FLOW, commit, make_checkout
@@ -79,7 +79,7 @@ def test_the_flow_publishes_one_digest_to_both_places(checkout, eng):
     assert tagged.descriptor.digest == published.manifest.digest
     assert tagged.descriptor.digest.hex[:12] == version[-12:]
     assert tagged.data == places.store.document(published.manifest)
-    assert inspection.verify(places.store, published).problems == []
+    assert verify(places.store, published).problems == []
     in_registry = list(
         registry_referrers.attached(places.images, tagged.descriptor.digest, RECORD_MEDIA_TYPE)
     )

@@ -24,7 +24,7 @@ from adroit_publish.checkout import read_workspace
 from adroit_publish.errors import PublishError, RefusedError, StoreError
 from adroit_publish.places import open_places
 from adroit_publish.registry.image_reference import Tag
-from adroit_publish.versions import inspect as inspection
+from adroit_publish.versions.verify import verify
 from tests.servers.eng_account import ACCOUNT, BASE, eng_account
 from tests.servers.fault_proxy import FaultProxy, answer, s3_error
 from tests.servers.object_servers import boto3_session
@@ -123,7 +123,7 @@ def check_published(stage):
     places = open_places(workspace.target("eng", {}), "doubler")
     version = workspace.flavors["a"].version
     published = places.store.get(version)
-    assert inspection.verify(places.store, published).problems == []
+    assert verify(places.store, published).problems == []
     assert places.images.resolve(Tag(version)).descriptor.digest == published.manifest.digest
 
 

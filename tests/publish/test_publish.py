@@ -22,7 +22,7 @@ from adroit_publish.places import open_store
 from adroit_publish.publish.prepare import pending, prepare
 from adroit_publish.publish.release import Failure, Options, PublishJob
 from adroit_publish.stores.records import records
-from adroit_publish.versions import inspect as inspection
+from adroit_publish.versions.verify import verify
 from tests.support.checkouts import commit, git, make_checkout
 
 
@@ -47,7 +47,7 @@ def test_a_run_becomes_a_version_that_verifies_and_one_line_changes(checkout, tr
     assert git(checkout, "diff", "--numstat") == "1\t1\tflavors.yaml"
     assert f"  version: {release.version}   # of a\n" in (checkout / "flavors.yaml").read_text()
     store = store_of(checkout)
-    report = inspection.verify(store, store.get(release.version))
+    report = verify(store, store.get(release.version))
     assert report.problems == []
     assert report.objects >= 7
 
@@ -193,11 +193,11 @@ def test_a_rotted_blob_is_named_by_verify_and_healed_by_publishing_again(checkou
     data = blob.read_bytes()
     blob.write_bytes(data[:5000] + bytes([data[5000] ^ 1]) + data[5001:])
     store = store_of(checkout)
-    report = inspection.verify(store, store.get(release.version))
+    report = verify(store, store.get(release.version))
     assert len(report.problems) >= 1
     assert all(blob.name in problem or "model/" in problem for problem in report.problems)
     publish("a", root=checkout, run_id=trained.good[0], verify="none")
-    assert inspection.verify(store, store.get(release.version)).problems == []
+    assert verify(store, store.get(release.version)).problems == []
 
 
 @pytest.mark.parametrize("link", [True, False])

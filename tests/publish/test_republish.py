@@ -12,7 +12,7 @@ from adroit_publish.checkout import read_workspace
 from adroit_publish.errors import ConfigError, RefusedError, StoreError, VerificationError
 from adroit_publish.places import open_store
 from adroit_publish.stores.records import records
-from adroit_publish.versions import inspect as inspection
+from adroit_publish.versions.verify import verify
 from tests.support.checkouts import commit, git, make_checkout
 
 
@@ -59,7 +59,7 @@ def test_a_changed_line_makes_a_new_version_with_the_same_weights(checkout):
     assert layers_of(before, "model", "runtime") == layers_of(after, "model", "runtime")
     assert layers_of(before, "source", "record") != layers_of(after, "source", "record")
     store = store_of(checkout)
-    assert inspection.verify(store, store.get(again.version)).problems == []
+    assert verify(store, store.get(again.version)).problems == []
     assert f"  version: {again.version}   # of a\n" in (checkout / "flavors.yaml").read_text()
 
 

@@ -18,7 +18,7 @@ from adroit_publish.places import open_store
 from adroit_publish.publish.prepare import prepare
 from adroit_publish.publish.publish import publish
 from adroit_publish.publish.release import Options
-from adroit_publish.versions import inspect as inspection
+from adroit_publish.versions.verify import verify
 from adroit_publish.writeback.flavors_file import write_versions
 from tests.support.checkouts import make_checkout
 
@@ -111,7 +111,7 @@ def _wrong_after_the_kill(root, old, new, expected):
     for published in store.versions("doubler"):
         if published.version != expected.version:
             wrong.append(f"{published.version} is named")
-        wrong += inspection.verify(store, published).problems
+        wrong += verify(store, published).problems
     named = parse_flavors(text)["a"].version
     if named == expected.version and store.find("doubler", named) is None:
         wrong.append("flavors.yaml names what is not published")

@@ -17,7 +17,7 @@ from adroit_publish.places import open_store
 from adroit_publish.publish.prepare import prepare
 from adroit_publish.publish.publish import publish
 from adroit_publish.publish.release import Options
-from adroit_publish.versions import inspect as inspection
+from adroit_publish.versions.verify import verify
 from tests.support.checkouts import make_checkout
 
 DAMAGES = {
@@ -78,7 +78,7 @@ def test_c09_every_damaged_object_is_named_and_healed_or_refused(tmp_path, train
 
 def _problems(store, version):
     try:
-        return inspection.verify(store, store.get(version)).problems
+        return verify(store, store.get(version)).problems
     except PublishError as error:
         return [f"{error.where}: {error.what} {version}/index.json"]
 

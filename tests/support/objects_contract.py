@@ -108,7 +108,7 @@ def test_content_that_breaks_off_leaves_nothing(objects, error):
 def test_a_checksum_that_is_vouched_for_is_the_true_one(objects):
     create(objects, "k", b"data")
     found = objects.stat("k", checksum=True)
-    assert found.sha256 == (Digest.of(b"data") if objects.vouches else None)
+    assert found.sha256 == (Digest.of(b"data") if getattr(objects, "vouches", True) else None)
 
 
 def test_replacing_needs_the_object_that_was_seen(objects):

@@ -27,8 +27,8 @@ from adroit_publish.registry.image_reference import Tag
 from adroit_publish.stores.records import records
 from adroit_publish.stores.s3 import objects as s3
 from adroit_publish.stores.s3 import parts as s3_parts
-from adroit_publish.versions import inspect as inspection
 from adroit_publish.versions.promote import promote
+from adroit_publish.versions.verify import verify
 from tests.servers.eng_account import BASE, eng_account, images, push_base
 from tests.servers.object_servers import SECRET_KEY
 from tests.servers.registry_servers import docker_registry
@@ -107,7 +107,7 @@ def test_the_same_version_is_whole_at_the_other_target(checkout, staged):
     store = store_of(root, "prod")
     published = store.get(version)
     assert published == store_of(root, "staging").get(version)
-    assert inspection.verify(store, published).problems == []
+    assert verify(store, published).problems == []
     assert (root / "flavors.yaml").read_bytes() == flavors
     assert {path: path.read_bytes() for path in before} == before
     ours = list(store.attached(published, RECORD_MEDIA_TYPE))
@@ -148,7 +148,7 @@ def test_a_blob_that_rotted_at_the_destination_is_healed(checkout):
     again = promoted(root, version, "staging", "prod")
     assert [any(layer.sent.values()) for layer in again.layers].count(True) == 1
     store = store_of(root, "prod")
-    assert inspection.verify(store, store.get(version)).problems == []
+    assert verify(store, store.get(version)).problems == []
 
 
 def test_every_damaged_object_is_refused_with_nothing_visible(checkout):
@@ -193,11 +193,11 @@ def test_killed_anywhere_the_same_again_copies_what_is_missing(checkout):
         stored = {path.name for path in (root / ".adroit/prod").glob("blobs/sha256/*")}
         store = store_of(root, "prod")
         if visible := store.find("doubler", version):
-            assert inspection.verify(store, visible).problems == []
+            assert verify(store, visible).problems == []
         again = promoted(root, version, "staging", "prod")
         sent = {layer.digest[7:] for layer in again.layers if any(layer.sent.values())}
         assert not sent & stored
-        assert inspection.verify(store, store.get(version)).problems == []
+        assert verify(store, store.get(version)).problems == []
         assert len(records(store, store.get(version))) == 2
         assert not any((root / ".adroit/prod/tmp").iterdir())
         kill_at += 1
@@ -324,7 +324,7 @@ def test_one_digest_in_both_accounts_with_everything_attached(two, accounts):
     assert mutating(accounts[1]) == read_only
     there = places(root, "eng")
     assert there.store.get(version) == published
-    assert inspection.verify(there.store, published).problems == []
+    assert verify(there.store, published).problems == []
     tagged = there.images.resolve(Tag(version))
     assert tagged.descriptor.digest == published.manifest.digest
     for layer in parse_manifest(tagged.data, "x").layers:

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from adroit_publish.errors import ConfigError, PublishError, RefusedError, StoreError
-from adroit_publish.writeback import flavors_file as write_back
 from adroit_publish.writeback.flavors_file import write_versions
 
 OLD = "0b5c5b2f6f0c4f6b9d0a3c1e2f4a5b6c"
@@ -105,7 +104,7 @@ def test_a_failing_disk_leaves_the_old_file_and_one_line(
     def fails(*_: object, **__: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(write_back.os, call, fails)
+    monkeypatch.setattr(os, call, fails)
     with pytest.raises(error, match=os.strerror(code)) as caught:
         write_versions(path, {"a": (OLD, NEW)})
     assert caught.value.next_step
@@ -150,8 +149,8 @@ def test_the_directory_is_synced_after_the_rename(
         done.append("rename")
         real_rename(*names, **directories)
 
-    monkeypatch.setattr(write_back.os, "fsync", fsync)
-    monkeypatch.setattr(write_back.os, "rename", rename)
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "rename", rename)
     write_versions(path, {"a": (OLD, NEW)})
     assert done == ["fsync file", "rename", "fsync directory"]
 
@@ -166,7 +165,7 @@ def test_an_editor_that_saves_meanwhile_is_not_overwritten(
         if path.read_text() == TEXT:
             path.write_text(saved)
 
-    monkeypatch.setattr(write_back.os, "fchmod", save_once)
+    monkeypatch.setattr(os, "fchmod", save_once)
     assert write_versions(path, {"a": (OLD, NEW)}) == ("a",)
     assert path.read_text() == saved.replace(OLD, NEW, 1)
     assert names(path) == ["flavors.yaml"]

@@ -57,7 +57,8 @@ class S3Objects:
         ConfigError: ``location`` is not the address of a bucket.
     """
 
-    vouches = True
+    on_this_machine = False
+    checksum_reads = False
 
     def __init__(
         self,
