@@ -22,9 +22,9 @@ from adroit_publish.checkout import Workspace, read_conda_envs, read_flavors, re
 from adroit_publish.config.flavors import Flavor
 from adroit_publish.config.targets import Target, Targets
 from adroit_publish.errors import EXIT_OK, ConfigError, PublishError
-from adroit_publish.git import commit as git_commit
-from adroit_publish.git.process import run_git
+from adroit_publish.git.history import current_branch, head_commit
 from adroit_publish.git.remote import remote_branch
+from adroit_publish.git.repository import read_git
 from adroit_publish.places import is_local
 
 State = Literal["ok", "warning", "problem", "not needed"]
@@ -125,9 +125,9 @@ def git_checkout(name: str, root: Path) -> Check:
     Raises:
         SourceError: There is no git, no checkout or no commit.
     """
-    head, branch = git_commit.head_commit(root), git_commit.current_branch(root)
+    head, branch = head_commit(root), current_branch(root)
     found = f"{branch or 'a detached HEAD'} at {head[:12]}"
-    if run_git(root, "rev-parse", "--is-shallow-repository").strip() == b"true":
+    if read_git(root, "rev-parse", "--is-shallow-repository").strip() == b"true":
         found += ", in a shallow clone: it cannot tell which branch holds a commit"
         return Check(name, "warning", found, "git fetch --unshallow")
     return Check(name, "ok", found)

@@ -7,8 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from adroit_publish.errors import ConfigError, StoreError
-from adroit_publish.git.process import run_git
-from adroit_publish.git.writing import ask_remote
+from adroit_publish.git.repository import ask_remote, failure, run_git
 
 
 def clone(url: str, branch: str | None, directory: Path, commit: str | None = None) -> None:
@@ -34,12 +33,14 @@ def clone(url: str, branch: str | None, directory: Path, commit: str | None = No
             "git clone failed.",
             transient=True,
             where=url,
-            got=answer.said,
+            got=answer.complaint,
             wanted=f"branch {branch}" if branch else None,
             next_step="see that `git ls-remote` of it works here and asks for no password",
         )
     if commit is not None:
-        run_git(directory, "checkout", "--quiet", "--detach", commit)
+        answer = run_git(directory, "checkout", "--quiet", "--detach", commit)
+        if answer.code != 0:
+            raise failure(directory, "checkout", answer.complaint)
 
 
 def check_repository(url: str) -> None:

@@ -15,86 +15,19 @@ Source: git-read-tree, "Two Tree Merge"; git-commit-tree.
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
-from adroit_publish.errors import SourceError, StoreError
-from adroit_publish.git.process import run_git
-from adroit_publish.git.writing import write_git
+from adroit_publish.errors import StoreError
+from adroit_publish.git.history import changed_files, committed_file
+from adroit_publish.git.repository import read_git, write_git
 
 NAME, EMAIL = "adroit-publish", "adroit-publish@localhost"
 _IDENTITY = ("-c", f"user.name={NAME}", "-c", f"user.email={EMAIL}")
-_PLAIN_MODES = ("100644", "100755")
-
-
-@dataclass(frozen=True)
-class CommittedFile:
-    """A file as a commit has it.
-
-    Attributes:
-        mode: ``100644`` or ``100755``.
-        blob: The id of its content.
-        path: From the top of the working tree.
-    """
-
-    mode: str
-    blob: str
-    path: str
-
-
-def head_commit(root: Path) -> str:
-    """Returns the commit that is checked out; raises SourceError where there is none."""
-    try:
-        return run_git(root, "rev-parse", "--verify", "--quiet", "HEAD^{commit}").decode().strip()
-    except SourceError as error:
-        if error.got:
-            raise
-        raise SourceError(
-            "The branch has no commit yet.",
-            where=root,
-            next_step='git add -A && git commit -m "..."',
-        ) from error
-
-
-def current_branch(root: Path) -> str | None:
-    """Returns the branch that is checked out; None where HEAD is detached."""
-    return run_git(root, "branch", "--show-current").decode().strip() or None
-
-
-def holds(root: Path, tip: str, commit: str) -> bool:
-    """Returns whether ``commit`` is ``tip`` or one of its ancestors, as far as the clone goes."""
-    return run_git(root, "rev-list", "-1", commit, f"^{tip}") == b""
-
-
-def committed_file(root: Path, commit: str, name: str) -> CommittedFile:
-    """Returns a file of a commit; raises SourceError where it has none, or a symbolic link.
-
-    Args:
-        root: In the working tree.
-        commit: Its id.
-        name: Relative to ``root``.
-    """
-    row = run_git(root, "ls-tree", "-z", "--full-name", commit, "--", name).rstrip(b"\0").decode()
-    facts, _, path = row.partition("\t")
-    mode, _, blob = [*facts.split(), "", "", ""][:3]
-    if mode not in _PLAIN_MODES:
-        raise SourceError(
-            f"The commit has no file {name}.",
-            where=f"{commit[:12]} in {root}",
-            got=f"an entry of mode {mode}" if mode else "nothing",
-            next_step=f'git add {name} && git commit -m "..." (a file of its own, no link)',
-        )
-    return CommittedFile(mode, blob, path)
-
-
-def read_blob(root: Path, blob: str) -> bytes:
-    """Returns the bytes of a blob; nothing is converted."""
-    return run_git(root, "cat-file", "blob", blob)
 
 
 def staged(root: Path, commit: str, name: str) -> bool:
     """Returns whether the index has a file otherwise than a commit does, or in conflict."""
-    return run_git(root, "diff-index", "--cached", "--name-only", commit, "--", name) != b""
+    return read_git(root, "diff-index", "--cached", "--name-only", commit, "--", name) != b""
 
 
 def commit_file(root: Path, parent: str, name: str, data: bytes, message: str) -> str:
@@ -168,12 +101,6 @@ def fast_forward(root: Path, start: str, end: str, name: str, edited: bytes) -> 
     write_git(root, "reset", "--quiet", "--", name)
 
 
-def changed_files(root: Path, start: str, end: str) -> list[str]:
-    """Returns the paths, from the top of the working tree, in which two commits differ."""
-    output = run_git(root, "diff-tree", "-r", "-z", "--name-only", "--no-renames", start, end)
-    return [path.decode(errors="replace") for path in output.split(b"\0") if path]
-
-
 def _work_tree_blob(root: Path, name: str) -> str:
     """Returns the id that the file in the working tree would have if it were added."""
     return write_git(root, "hash-object", "-w", "--", name)
@@ -188,10 +115,10 @@ def _tree_with(root: Path, commit: str, name: str, blob: str) -> str:
     file = committed_file(root, commit, name)
     with tempfile.TemporaryDirectory(prefix="adroit-") as scratch:
         own = {"GIT_INDEX_FILE": f"{scratch}/index"}
-        write_git(root, "read-tree", commit, environ=own)
+        write_git(root, "read-tree", commit, variables=own)
         entry = f"{file.mode},{blob},{file.path}"
-        write_git(root, "update-index", "--cacheinfo", entry, environ=own)
-        return write_git(root, "write-tree", "--missing-ok", environ=own)
+        write_git(root, "update-index", "--cacheinfo", entry, variables=own)
+        return write_git(root, "write-tree", "--missing-ok", variables=own)
 
 
 def _commit_tree(root: Path, parent: str, tree: str, message: str) -> str:

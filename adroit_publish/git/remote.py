@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adroit_publish.errors import ConfigError, RefusedError, SourceError, StoreError
-from adroit_publish.git.commit import current_branch
-from adroit_publish.git.process import run_git
-from adroit_publish.git.writing import Answer, ask_remote
+from adroit_publish.git.history import current_branch
+from adroit_publish.git.repository import Answer, ask_remote, read_git
 
 # Reasons with which a server says that somebody else was faster.
 _FASTER = ("failed to update ref", "incorrect old value", "cannot lock ref", "fetch first")
@@ -48,10 +47,8 @@ class RemoteBranch:
             StoreError: The remote was not reached, or did not let us in.
         """
         wanted = f"refs/heads/{self.branch}"
-        answer = ask_remote(self.root, "ls-remote", "--quiet", self.remote, wanted)
-        self._check(answer, "ls-remote")
-        rows = [line.split("\t") for line in answer.output.splitlines()]
-        tips = [oid for oid, ref in rows if ref == wanted]
+        answer = self._ask("ls-remote", "--quiet", self.remote, wanted)
+        tips = [oid for oid, ref in answer.rows if ref == wanted]
         if not tips:
             raise SourceError(
                 "The remote has no such branch.",
@@ -59,12 +56,17 @@ class RemoteBranch:
                 next_step=f"git push -u {self.remote} {self.branch}, or name another by --branch",
             )
         if not self._has(tips[0]):
-            fetch = ("fetch", "--quiet", "--no-tags", "--recurse-submodules=no")
-            self._check(ask_remote(self.root, *fetch, self.remote, wanted), "fetch")
+            options = ("--quiet", "--no-tags", "--recurse-submodules=no")
+            self._ask("fetch", *options, self.remote, wanted)
         return tips[0]
 
-    def push(self, commit: str) -> bool:
+    def push(self, commit: str, *, dry_run: bool = False) -> bool:
         """Pushes a commit to the branch, never by force.
+
+        Args:
+            commit: Its id.
+            dry_run: Only show that the remote takes pushes from us, with the credentials that are
+                there. No hook is asked by this, nor a protection of the branch.
 
         Returns:
             Whether it is there now; False where the branch has moved away from its parent.
@@ -73,32 +75,15 @@ class RemoteBranch:
             RefusedError: The remote refuses it: a protected branch, or a hook.
             StoreError: No answer came, or a hook of this machine failed; it may be there or not.
         """
-        return self._push(commit)
-
-    def check_push(self, commit: str) -> None:
-        """Shows that the remote takes pushes from us, with the credentials that are there.
-
-        A hook of the remote, or a protection of the branch, is not asked by this.
-
-        Args:
-            commit: Any that the branch has.
-
-        Raises:
-            RefusedError, StoreError: As ``push``.
-        """
-        self._push(commit, "--dry-run", "--no-verify")
-
-    def _push(self, commit: str, *options: str) -> bool:
-        refspec = f"{commit}:refs/heads/{self.branch}"
         answer = ask_remote(
             self.root,
-            *("push", "--porcelain", "--no-follow-tags", "--recurse-submodules=no", *options),
-            *(self.remote, refspec),
+            *("push", "--porcelain", "--no-follow-tags", "--recurse-submodules=no"),
+            *(["--dry-run", "--no-verify"] if dry_run else []),
+            *(self.remote, f"{commit}:refs/heads/{self.branch}"),
         )
         if answer.code == 0:
             return True
-        rows = [line.split("\t") for line in answer.output.splitlines()]
-        verdicts = [row[2] for row in rows if len(row) == 3 and row[0] == "!"]
+        verdicts = [row[2] for row in answer.rows if len(row) == 3 and row[0] == "!"]
         verdict = verdicts[0] if verdicts else ""
         if verdict.startswith("[rejected]") or any(f"({reason}" in verdict for reason in _FASTER):
             return False
@@ -106,29 +91,33 @@ class RemoteBranch:
             raise RefusedError(
                 "The remote refuses the push.",
                 where=self,
-                got="\n".join([verdict, *_of_the_remote(answer.said)]),
+                got="\n".join([verdict, *_of_the_remote(answer.complaint)]),
                 next_step=(
                     "nothing is lost: the version is published and stands in flavors.yaml of the "
                     "working tree; commit it to a branch that takes pushes, open a pull request"
                 ),
             )
-        self._check(answer, "push")
-        raise AssertionError("a failed push passed for a good one")
+        raise self._failure("push", answer)
 
     def _has(self, commit: str) -> bool:
-        known = run_git(self.root, "rev-list", "--no-walk", "--ignore-missing", commit)
+        known = read_git(self.root, "rev-list", "--no-walk", "--ignore-missing", commit)
         return known.strip() != b""
 
-    def _check(self, answer: Answer, command: str) -> None:
+    def _ask(self, command: str, *arguments: str) -> Answer:
+        answer = ask_remote(self.root, command, *arguments)
         if answer.code != 0:
-            raise StoreError(
-                f"git {command} failed.",
-                transient=True,
-                where=self,
-                got=answer.said,
-                next_step=f"see that `git {command} {self.remote}` works here without being asked "
-                "for a password, then run the same command again",
-            )
+            raise self._failure(command, answer)
+        return answer
+
+    def _failure(self, command: str, answer: Answer) -> StoreError:
+        return StoreError(
+            f"git {command} failed.",
+            transient=True,
+            where=self,
+            got=answer.complaint,
+            next_step=f"see that `git {command} {self.remote}` works here without being asked "
+            "for a password, then run the same command again",
+        )
 
 
 def remote_branch(root: Path, branch: str | None) -> RemoteBranch:
@@ -149,7 +138,7 @@ def remote_branch(root: Path, branch: str | None) -> RemoteBranch:
             raise _nowhere(root, here)
         return RemoteBranch(root, remote, upstream, checked_out=True)
     try:
-        run_git(root, "check-ref-format", f"refs/heads/{branch}")
+        read_git(root, "check-ref-format", f"refs/heads/{branch}")
     except SourceError as error:
         raise ConfigError("That is no name of a branch.", where="--branch", got=branch) from error
     remote = remote or _only_remote(root)
@@ -158,7 +147,7 @@ def remote_branch(root: Path, branch: str | None) -> RemoteBranch:
 
 def _upstream(root: Path, branch: str) -> tuple[str, str]:
     """Returns the remote and the branch there that a local branch follows; empty: none."""
-    shown = run_git(
+    shown = read_git(
         root,
         *("for-each-ref", "--format=%(upstream:remotename)%09%(upstream:remoteref)"),
         f"refs/heads/{branch}",
@@ -170,7 +159,7 @@ def _upstream(root: Path, branch: str) -> tuple[str, str]:
 
 
 def _only_remote(root: Path) -> str:
-    remotes = run_git(root, "remote").decode().split()
+    remotes = read_git(root, "remote").decode().split()
     if "origin" in remotes or len(remotes) == 1:
         return "origin" if "origin" in remotes else remotes[0]
     raise SourceError(
@@ -197,6 +186,6 @@ def _nowhere(root: Path, branch: str | None) -> SourceError:
     )
 
 
-def _of_the_remote(said: str) -> list[str]:
-    lines = (line.removeprefix("remote:").strip() for line in said.splitlines())
+def _of_the_remote(complaint: str) -> list[str]:
+    lines = (line.removeprefix("remote:").strip() for line in complaint.splitlines())
     return [line for line in lines if line and not line.startswith("error: failed to push some")]

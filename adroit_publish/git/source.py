@@ -23,7 +23,7 @@ from adroit_publish.bundle.listing import check_collisions, check_path
 from adroit_publish.edge.urls import without_credentials
 from adroit_publish.errors import DirtyTree, SourceError
 from adroit_publish.git.blobs import GitBlob
-from adroit_publish.git.process import run_git
+from adroit_publish.git.repository import read_git
 
 _SHOWN_FILES = 10
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -139,7 +139,7 @@ def snapshot(
 
 def _prefix(root: Path) -> str:
     """Returns the path from the work tree's top to ``root``, ending in ``/`` unless empty."""
-    shown = run_git(root, "rev-parse", "--is-inside-work-tree", "--show-prefix")
+    shown = read_git(root, "rev-parse", "--is-inside-work-tree", "--show-prefix")
     inside, _, prefix = shown.removesuffix(b"\n").partition(b"\n")
     if inside != b"true":
         raise SourceError(
@@ -151,7 +151,7 @@ def _prefix(root: Path) -> str:
 
 
 def _status(root: Path, prefix: str, directories: Sequence[str]) -> _Status:
-    output = run_git(
+    output = read_git(
         root,
         *("status", "--porcelain=v2", "-z", "--branch", "--no-renames", "--no-ahead-behind"),
         *("--untracked-files=all", "--ignored=no", "--ignore-submodules=none"),
@@ -191,7 +191,7 @@ def _change(row: str) -> tuple[str, str]:
 
 
 def _entries(root: Path, prefix: str, directories: Sequence[str], commit: str) -> list[_Entry]:
-    output = run_git(
+    output = read_git(
         root,
         *("ls-tree", "-r", "-z", "-l", "--full-tree", commit),
         *("--", *(prefix + directory for directory in directories)),
@@ -258,7 +258,7 @@ def _check_no_pointers(files: Iterable[SourceFile], root: Path) -> None:
 
 
 def _remote_url(root: Path) -> str | None:
-    urls = run_git(root, "config", "--get", "--default", "", "remote.origin.url")
+    urls = read_git(root, "config", "--get", "--default", "", "remote.origin.url")
     first = urls.decode(errors="replace").split("\n")[0]
     return without_credentials(first) or None
 

@@ -16,7 +16,7 @@ from adroit_publish.bundle.layer import KIND_ANNOTATION, ROOT
 from adroit_publish.bundle.tar_reader import TarReader
 from adroit_publish.checkout import Workspace
 from adroit_publish.config.flavors import find_flavor, is_published_version, parse_flavors
-from adroit_publish.git.files import file_at
+from adroit_publish.git.history import file_at
 from adroit_publish.stores.bundle_store import BundleStore, Published, blob_key
 from adroit_publish.stores.records import records
 from adroit_publish.versions.comparison import (

@@ -13,12 +13,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from adroit_publish.errors import StoreError
-from adroit_publish.git import commit as git_commit
-from adroit_publish.git.process import run_git
+from adroit_publish.git.commit import commit_file, fast_forward
+from adroit_publish.git.history import current_branch, head_commit
 from adroit_publish.git.remote import remote_branch
 from adroit_publish.writeback.commit_checks import check_not_staged, check_nothing_underway
-from adroit_publish.writeback.commit_message import TRAILER, CommitMessage
-from adroit_publish.writeback.committed_flavors import FILE, Edit, apply_edits, bytes_at
+from adroit_publish.writeback.commit_message import CommitMessage
+from adroit_publish.writeback.committed_flavors import FILE, bytes_at, edited_as_committed
+from adroit_publish.writeback.flavors_file import Edit
 from adroit_publish.writeback.push import Committed, Push
 
 _ATTEMPTS = 5
@@ -50,7 +51,7 @@ def commit_edits(
         RefusedError: An edit found another value (named, with both), or the remote refuses.
         StoreError: git or the network failed; nothing is lost, the same command goes on.
     """
-    head = git_commit.head_commit(root)
+    head = head_commit(root)
     check_nothing_underway(root)
     check_not_staged(root, head)
     if push:
@@ -58,41 +59,21 @@ def commit_edits(
     return _commit_on_head(root, edits, message)
 
 
-def is_own_commit(root: Path, revision: str) -> bool:
-    """Returns whether a commit is the publisher's: by its trailer, and by what it changes.
-
-    A commit that changes anything beside flavors.yaml is nobody's but its author's, whatever it
-    says; so is one whose parent the clone does not have.
-
-    Raises:
-        SourceError: git knows no such commit.
-    """
-    shown = run_git(
-        root,
-        *("log", "-1", f"--format=%(trailers:key={TRAILER},valueonly)%x00%H %P"),
-        *("--end-of-options", revision, "--"),
-    )
-    trailer, _, ids = shown.decode(errors="replace").partition("\0")
-    commit, *parents = ids.split()
-    if not trailer.strip() or len(parents) != 1:
-        return False
-    changed = git_commit.changed_files(root, parents[0], commit)
-    return changed == [git_commit.committed_file(root, commit, FILE).path]
-
-
 def _commit_on_head(root: Path, edits: Mapping[str, Edit], message: CommitMessage) -> Committed:
-    for attempt in range(1, _ATTEMPTS + 1):
-        head, branch = git_commit.head_commit(root), git_commit.current_branch(root)
-        old = bytes_at(root, head)
-        new = apply_edits(edits, old, branch or "HEAD")
-        if new == old:
-            break
-        commit = git_commit.commit_file(root, head, FILE, new, str(message))
-        try:
-            git_commit.fast_forward(root, head, commit, FILE, new)
-            return Committed(commit, branch, False, attempt)
-        except StoreError:
-            if attempt == _ATTEMPTS:
-                raise
+    failure: StoreError | None = None
+    for attempt in range(_ATTEMPTS):
+        if failure:
             time.sleep(random.uniform(0, 0.1 * 2**attempt))
-    return Committed(None, branch, False, attempt)
+        head, branch = head_commit(root), current_branch(root)
+        old = bytes_at(root, head)
+        new = edited_as_committed(edits, old, branch or "HEAD")
+        if new == old:
+            return Committed(None, branch, pushed=False)
+        commit = commit_file(root, head, FILE, new, str(message))
+        try:
+            fast_forward(root, head, commit, FILE, new)
+            return Committed(commit, branch, pushed=False)
+        except StoreError as error:
+            failure = error
+    assert failure
+    raise failure

@@ -13,9 +13,10 @@ from pathlib import Path
 from adroit_publish.config.flavors import parse_flavors
 from adroit_publish.config.targets import Target
 from adroit_publish.errors import DirtyTree, RefusedError, SourceError
-from adroit_publish.git import commit as git_commit
-from adroit_publish.git.process import run_git
+from adroit_publish.git.commit import check_commits_can_be_made, staged
+from adroit_publish.git.history import head_commit, holds
 from adroit_publish.git.remote import RemoteBranch, remote_branch
+from adroit_publish.git.repository import read_git
 from adroit_publish.writeback.committed_flavors import FILE, bytes_at
 
 _UNDERWAY = {
@@ -58,8 +59,8 @@ def check_commit(
         RefusedError: HEAD has commits that the branch has not: the push would need them.
         StoreError: git cannot write or sign here, or the remote does not answer or lets us not in.
     """
-    run_git(root, "rev-parse", "--show-toplevel")
-    head = git_commit.head_commit(root)
+    read_git(root, "rev-parse", "--show-toplevel")
+    head = head_commit(root)
     check_nothing_underway(root)
     check_not_staged(root, head)
     known = parse_flavors(bytes_at(root, head))
@@ -71,32 +72,30 @@ def check_commit(
             wanted="flavors that are committed: the publisher commits their versions alone",
             next_step=f'git commit {FILE} -m "...", then run the same command again',
         )
-    git_commit.check_commits_can_be_made(root, head)
+    check_commits_can_be_made(root, head)
     if push:
         upstream = remote_branch(root, branch)
         tip = upstream.tip()
         _check_head_is_there(root, head, upstream, tip)
-        upstream.check_push(tip)
+        upstream.push(tip, dry_run=True)
 
 
 def check_nothing_underway(root: Path) -> None:
     """Raises SourceError while git waits for a merge, or the like, to be finished."""
     names = [option for name in _UNDERWAY for option in ("--git-path", name)]
-    paths = run_git(root, "rev-parse", *names).decode().splitlines()
-    found = [
-        kind for path, kind in zip(paths, _UNDERWAY.values(), strict=True) if (root / path).exists()
-    ]
-    if found:
-        raise SourceError(
-            f"A {found[0]} is underway in this checkout.",
-            where=root,
-            next_step=f"git {found[0]} --continue, or git {found[0]} --abort",
-        )
+    paths = read_git(root, "rev-parse", *names).decode().splitlines()
+    for path, operation in zip(paths, _UNDERWAY.values(), strict=True):
+        if (root / path).exists():
+            raise SourceError(
+                f"A {operation} is underway in this checkout.",
+                where=root,
+                next_step=f"git {operation} --continue, or git {operation} --abort",
+            )
 
 
 def check_not_staged(root: Path, head: str) -> None:
     """Raises DirtyTree where the index has flavors.yaml otherwise than HEAD."""
-    if git_commit.staged(root, head, FILE):
+    if staged(root, head, FILE):
         raise DirtyTree(
             f"{FILE} has staged changes, which the publisher's commit would get mixed up with.",
             where=root,
@@ -106,7 +105,7 @@ def check_not_staged(root: Path, head: str) -> None:
 
 
 def _check_head_is_there(root: Path, head: str, upstream: RemoteBranch, tip: str) -> None:
-    if not git_commit.holds(root, tip, head):
+    if not holds(root, tip, head):
         raise RefusedError(
             f"What is checked out is not on {upstream}.",
             where=root,

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adroit_publish.errors import RefusedError, SourceError, StoreError
-from adroit_publish.git import commit as git_commit
+from adroit_publish.git.commit import commit_file, fast_forward
+from adroit_publish.git.history import holds
 from adroit_publish.git.remote import RemoteBranch
 from adroit_publish.writeback.commit_message import CommitMessage
-from adroit_publish.writeback.committed_flavors import FILE, Edit, apply_edits, bytes_at
+from adroit_publish.writeback.committed_flavors import FILE, bytes_at, edited_as_committed
+from adroit_publish.writeback.flavors_file import Edit
 
 _ATTEMPTS, _GIVE_UP_S = 40, 300.0
 _UNANSWERED = 4
@@ -33,21 +35,20 @@ class Committed:
         commit: Its id; None where the branch had everything already.
         branch: Where it is: a local branch, or ``remote/branch``; None on a detached HEAD.
         pushed: Whether the remote has it.
-        attempts: How often it was made and offered; more than one where the branch moved.
         note: What is left to be done in this clone; empty where nothing is.
     """
 
     commit: str | None
     branch: str | None
     pushed: bool
-    attempts: int
     note: str = ""
 
 
+@dataclass(frozen=True)
 class Push:
     """One commit on its way to a branch that others push to as well.
 
-    Args:
+    Attributes:
         root: The directory of flavors.yaml.
         edits: Flavor -> its edit.
         message: What the commit says.
@@ -55,26 +56,21 @@ class Push:
         head: What is checked out.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        edits: Mapping[str, Edit],
-        message: CommitMessage,
-        upstream: RemoteBranch,
-        head: str,
-    ) -> None:
-        self._root, self._edits, self._message = root, edits, message
-        self._upstream, self._head = upstream, head
-        self._made: dict[str, str] = {}  # parent -> the commit that was offered on it
+    root: Path
+    edits: Mapping[str, Edit]
+    message: CommitMessage
+    upstream: RemoteBranch
+    head: str
 
     def run(self) -> Committed:
         """Returns once the branch has the edits; raises as ``commit_edits``."""
         give_up = time.monotonic() + _GIVE_UP_S
-        unanswered, attempt, failure = 0, 0, self._always_moved()
+        offered: dict[str, str] = {}  # parent -> the commit that was offered on it
+        attempt, unanswered, failure = 0, 0, self._always_moved()
         while attempt < _ATTEMPTS and unanswered < _UNANSWERED and time.monotonic() < give_up:
             attempt += 1
             try:
-                if done := self._attempt(attempt):
+                if done := self._attempt(offered):
                     return done
                 unanswered, failure = 0, self._always_moved()
             except StoreError as error:
@@ -84,34 +80,33 @@ class Push:
             time.sleep(random.uniform(0, min(_BACK_OFF_LIMIT_S, 0.05 * 2**attempt)))
         raise failure
 
-    def _attempt(self, attempt: int) -> Committed | None:
+    def _attempt(self, offered: dict[str, str]) -> Committed | None:
         """Makes the commit on the branch's head and offers it; None where the branch moved."""
-        tip = self._upstream.tip()
-        for commit in self._made.values():
-            if git_commit.holds(self._root, tip, commit):  # it arrived, and the answer did not
-                return self._done(commit, tip, attempt)
-        old = bytes_at(self._root, tip)
-        new = apply_edits(self._edits, old, str(self._upstream))
+        tip = self.upstream.tip()
+        for commit in offered.values():
+            if holds(self.root, tip, commit):  # it arrived, and the answer did not
+                return self._done(commit, tip)
+        old = bytes_at(self.root, tip)
+        new = edited_as_committed(self.edits, old, str(self.upstream))
         if new == old:
-            return self._done(None, tip, attempt)
-        if tip not in self._made:
-            text = str(self._message)
-            self._made[tip] = git_commit.commit_file(self._root, tip, FILE, new, text)
-        commit = self._made[tip]
-        return self._done(commit, commit, attempt) if self._upstream.push(commit) else None
+            return self._done(None, tip)
+        if tip not in offered:
+            offered[tip] = commit_file(self.root, tip, FILE, new, str(self.message))
+        commit = offered[tip]
+        return self._done(commit, commit) if self.upstream.push(commit) else None
 
-    def _done(self, commit: str | None, tip: str, attempt: int) -> Committed:
+    def _done(self, commit: str | None, tip: str) -> Committed:
         note = self._follow(tip)
-        return Committed(commit, str(self._upstream), commit is not None, attempt, note)
+        return Committed(commit, str(self.upstream), pushed=commit is not None, note=note)
 
     def _follow(self, tip: str) -> str:
         """Takes the checked out branch to the pushed one; returns what is left to be done."""
-        if not self._upstream.checked_out or tip == self._head:
+        if not self.upstream.checked_out or tip == self.head:
             return ""
         try:
-            if git_commit.holds(self._root, tip, self._head):
-                edited = apply_edits(self._edits, bytes_at(self._root, self._head), "HEAD")
-                git_commit.fast_forward(self._root, self._head, tip, FILE, edited)
+            if holds(self.root, tip, self.head):
+                edited = edited_as_committed(self.edits, bytes_at(self.root, self.head), "HEAD")
+                fast_forward(self.root, self.head, tip, FILE, edited)
                 return ""
             why = "the branch here has commits of its own"
         except (RefusedError, SourceError, StoreError) as error:
@@ -122,6 +117,6 @@ class Push:
         return StoreError(
             "Others were faster each time: the branch moved while we pushed.",
             transient=True,
-            where=self._upstream,
+            where=self.upstream,
             next_step="run the same command again; the version is published, nothing is lost",
         )

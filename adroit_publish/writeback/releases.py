@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -10,12 +10,12 @@ from adroit_publish.config.flavors import parse_flavors
 from adroit_publish.config.flavors_edit import set_version
 from adroit_publish.config.flavors_entries import copy_flavor
 from adroit_publish.errors import PublishError
-from adroit_publish.git.commit import head_commit
+from adroit_publish.git.history import head_commit
 from adroit_publish.publish.release import Release
 from adroit_publish.writeback.commit import commit_edits
 from adroit_publish.writeback.commit_message import CommitMessage, VersionChange
-from adroit_publish.writeback.committed_flavors import Edit, bytes_at
-from adroit_publish.writeback.flavors_file import try_edits, written
+from adroit_publish.writeback.committed_flavors import bytes_at
+from adroit_publish.writeback.flavors_file import Edit, try_edits, written
 from adroit_publish.writeback.push import Committed
 
 
@@ -30,14 +30,16 @@ def write_releases(path: Path, releases: Sequence[Release]) -> tuple[str, ...]:
         The flavors that were changed; durable when this returns.
 
     Raises:
-        ConfigError, RefusedError, StoreError: As ``write_back.write_versions``.
+        ConfigError, RefusedError, StoreError: As ``edit_file`` and ``set_version``.
+
+    Where some flavors cannot be set, the others are written before this raises.
     """
     return written(*try_releases(path, releases))
 
 
 def try_releases(
     path: Path, releases: Sequence[Release]
-) -> tuple[tuple[str, ...], dict[str, PublishError]]:
+) -> tuple[tuple[str, ...], Mapping[str, PublishError]]:
     """Writes what can be written, as ``write_releases``; and returns why the rest cannot."""
     edits = {r.flavor: _edit(r, r.expected) for r in releases if r.news and r.flavor}
     return try_edits(path, edits) if edits else ((), {})

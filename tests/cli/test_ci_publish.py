@@ -12,9 +12,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from adroit_publish.config.flavors import parse_flavors
-from adroit_publish.writeback.commit import is_own_commit
 from tests.servers.object_servers import ACCESS_KEY, SECRET_KEY, running_moto
 from tests.support.checkouts import FLOW, commit, git, make_checkout
+from tests.support.git_clones import is_own_commit
 from tests.support.requirements import require
 
 ROOT = FLOW.parent

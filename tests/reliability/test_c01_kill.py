@@ -19,8 +19,8 @@ from adroit_publish.publish.prepare import prepare
 from adroit_publish.publish.publish import publish
 from adroit_publish.publish.release import Options
 from adroit_publish.versions.verify import verify
-from adroit_publish.writeback.flavors_file import write_versions
 from tests.support.checkouts import make_checkout
+from tests.support.git_clones import write_versions
 
 FLOOR = 1000 if os.environ.get("ADROIT_FULL") == "1" else 60
 MUTATING = ("open", "write", "link", "rename", "replace", "unlink", "fsync", "fchmod", "mkdir")

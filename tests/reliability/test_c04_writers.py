@@ -19,7 +19,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from adroit_publish.errors import RefusedError
-from adroit_publish.writeback.flavors_file import write_versions
+from tests.support.git_clones import write_versions
 path, rows = Path(sys.argv[1]), [row.split(",") for row in sys.argv[2:]]
 print("ready", flush=True)
 sys.stdin.readline()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 from adroit_publish.config.flavors import parse_flavors
+from adroit_publish.config.flavors_edit import set_version
+from adroit_publish.git.history import head_commit
 from adroit_publish.writeback.commit import commit_edits
-from adroit_publish.writeback.commit_message import CommitMessage, VersionChange
-from adroit_publish.writeback.committed_flavors import version_edits
-from adroit_publish.writeback.flavors_file import write_versions
+from adroit_publish.writeback.commit_message import TRAILER, CommitMessage, VersionChange
+from adroit_publish.writeback.committed_flavors import Edit, bytes_at
+from adroit_publish.writeback.flavors_file import try_edits, written
 from adroit_publish.writeback.push import Committed
 from tests.support.checkouts import commit, git
 
@@ -62,6 +65,38 @@ def hook(repository: Path, name: str, script: str) -> None:
 def versions_at(repository: Path, revision: str = "main") -> dict[str, str | None]:
     text = git(repository, "show", f"{revision}:flavors.yaml") + "\n"
     return {name: flavor.version for name, flavor in parse_flavors(text.encode()).items()}
+
+
+def write_versions(path: Path, versions: Mapping[str, tuple[str | None, str]]) -> tuple[str, ...]:
+    """Sets versions (before, after) of flavors in a flavors.yaml, as releases set them."""
+    edits = {
+        flavor: partial(
+            set_version, flavor=flavor, version=version, expected=expected, file=path.name
+        )
+        for flavor, (expected, version) in versions.items()
+    }
+    return written(*try_edits(path, edits))
+
+
+def version_edits(root: Path, versions: Mapping[str, str]) -> dict[str, Edit]:
+    """Returns edits that expect what the commit at HEAD says, as those of releases do."""
+    committed = parse_flavors(bytes_at(root, head_commit(root)))
+    return {
+        flavor: partial(
+            set_version,
+            flavor=flavor,
+            version=version,
+            expected=committed[flavor].version if flavor in committed else None,
+        )
+        for flavor, version in versions.items()
+    }
+
+
+def is_own_commit(root: Path, revision: str) -> bool:
+    """Returns whether a commit has the publisher's trailer and changes flavors.yaml alone."""
+    trailer = git(root, "log", "-1", f"--format=%(trailers:key={TRAILER},valueonly)", revision)
+    changed = git(root, "diff", "--name-only", f"{revision}^", revision).splitlines()
+    return bool(trailer) and [Path(path).name for path in changed] == ["flavors.yaml"]
 
 
 def write_back(root: Path, versions: dict[str, str]) -> None:

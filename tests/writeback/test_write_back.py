@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from adroit_publish.errors import ConfigError, PublishError, RefusedError, StoreError
-from adroit_publish.writeback.flavors_file import write_versions
+from tests.support.git_clones import write_versions
 
 OLD = "0b5c5b2f6f0c4f6b9d0a3c1e2f4a5b6c"
 NEW = "v5f2b9c01-3f0c9a1b2c3d"
