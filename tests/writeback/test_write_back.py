@@ -117,7 +117,7 @@ def test_a_file_that_outgrows_the_disk_leaves_the_old_one(path: Path) -> None:
     before = path.read_bytes()
     script = (
         "import resource, signal, sys; from pathlib import Path\n"
-        "from adroit_publish.writeback.flavors_file import write_versions\n"
+        "from tests.support.git_clones import write_versions\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         f"write_versions(Path(sys.argv[1]), {{'a': ('{OLD}', '{NEW}')}})\n"
@@ -174,7 +174,7 @@ def test_an_editor_that_saves_meanwhile_is_not_overwritten(
 def test_a_writer_waits_for_the_lock_on_the_directory(path: Path) -> None:
     script = (
         "import sys; from pathlib import Path\n"
-        "from adroit_publish.writeback.flavors_file import write_versions\n"
+        "from tests.support.git_clones import write_versions\n"
         "print('ready', flush=True)\n"
         f"print(write_versions(Path(sys.argv[1]), {{'a': ('{OLD}', '{NEW}')}}), flush=True)\n"
     )
