@@ -224,14 +224,26 @@ def _proved(
     others = [name for name in old if name != flavor and old[name] != new.get(name)]
     if others:
         names = ", ".join(map(repr, others))
+        own = [f"{name!r} its own `{_own_value(document, name, key)}`" for name in others]
         raise ConfigError(
             f"The {key} of flavor {flavor!r} cannot be set without changing {names} too.",
             where=f"{document.file}:{entry.key.line}",
             got=f"{names} takes its {key} from {flavor!r}, by an anchor",
-            next_step=f"give {names} a '{key}:' line of its own, then run the same command again",
+            next_step=f"give {'; '.join(own)}; then run the same command again",
         )
     if not accepts(value):
         raise cannot_edit(document, flavor, entry, f"its {key} would not be read back as written")
     if old != new or list(old) != list(new):
         raise cannot_edit(document, flavor, entry, "another value of it would change as well")
     return edited
+
+
+def _own_value(document: Document, name: str, key: str) -> str:
+    """Returns what an entry lacks to have a value of its own, as its author would type it."""
+    root = document.root
+    assert isinstance(root, Mapping)
+    entry = effective_entries(root)[name]
+    if not isinstance(deref(entry.value), Mapping):
+        return "value"
+    version = current_version(document, name) if key == VERSION else None
+    return set_entry(document.text, entry, key, version or "null").replacement.strip(", \r\n")

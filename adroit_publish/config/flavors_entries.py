@@ -30,18 +30,20 @@ from adroit_publish.config.yaml.spans import (
     blank_lines_end,
     blank_lines_start,
     entry_end,
+    keeps_breaks,
+    last_node,
     line_break,
-    line_end,
     line_start,
     next_line,
     previous_line,
 )
 from adroit_publish.config.yaml.text import read_yaml
-from adroit_publish.config.yaml.tree import Document, Entry, Mapping, Node, Sequence
+from adroit_publish.config.yaml.tree import Alias, Document, Entry, Mapping, Node, Sequence
 from adroit_publish.errors import ConfigError
 
 _ANCHOR = re.compile(r"(?:!\S*[ \t]+)?(&[^\s,\[\]{}]+[ \t]*)")
-_COMMENT = re.compile(r"[ \t]*#")
+_COMMENT_INDENT = re.compile(r"[ \t]*(?=#)")
+_DOCUMENT_START = re.compile(r"---(\s|\Z)")
 _BREAKS = ("\n", "\r")
 
 
@@ -82,10 +84,13 @@ def copy_flavor(
     entry = flavor_entry(document, flavor)
     check_version(document, flavor, expected)
     edit = _insertion(document.text, *_block(document, flavor, entry), entry, new)
+    reason = "a copy of it would change another value"
+    if not document.text.endswith(_BREAKS):
+        reason = "its last value needs a line break at the end of the file"
     copied = document.encode(edit.apply(document.text))
     before, after = spelling(document), read_edited(document, flavor, copied)
     if after.pop(new, None) != before[flavor] or after != before or list(after) != list(before):
-        raise cannot_edit(document, flavor, entry, "a copy of it would change another value")
+        raise cannot_edit(document, flavor, entry, reason)
     return set_version(copied, new, version, expected=expected, file=file)
 
 
@@ -110,12 +115,12 @@ def delete_flavor(
         return data
     entry = flavor_entry(document, flavor)
     check_version(document, flavor, expected)
-    text = document.text
-    start, block_end = _block(document, flavor, entry)
-    end = blank_lines_end(text, block_end)
-    if end == len(text):
-        start, end = blank_lines_start(text, start), block_end
-    edited = document.encode(Edit(start, end, "").apply(text))
+    edit = _removal(document.text, *_block(document, flavor, entry), document.root, entry)
+    if users := _users(document.root, entry):
+        names = ", ".join(map(repr, users))
+        reason = f"an anchor in it gives values to {names}; move it to a key that starts with x-"
+        raise cannot_edit(document, flavor, entry, reason)
+    edited = document.encode(edit.apply(document.text))
     before, after = spelling(document), read_edited(document, flavor, edited)
     before.pop(flavor)
     if after != before or list(after) != list(before):
@@ -126,22 +131,56 @@ def delete_flavor(
 def _block(document: Document, flavor: str, entry: Entry) -> tuple[int, int]:
     """Returns where the lines of an entry begin, with its comments, and where they end."""
     text, root = document.text, document.root
-    begin = line_start(text, entry.key.start)
-    indent = text[begin : entry.key.start]
-    if not isinstance(root, Mapping) or root.flow or indent.strip():
+    begin = start = line_start(text, entry.key.start)
+    indent = entry.key.start - begin
+    if text[begin : entry.key.start].strip():
         raise cannot_edit(document, flavor, entry, "it does not begin a line of its own")
-    end = next_line(text, entry_end(text, entry))
-    while end < len(text) and _is_deeper_comment(text, end, len(indent)):
-        end = next_line(text, end)
-    start = begin
-    while start > 0 and _COMMENT.match(text, previous_line(text, start)):
+    if not isinstance(root, Mapping) or root.flow:
+        raise cannot_edit(document, flavor, entry, "the whole file is one mapping in { ... }")
+    while start > 0 and 0 <= _comment_indent(text, previous_line(text, start)) <= indent:
         start = previous_line(text, start)
-    return start or begin, end  # what begins the file is its own heading
+    if start == 0 or _DOCUMENT_START.match(text, previous_line(text, start)):
+        start = begin  # what begins the file is its own heading
+    end = next_line(text, entry_end(text, entry))
+    while _comment_indent(text, line := blank_lines_end(text, end)) > indent:
+        end = next_line(text, line)
+    return start, end
 
 
-def _is_deeper_comment(text: str, at: int, indent: int) -> bool:
-    line = text[at : line_end(text, at)]
-    return line.lstrip().startswith("#") and len(line) - len(line.lstrip()) > indent
+def _comment_indent(text: str, at: int) -> int:
+    """Returns how deep the comment stands that is alone in the line from ``at`` on; -1 for none."""
+    lead = _COMMENT_INDENT.match(text, at)
+    return len(lead[0]) if lead else -1
+
+
+def _users(root: Node | None, entry: Entry) -> list[str]:
+    """Returns the names of the entries that take a value from this one by an alias."""
+    assert isinstance(root, Mapping)
+    own = {id(node) for node in (entry.key, *_nodes(entry.value))}
+    return [
+        other.name
+        for other in root.entries
+        if other is not entry
+        and any(
+            isinstance(node, Alias) and id(node.target) in own
+            for node in (other.key, *_nodes(other.value))
+        )
+    ]
+
+
+def _removal(text: str, start: int, end: int, root: Node | None, entry: Entry) -> Edit:
+    """Returns the edit that takes the lines away and the empty ones after, or before the last."""
+    blank = blank_lines_end(text, end)
+    if blank < len(text):
+        return Edit(start, blank, "")
+    assert isinstance(root, Mapping)
+    above = [
+        next_line(text, entry_end(text, other)) for other in root.entries if other is not entry
+    ]
+    # The empty lines below a `|+` are part of it.
+    return Edit(
+        max(blank_lines_start(text, start), *(at for at in above if at <= start), 0), end, ""
+    )
 
 
 def _insertion(text: str, start: int, end: int, entry: Entry, new: str) -> Edit:
@@ -150,11 +189,12 @@ def _insertion(text: str, start: int, end: int, entry: Entry, new: str) -> Edit:
     if not added.endswith(_BREAKS):
         added += eol
     blank = blank_lines_end(text, end)
-    apart = blank > end or blank_lines_start(text, start) < start
-    if apart and text[end:].strip() and blank > end:
+    if end < blank < len(text):
         return Edit(blank, blank, added + text[end:blank])
+    apart = blank > end or blank_lines_start(text, start) < start
+    gap = eol if apart and not keeps_breaks(text, last_node(entry.value)) else ""
     open_line = "" if text.endswith(_BREAKS, 0, end) else eol
-    return Edit(end, end, open_line + (eol if apart else "") + added)
+    return Edit(end, end, open_line + gap + added)
 
 
 def _renamed(text: str, start: int, end: int, entry: Entry, new: str) -> str:

@@ -110,3 +110,114 @@ def test_entries_on_one_line_are_left_to_their_author():
     text = f"{{a: {{config: c, conda_env: e, version: {OLD}}}, b: {{config: c, conda_env: e}}}}\n"
     with pytest.raises(ConfigError, match="line of its own"):
         delete_flavor(text.encode(), "a", expected=OLD)
+
+
+FLAVOR = f"  config: projects/feed/config.yaml\n  conda_env: e\n  version: {OLD}\n"
+
+
+def deleted(text: str, flavor: str, version: str | None = OLD) -> str:
+    return delete_flavor(text.encode(), flavor, expected=version).decode()
+
+
+def copied(text: str, flavor: str = "a") -> str:
+    return copy_flavor(text.encode(), flavor, "copy", NEW, expected=OLD).decode()
+
+
+@pytest.mark.parametrize("eol", ["\n", "\r\n"])
+@pytest.mark.parametrize("comment", ["  # artifact: model\n", " # a\n   # b\n", "    # - deep\n"])
+def test_a_deeper_comment_belongs_to_the_flavor_above(eol: str, comment: str):
+    feed, ads = f"feed:\n{FLAVOR}{comment}", f"# Ads.\nads:\n{FLAVOR}"
+    for gap in ("", "\n"):
+        text = (feed + gap + ads).replace("\n", eol)
+        assert deleted(text, "ads") == feed.replace("\n", eol)
+        assert deleted(text, "feed") == ads.replace("\n", eol)
+        both = copied(text, "ads")
+        assert both.count(comment.replace("\n", eol)) == 1
+        assert copied(text, "feed").count(comment.replace("\n", eol)) == 2
+
+
+def test_a_deeper_comment_below_an_empty_line_goes_with_its_flavor():
+    feed = f"feed:\n{FLAVOR}\n  # artifact: model\n"
+    ads = f"ads:\n{FLAVOR}"
+    assert deleted(feed + ads, "feed") == ads
+    assert deleted(feed + "\n" + ads, "ads") == feed
+
+
+def test_a_comment_between_a_deeper_one_and_the_key_is_told_by_its_indent():
+    feed = f"feed:\n{FLAVOR}"
+    text = f"{feed}# of ads\n  # deeper\nads:\n{FLAVOR}"
+    assert deleted(text, "ads") == f"{feed}# of ads\n  # deeper\n"
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["", "...\n", "# the end\n", "\n"])
+@pytest.mark.parametrize("eol", ["\n", "\r\n", "\r"])
+def test_the_only_flavor_of_a_file_with_document_marks_can_go(mark: str, end: str, eol: str):
+    text = f"{mark}---\n# Heading.\n\na:\n{FLAVOR}{end}".replace("\n", eol)
+    left = deleted(text, "a")
+    gap = "\n" if end.strip() else ""  # of the empty lines, those after an entry go with it
+    assert left == f"{mark}---\n# Heading.\n{gap}{end}".replace("\n", eol)
+    assert parse_flavors(left.encode()) == {}
+    if end == "...\n":  # without a mark at its start, too
+        left = deleted(text.replace("---" + eol, ""), "a")
+        assert left == f"{mark}# Heading.\n\n...\n".replace("\n", eol)
+        assert parse_flavors(left.encode()) == {}
+        with pytest.raises(ConfigError):
+            parse_flavors(left.encode() + b"a: 1")
+
+
+def test_the_heading_below_a_document_mark_is_the_files():
+    text = f"---\n# Heading.\na:\n{FLAVOR}b:\n{FLAVOR}"
+    assert deleted(text, "a") == f"---\n# Heading.\nb:\n{FLAVOR}"
+    assert copied(text).count("Heading") == 1
+
+
+@pytest.mark.parametrize("scalar", ["|+\n    text\n\n", ">+\n    text\n\n\n", "|\n    text\n\n"])
+def test_empty_lines_that_are_part_of_a_block_scalar_stay(scalar: str):
+    feed = f"feed:\n{FLAVOR}  note: {scalar}"
+    text = f"{feed}ads:\n{FLAVOR}"
+    before = parse_flavors(text.encode())
+    assert parse_flavors(deleted(text, "ads").encode()) == {"feed": before["feed"]}
+    if "+" in scalar:
+        assert deleted(text, "ads") == feed
+    last = f"x-a: 1\n\n{feed}"
+    both = copied(last, "feed")
+    assert both.startswith(last)
+    assert set(parse_flavors(both.encode())) == {"feed", "copy"}
+
+
+@pytest.mark.parametrize(
+    ("entry", "users"),
+    [
+        ("b:\n  <<: *a\n", "'b'"),
+        ("b: *a\n", "'b'"),
+        ("x-b: [*a]\nc: {k: *v}\n", "'x-b', 'c'"),
+        ("b:\n  version: *v\n", "'b'"),
+    ],
+)
+def test_a_deletion_names_those_that_take_values_from_the_flavor(entry: str, users: str):
+    text = f"a: &a\n  config: p/c.yaml\n  conda_env: e\n  version: &v {OLD}\n{entry}"
+    with pytest.raises(ConfigError, match="anchor") as caught:
+        deleted(text, "a")
+    assert users in str(caught.value)
+
+
+def test_an_anchor_that_is_set_again_is_not_rebound_by_a_deletion():
+    text = f"a: &d\n{FLAVOR}b: &d\n{FLAVOR}c:\n  <<: *d\n"
+    assert deleted(text, "a") == text[text.index("b:") :]
+    with pytest.raises(ConfigError, match="'c'"):
+        deleted(text, "b")
+
+
+def test_a_copy_of_what_ends_the_file_in_an_open_block_scalar_says_why_not():
+    with pytest.raises(ConfigError, match="line break at the end of the file"):
+        copied(f"a:\n{FLAVOR}  note: |\n    text")
+    for scalar in ("|-\n    text", "'text'", "[\n    text ]"):
+        text = f"a:\n{FLAVOR}  note: {scalar}"
+        assert copied(text).startswith(text + "\n")
+
+
+def test_entries_of_one_flow_mapping_say_so():
+    text = f"{{\na: {{config: p/c.yaml, conda_env: e, version: {OLD}}}\n}}\n"
+    with pytest.raises(ConfigError, match=r"\{ \.\.\. \}"):
+        deleted(text, "a")

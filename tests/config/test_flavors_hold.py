@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from adroit_publish.config.flavors import parse_flavors
@@ -89,3 +91,48 @@ def test_what_is_not_held_is_left_alone():
     assert clear_hold(BLOCK.encode(), "a") == BLOCK.encode()
     with pytest.raises(ConfigError):
         set_hold(BLOCK.encode(), "nope", "x")
+
+
+@pytest.mark.parametrize(
+    ("other", "own", "typed"),
+    [
+        ("b:\n  <<: *a\n", "b:\n  <<: *a\n  hold: null\n", "hold: null"),
+        ("b: *a\n", "b: {<<: *a, hold: null}\n", "{<<: *a, hold: null}"),
+        ("b: {<<: *a}\n", "b: {<<: *a, hold: null}\n", "hold: null"),
+    ],
+)
+def test_a_refused_hold_names_who_would_be_held_and_a_next_step_that_works(
+    other: str, own: str, typed: str
+):
+    held_flavor = "a: &a\n  config: p/c.yaml\n  conda_env: e\n"
+    with pytest.raises(ConfigError, match="'b'") as caught:
+        set_hold((held_flavor + other).encode(), "a", "x")
+    assert f"give 'b' its own `{typed}`; then" in str(caught.value)
+    assert held(set_hold((held_flavor + own).encode(), "a", "x")) == {"a": "x", "b": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "after"),
+    [
+        ("a:\n  config: p/c\n  # artifact: m\n  hold: x", "a:\n  config: p/c\n  # artifact: m"),
+        ("a: {\n  config: p/c, # c\n  hold: x\n}\n", "a: {\n  config: p/c, # c\n  \n}\n"),
+        ("a: { # c\n  hold: x,\n  # d\n  config: p/c\n}\n", None),
+        ("? a\n: hold: x\n  # c\n  config: p/c\n", None),
+        ("a:\n  note: |\n    t\n  hold: x", "a:\n  note: |\n    t\n"),
+        ("a:\n  b: c\n  hold: |\n    x\n\n  # c\n", "a:\n  b: c\n\n  # c\n"),
+    ],
+)
+def test_clearing_a_hold_takes_no_comment_but_that_of_its_line(text: str, after: str | None):
+    left = clear_hold(text.encode(), "a").decode()
+    for comment in re.findall(r"#.*", text):
+        assert comment in left
+    assert "hold" not in left
+    if after is not None:
+        assert left == after
+
+
+@pytest.mark.parametrize("there", ["\n  - x", " [x] # c", "\n    # c\n    x: y"])
+def test_a_hold_that_is_a_list_or_a_mapping_is_left_to_its_author(there: str):
+    text = f"a:\n  config: p/c.yaml\n  hold:{there}\n# about b\nb: 1\n"
+    with pytest.raises(ConfigError, match="a list or a mapping"):
+        set_hold(text.encode(), "a", "y")

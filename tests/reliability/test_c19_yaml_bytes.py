@@ -1,4 +1,4 @@
-"""C19: the edit of a version leaves every byte outside the scalar as it was.
+"""C19: an edit leaves every byte outside the scalar, or outside the one entry, as it was.
 
 Each generated file is built round a slot for the version, so what the edit has to give is known
 without asking the code under test. Every result is read by PyYAML (YAML 1.1) and by ruamel.yaml
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from adroit_publish.config.flavors_edit import set_version
+from adroit_publish.config.flavors_edit import clear_hold, set_hold, set_version
+from adroit_publish.config.flavors_entries import copy_flavor, delete_flavor
 from adroit_publish.config.yaml.text import read_yaml
 from adroit_publish.config.yaml.tree import Mapping
 from adroit_publish.errors import ConfigError
@@ -83,6 +85,10 @@ def noise(rng: random.Random, name: str) -> list[str]:
             [f"schlüssel_{name}: Ωμέγα"],
         ]
     )
+
+
+def noises(rng: random.Random, name: str) -> list[str]:
+    return [line for i in range(rng.randrange(3)) for line in noise(rng, f"{name}{i}")]
 
 
 def flavor_lines(rng: random.Random, old: str | None, new: str) -> tuple[list[str], list[str]]:
@@ -262,6 +268,105 @@ def test_whatever_stands_beside_a_flavor_stays(
     except ConfigError:
         return  # characters that YAML does not permit unescaped
     assert set_version(before, "my_flavor", new, expected=None) == after
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A file by its parts: what is before a flavor's lines, those lines, and what is after."""
+
+    lead: str
+    block: str
+    rest: str
+    version: str | None
+
+    @property
+    def data(self) -> bytes:
+        return (self.lead + self.block + self.rest).encode()
+
+
+def a_placed_flavor(rng: random.Random) -> Placed:
+    """A flavor with comments of its own between comments and empty lines that are not its own."""
+    version = None if rng.random() < 0.3 else a_version(rng)
+    lines, _ = flavor_lines(rng, version, a_version(rng))
+    head = next(i for i, line in enumerate(lines) if line.startswith("my_flavor:"))
+    shared, own = lines[:head], lines[head:]
+    in_block_scalar = own[-1].endswith("lines")
+    deeper = (
+        []
+        if in_block_scalar
+        else rng.choice([[], ["  # of mine"], ["", "  # of mine", " # of mine"]])
+    )
+    comments = rng.choice([[], ["# of mine"], ["# of mine: ü", "#of mine, 'too'"]])
+    last = rng.choice([["n: 1  # not mine\t"], ["n:", "  a: {b: 1}", "  # not mine"], ["n: 1", ""]])
+    above = [*noises(rng, "n"), *last]
+    heading = rng.choice(
+        [[], ["# The heading."], ["# The heading.", ""], ["---"], ["--- # c", "#"]]
+    )
+    beside = rng.choice([[], [""], ["", "# not mine", ""], ["# not mine"], ["#", "  # neither"]])
+    below = [*beside, *noises(rng, "r")]
+    if heading[:1] and heading[0].startswith("---") and rng.random() < 0.3:
+        below.append("...")
+    eol = rng.choice(["\n", "\n", "\r\n", "\r"])
+    bom = "\ufeff" if rng.random() < 0.1 else ""
+    parts = [
+        "".join(line + eol for line in part)
+        for part in ([*heading, *above, *shared], [*comments, *own, *deeper], below)
+    ]
+    if not parts[2] and not in_block_scalar and rng.random() < 0.5:
+        parts[1] = parts[1].removesuffix(eol)
+    return Placed(bom + parts[0], parts[1], parts[2], version)
+
+
+def deletions(placed: Placed) -> set[bytes]:
+    """The file without the flavor's lines, with any number of the empty lines beside them."""
+    before, after = [placed.lead], [placed.rest]
+    while before[-1] != (shorter := re.sub(r"(?<=[\r\n])[ \t]*(\r\n|\r|\n)\Z", "", before[-1])):
+        before.append(shorter)
+    while after[-1] != (shorter := re.sub(r"\A[ \t]*(\r\n|\r|\n)", "", after[-1])):
+        after.append(shorter)
+    return {(start + end).encode() for start in before for end in after}
+
+
+@pytest.mark.filterwarnings("ignore::ruamel.yaml.error.MantissaNoDotYAML1_1Warning")
+def test_whole_entries_come_and_go_and_every_other_byte_stays(capsys: Any) -> None:
+    rng = random.Random(192)
+    wrong, fired = [], 0
+    for number in range(FLOOR):
+        placed = a_placed_flavor(rng)
+        data, new = placed.data, f"v{rng.getrandbits(32):08x}-{rng.getrandbits(48):012x}"
+        left = delete_flavor(data, "my_flavor", expected=placed.version)
+        if left not in deletions(placed):
+            wrong.append(f"{number}: deleted: {data!r}\n  gave {left!r}")
+        both = copy_flavor(data, "my_flavor", "copy", new, expected=placed.version)
+        blocks = [len((placed.lead + placed.block).encode()), len(data) + 1]
+        if not any(
+            both.startswith(data[:at]) and both.endswith(data[at:]) for at in range(*blocks)
+        ):
+            wrong.append(f"{number}: copied: {data!r}\n  gave {both!r}")
+        mine = placed.block.count("of mine")
+        if both.decode().count("of mine") != data.decode().count("of mine") + mine:
+            wrong.append(f"{number}: comments copied: {data!r}\n  gave {both!r}")
+        again = delete_flavor(both, "copy", expected=new)
+        if again.split() != data.split():
+            wrong.append(f"{number}: copied and deleted: {data!r}\n  gave {again!r}")
+        held = set_hold(data, "my_flavor", "why: 'x' # y")
+        if clear_hold(held, "my_flavor") != data and b": *base" not in data:
+            wrong.append(f"{number}: held and not: {data!r}\n  gave {held!r}")
+        was = readings(data)
+        for result, name in ((left, "my_flavor"), (both, "copy"), (held, "my_flavor")):
+            if was is not None:
+                fired += 1
+                now = readings(result)
+                views = now and [
+                    {k: v for k, v in (view or {}).items() if k != name} for view in now
+                ]
+                wanted = [{k: v for k, v in view.items() if k != name} for view in was]
+                if repr(views) != repr(wanted):
+                    wrong.append(f"{number}: another value: {data!r}\n  gave {result!r}")
+    with capsys.disabled():
+        print(f"\nC19 entries injected={5 * FLOOR} fired={fired} violations={len(wrong)}")
+    assert not wrong, "\n".join(wrong[:5])
+    assert fired >= 2 * FLOOR
 
 
 def real_files() -> Iterator[Path]:

@@ -19,18 +19,20 @@ import re
 from dataclasses import dataclass
 
 from adroit_publish.config.yaml.spans import (
-    BREAK,
     colon_end,
     entry_end,
     is_block_scalar,
     last_node,
-    last_offset,
     line_break,
     line_end,
     line_start,
+    next_line,
+    previous_line,
     value_start,
 )
 from adroit_publish.config.yaml.tree import Alias, Entry, Mapping, Scalar
+
+_COMMA = re.compile(r"\s*,[ \t]*")
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def set_entry(text: str, owner: Entry, key: str, spelled: str, bare: str | None 
         bare: What goes between the quotes of the old value; None replaces the quotes as well.
 
     Raises:
-        ValueError: The key stands without a colon.
+        ValueError: The key stands without a colon, or its value is a list or a mapping.
     """
     if isinstance(owner.value, Alias):
         start, end = owner.value.start, owner.value.end
@@ -76,28 +78,30 @@ def set_entry(text: str, owner: Entry, key: str, spelled: str, bare: str | None 
 
 
 def remove_entry(text: str, mapping: Mapping, entry: Entry) -> Edit:
-    """Returns the edit that takes an entry and its whole line out of its mapping."""
+    """Returns the edit that takes an entry out of its mapping, and no comment but its line's."""
     at = mapping.entries.index(entry)
-    if not mapping.flow:
-        start, end = line_start(text, entry.key.start), line_end(text, entry_end(text, entry))
-        if not text[start : entry.key.start].strip():
-            after = BREAK.match(text, end)
-            if after or not at:
-                return Edit(start, after.end() if after else end, "")
-            before = line_end(text, entry_end(text, mapping.entries[at - 1]))
+    start, end = line_start(text, entry.key.start), line_end(text, entry_end(text, entry))
+    if not mapping.flow and not text[start : entry.key.start].strip():
+        if start == 0 or end < len(text):
+            return Edit(start, next_line(text, end), "")
+        if at and is_block_scalar(last_node(mapping.entries[at - 1].value)):
+            return Edit(start, end, "")  # the line break before it is part of that value
+        return Edit(line_end(text, previous_line(text, start)), end, "")
+    start, end = entry.key.start, entry_end(text, entry)
+    if mapping.flow and at:
+        before = entry_end(text, mapping.entries[at - 1])
+        if not text[before:start].strip(", \t\r\n"):
             return Edit(before, end, "")
-        if at + 1 < len(mapping.entries):
-            return Edit(entry.key.start, mapping.entries[at + 1].key.start, "")
-    if at:
-        return Edit(entry_end(text, mapping.entries[at - 1]), entry_end(text, entry), "")
-    end = mapping.entries[1].key.start if len(mapping.entries) > 1 else mapping.end - 1
-    return Edit(entry.key.start, end, "")
+    comma = _COMMA.match(text, end) if mapping.flow else None
+    return Edit(start, comma.end() if comma else end, "")
 
 
 def _replace_value(text: str, entry: Entry, spelled: str, bare: str | None) -> Edit:
     value = entry.value
+    if isinstance(value, Alias):
+        return Edit(value.start, value.end, spelled)
     if not isinstance(value, Scalar):
-        return Edit(value.start, last_offset(text, value), spelled)
+        raise ValueError(f"its {entry.name!r} is a list or a mapping")
     if value.end == value.start:
         colon = colon_end(text, entry)
         if colon is None:

@@ -28,6 +28,14 @@ def is_block_scalar(node: Node) -> bool:
     return isinstance(node, Scalar) and node.style in ("|", ">")
 
 
+def keeps_breaks(text: str, node: Node) -> bool:
+    """Whether the empty lines after a block scalar are part of it: ``|+`` or ``>+``."""
+    if not isinstance(node, Scalar) or not is_block_scalar(node):
+        return False
+    start = value_start(text, node)
+    return "+" in text[start : line_end(text, start)].split("#")[0]
+
+
 def entry_end(text: str, entry: Entry) -> int:
     """Returns where the last character of a ``key: value`` ends."""
     if entry.value.end == entry.value.start:
@@ -48,11 +56,9 @@ def last_offset(text: str, node: Node) -> int:
     """Returns where a value's last character ends; marks of block nodes lie further on."""
     if isinstance(node, Scalar) and is_block_scalar(node):
         start = value_start(text, node)
-        keeps = "+" in text[start : line_end(text, start)].split("#")[0]
         body = text[start : node.end]
-        if not keeps:
-            return start + len(body.rstrip())
-        return start + len(re.sub(r"(\r\n|\r|\n)\Z", "", body))
+        kept = re.sub(r"(\r\n|\r|\n)\Z", "", body) if keeps_breaks(text, node) else body.rstrip()
+        return start + len(kept)
     if isinstance(node, Mapping) and not node.flow:
         return max(entry_end(text, entry) for entry in node.entries)
     if isinstance(node, Sequence) and not node.flow:

@@ -41,6 +41,10 @@ MAX_PROBLEMS = 50
 
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 _DIRECTIVE = re.compile(r"(?:\A\ufeff?|[\r\n])%")
+# Only comments before the end mark: an empty document, which ruamel.yaml does not take.
+_ONLY_END_MARK = re.compile(
+    r"(?:[ \t]*(?:#[^\r\n]*)?[\r\n])*\.\.\.[ \t]*(?:#[^\r\n]*)?(?:[\r\n][ \t]*(?:#[^\r\n]*)?)*"
+)
 _NOT_PERMITTED = re.compile(
     "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
@@ -134,6 +138,8 @@ class _Composer:
 
     def compose(self) -> Node | None:
         root = None
+        if _ONLY_END_MARK.fullmatch(self._text):
+            return None
         self._events = YAML(typ="safe", pure=True).parse(self._text)
         try:
             for event in self._events:
