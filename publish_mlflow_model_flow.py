@@ -92,7 +92,7 @@ class PublishMlflowModelFlow(FlowSpec):
     @step
     def end(self):
         """Say what was published, from what, and what is next."""
-        from adroit_publish.cli import card as publish_card
+        from adroit_publish.cli.flow import card as publish_card
         from adroit_publish.cli.flow import run as flow_run
 
         parts = publish_card.components(self.outcomes, current.run_id, flow_run.run_facts())

@@ -115,7 +115,7 @@ class RepublishModelFlow(FlowSpec):
     @step
     def end(self):
         """Print the proof: what was taken over, what changed, what was sent."""
-        from adroit_publish.cli import card as publish_card
+        from adroit_publish.cli.flow import card as publish_card
         from adroit_publish.cli.flow import run as flow_run
 
         parts = publish_card.components(self.outcomes, current.run_id, flow_run.run_facts())

@@ -1,28 +1,62 @@
-"""``python -m adroit_publish``: every command, by the room it lives in."""
+"""``python -m adroit_publish``: its commands, and how each one ends.
 
-from adroit_publish.cli import (
-    diffing,
+To add a command, write it in a module of this room and enter it in ``COMMANDS``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+from adroit_publish.cli.diff.command import diff
+from adroit_publish.cli.doctor import doctor
+from adroit_publish.cli.ledger import history
+from adroit_publish.cli.planning import hold, plan, unhold
+from adroit_publish.cli.published import promote, pull, show, status, verify, versions
+from adroit_publish.cli.rollover import rollover
+from adroit_publish.cli.serving import build_env, manifest, predict, serve
+from adroit_publish.cli.sitevars import sitevar
+from adroit_publish.errors import EXIT_INTERRUPTED, EXIT_OK, PublishError
+
+COMMANDS = (
+    *(versions, show, status, verify, pull, promote, diff, history),
+    *(plan, hold, unhold),
+    *(serve, predict, manifest, build_env),
+    *(rollover, sitevar),
     doctor,
-    ledger,
-    planning,
-    promoting,
-    published,
-    rollover,
-    serving,
-    sitevars,
 )
-from adroit_publish.cli.frame import cli, main
 
-__all__ = [
-    "cli",
-    "diffing",
-    "doctor",
-    "ledger",
-    "main",
-    "planning",
-    "promoting",
-    "published",
-    "rollover",
-    "serving",
-    "sitevars",
-]
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    commands=COMMANDS,
+)
+def cli() -> None:
+    """Look at published models, check every byte of them, get them, serve them."""
+
+
+def main() -> NoReturn:
+    """Runs the command line; ends with the exit codes of ``adroit_publish.errors``."""
+    code = EXIT_OK
+    try:
+        # Not cli.main(): it has an exit code of its own for a reader that has gone.
+        with cli.make_context("python -m adroit_publish", sys.argv[1:]) as context:
+            cli.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as stop:
+        code = stop.exit_code
+    except PublishError as error:
+        print(error, file=sys.stderr)
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        code = EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever reads has seen enough; Python must not complain when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)

@@ -1,6 +1,6 @@
 """The command that says whether this machine can publish, and what to type where it cannot.
 
-It is no command of the frame: that chooses a target first, and ends where none can be chosen.
+It chooses no target itself, as the other commands do: that none can be chosen is one of its rows.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from adroit_publish.cli.frame import cli
+from adroit_publish.cli.options import json_option, target_option
 from adroit_publish.cli.render import print_json, print_table
 from adroit_publish.doctor.checkout import Check
 from adroit_publish.doctor.checks import examine, exit_code
@@ -24,9 +24,9 @@ from adroit_publish.errors import ConfigError
 _FOUND_WIDTH = 64
 
 
-@cli.command()
-@click.option("--target", help="the target of adroit.toml to look at")
-@click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
+@click.command()
+@target_option
+@json_option
 def doctor(target: str | None, as_json: bool) -> None:
     """Say whether this machine can publish, and what to type where it cannot.
 

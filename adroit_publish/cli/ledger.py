@@ -8,14 +8,15 @@ from typing import Any
 
 import click
 
-from adroit_publish.cli.frame import Context, command
+from adroit_publish.cli.options import Context, at_target
 from adroit_publish.cli.render import print_json, print_table
 from adroit_publish.errors import ConfigError
 from adroit_publish.stores import ledger
 from adroit_publish.versions.inspect import check_model
 
 
-@command
+@click.command()
+@at_target
 @click.argument("model")
 @click.option(
     "--at", metavar="DATE", help="what was live then; UTC, a date without a time means its end"

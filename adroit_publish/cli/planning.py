@@ -7,7 +7,7 @@ from functools import partial
 
 import click
 
-from adroit_publish.cli.frame import Context, command
+from adroit_publish.cli.options import Context, at_target
 from adroit_publish.cli.render import bytes_text, print_json, print_table
 from adroit_publish.config.flavors_edit import clear_hold, set_hold
 from adroit_publish.errors import EXIT_SOMETHING_TO_DO
@@ -16,7 +16,8 @@ from adroit_publish.publish.planning import plan as make_plan
 from adroit_publish.writeback.flavors_file import edit_file
 
 
-@command
+@click.command()
+@at_target
 @click.option("--flavor", help="these flavors alone, with commas between them")
 @click.option("--markdown", is_flag=True, help="print a Markdown table, for a CI job's summary")
 def plan(context: Context, flavor: str | None, markdown: bool) -> None:
@@ -35,7 +36,8 @@ def plan(context: Context, flavor: str | None, markdown: bool) -> None:
     raise click.exceptions.Exit(_exit_code(plans))
 
 
-@command
+@click.command()
+@at_target
 @click.argument("flavor")
 @click.option("--why", required=True, help="the reason, one line; everybody is told")
 def hold(context: Context, flavor: str, why: str) -> None:
@@ -47,7 +49,8 @@ def hold(context: Context, flavor: str, why: str) -> None:
         print(f"{flavor} is held: {why}\nnext: git commit flavors.yaml -m 'Hold {flavor}'")
 
 
-@command
+@click.command()
+@at_target
 @click.argument("flavor")
 def unhold(context: Context, flavor: str) -> None:
     """End the hold of FLAVOR."""

@@ -1,7 +1,8 @@
-"""Commands that look at what is published, check it and get it."""
+"""Commands that look at what is published, check it, get it and bring it elsewhere."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -10,21 +11,23 @@ from typing import Any
 
 import click
 
-from adroit_publish.cli.card import made_by
-from adroit_publish.cli.frame import Context, command
+from adroit_publish.checkout import find_root, read_workspace
+from adroit_publish.cli.options import Context, at_target, json_option
 from adroit_publish.cli.progress import bar
-from adroit_publish.cli.render import bytes_text, print_json, print_table
+from adroit_publish.cli.render import bytes_text, made_by, print_json, print_table
 from adroit_publish.config.sitevars import Pointer
 from adroit_publish.errors import PublishError, VerificationError
 from adroit_publish.places import open_places
 from adroit_publish.rollovers.sitevars import sitevars_of
 from adroit_publish.versions import inspect as inspection
+from adroit_publish.versions import promote as promotion
 from adroit_publish.versions import pull as pulling
 from adroit_publish.versions import serve as service
 from adroit_publish.versions.verify import verify as verify_version
 
 
-@command
+@click.command()
+@at_target
 @click.argument("model")
 def versions(context: Context, model: str) -> None:
     """List the published versions of MODEL, oldest first."""
@@ -49,7 +52,8 @@ def versions(context: Context, model: str) -> None:
     )
 
 
-@command
+@click.command()
+@at_target
 @click.argument("version")
 def show(context: Context, version: str) -> None:
     """Show what VERSION holds, what it was made from, and how its publish went."""
@@ -104,7 +108,8 @@ def _with_page(name: str | None, page: str | None) -> str | None:
     return f"{name}  {page}" if page else name
 
 
-@command
+@click.command()
+@at_target
 @click.argument("version")
 def verify(context: Context, version: str) -> None:
     """Read every byte of VERSION and recompute every digest."""
@@ -125,7 +130,8 @@ def verify(context: Context, version: str) -> None:
         print(f"{version}: {report.objects} objects, {size}: every digest is right.")
 
 
-@command
+@click.command()
+@at_target
 @click.argument("version")
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option("--oci", is_flag=True, help="write an OCI layout, for skopeo, umoci and others")
@@ -145,7 +151,48 @@ def pull(context: Context, version: str, directory: Path, oci: bool) -> None:
         print(f"{version} is in {directory}")
 
 
-@command
+@click.command()
+@click.argument("version", metavar="VERSION|FLAVOR")
+@click.option("--from", "source", required=True, metavar="TARGET", help="where it is")
+@click.option("--to", "destination", required=True, metavar="TARGET", help="where it shall be")
+@json_option
+def promote(version: str, source: str, destination: str, as_json: bool) -> None:
+    """Copy VERSION, or what FLAVOR names, to another target: the same digest, what is missing.
+
+    The source is read as the AWS profile of its target, the destination is written as the
+    environment's. flavors.yaml stays as it is.
+    """
+    workspace = read_workspace(find_root(Path.cwd()))
+    here, there = (workspace.target(name, os.environ) for name in (source, destination))
+    with bar(f"promote {version}", 0) as progress:
+        done = promotion.promote(workspace, version, here, there, os.environ, progress)
+    if as_json:
+        print_json(done.as_dict())
+        return
+    print_table(
+        ["layer", "size", "digest", "sent to"],
+        [
+            [
+                layer.kind,
+                bytes_text(layer.size_bytes),
+                layer.digest,
+                f"{sum(layer.sent.values())} of {len(layer.sent)}",
+            ]
+            for layer in done.layers
+        ],
+    )
+    print()
+    for place in done.places:
+        print(f"{place}: {bytes_text(done.sent_bytes(place))} sent")
+    state = "is in" if done.news else "was already in"
+    print(f"{done.version} {state} target {done.destination}: {done.manifest_digest}")
+    print(
+        f"flavors.yaml is as it was; a flavor that serves it there says:\n  version: {done.version}"
+    )
+
+
+@click.command()
+@at_target
 def status(context: Context) -> None:
     """Show every flavor: its version, its state, its age, and what share of requests it gets."""
     pointers: Mapping[str, Pointer] = {}

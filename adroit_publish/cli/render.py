@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from adroit_publish.mlflow.trained_by import METAFLOW_PAGE, METAFLOW_RUN, TRAINING_JOB, job_page
 
 
 def bytes_text(size_bytes: int) -> str:
@@ -16,6 +18,19 @@ def bytes_text(size_bytes: int) -> str:
             break
         size /= 1024
     return f"{size_bytes} B" if unit == "B" else f"{size:.1f} {unit}"
+
+
+def made_by(trained_by: Mapping[str, str]) -> Iterator[tuple[str, str, str | None]]:
+    """Yields what a model was trained by: what it is, its name, and its page where it has one.
+
+    Args:
+        trained_by: As ``mlflow.trained_by`` has it.
+    """
+    if METAFLOW_RUN in trained_by:
+        yield "trained by", trained_by[METAFLOW_RUN], trained_by.get(METAFLOW_PAGE)
+    if TRAINING_JOB in trained_by:
+        arn = trained_by[TRAINING_JOB]
+        yield "training job", arn.rpartition("/")[2], job_page(arn)
 
 
 def print_json(value: Any) -> None:

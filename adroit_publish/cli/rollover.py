@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from adroit_publish.cli import checklist
-from adroit_publish.cli.frame import Context, cli, command_of
+from adroit_publish.cli.options import Context, at_target
 from adroit_publish.cli.render import print_json
 from adroit_publish.errors import EXIT_SOMETHING_TO_DO, ConfigError
 from adroit_publish.rollover.needs import Lack
@@ -30,15 +30,13 @@ STATES = ("deployed", "verified", "pointed", "draining", "drained")
 POLL_S = 15.0
 
 
-@cli.group()
+@click.group()
 def rollover() -> None:
     """Move a model's production traffic from one flavor to another, by evidence."""
 
 
-command = command_of(rollover)
-
-
-@command
+@rollover.command()
+@at_target
 @click.option("--from", "old", metavar="FLAVOR", help="the flavor that is live")
 @click.option("--to", "new", metavar="FLAVOR", help="the flavor that is to be")
 @click.option("--model", help="find both: the live one, and the only other one")
@@ -84,7 +82,8 @@ def start(
     _show(context, rolling_over.status(rolling, kept.rollover.model))
 
 
-@command
+@rollover.command()
+@at_target
 @click.argument("model", required=False)
 @click.option("--watch", is_flag=True, help="show it again every few seconds, until Ctrl-C")
 @click.option("--markdown", is_flag=True, help="the checklist alone, for a pull request or a chat")
@@ -111,7 +110,8 @@ def status(
         time.sleep(POLL_S)
 
 
-@command
+@rollover.command()
+@at_target
 @click.argument("model", required=False)
 @click.option("--until", type=click.Choice(STATES), help="go on until then, however long it takes")
 @click.option(
@@ -133,7 +133,8 @@ def advance(context: Context, model: str | None, until: str | None, every_s: flo
     _tell(context, rolling_over.move_until(rolling, model, until, wait))
 
 
-@command
+@rollover.command()
+@at_target
 @click.argument("model", required=False)
 @click.option("--why", required=True, help="the reason; the history and the hold keep it")
 def rollback(context: Context, model: str | None, why: str) -> None:
@@ -141,14 +142,16 @@ def rollback(context: Context, model: str | None, why: str) -> None:
     _tell(context, rolling_over.move(_rolling(context), model, "rollback", why))
 
 
-@command
+@rollover.command()
+@at_target
 @click.argument("model", required=False)
 def finish(context: Context, model: str | None) -> None:
     """Delete the old flavor from flavors.yaml, once its traffic has drained."""
     _tell(context, rolling_over.move(_rolling(context), model, "finish"))
 
 
-@command
+@rollover.command()
+@at_target
 @click.argument("model", required=False)
 @click.option("--why", required=True, help="the reason; the history keeps it")
 def abandon(context: Context, model: str | None, why: str) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 import click
 
 from adroit_publish.bundle.deployment import KINDS
-from adroit_publish.cli.frame import Context, command
+from adroit_publish.cli.options import Context, at_target
 from adroit_publish.cli.progress import bar
 from adroit_publish.cli.render import print_json, print_table, print_yaml
 from adroit_publish.envs.build import build_env as build_env_image
@@ -21,7 +21,8 @@ from adroit_publish.versions.deployment import manifests_of
 SERVED = "the served one"
 
 
-@command
+@click.command()
+@at_target
 @click.argument("version")
 @click.option("--kind", type=click.Choice(KINDS), required=True, help="what is to run it")
 def manifest(context: Context, version: str, kind: str) -> None:
@@ -36,7 +37,8 @@ def manifest(context: Context, version: str, kind: str) -> None:
         print_yaml(documents)
 
 
-@command
+@click.command()
+@at_target
 @click.argument("version", metavar="VERSION|FLAVOR")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
 def serve(context: Context, version: str, port: int) -> None:
@@ -51,7 +53,8 @@ def serve(context: Context, version: str, port: int) -> None:
         )
 
 
-@command
+@click.command()
+@at_target
 @click.argument("url")
 @click.option(
     "--example",
@@ -77,7 +80,8 @@ def predict(context: Context, url: str, example: str | None) -> None:
     print_json(asdict(prediction) if context.as_json else prediction.answer)
 
 
-@command
+@click.command()
+@at_target
 @click.argument("env")
 @click.option("--base", help="an image with the env's Python, for where no conda channel answers")
 def build_env(context: Context, env: str, base: str | None) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from adroit_publish.cli.frame import Context, cli, command_of
+from adroit_publish.cli.options import Context, at_target
 from adroit_publish.cli.render import print_json, print_table
 from adroit_publish.config.sitevars import Pointer
 from adroit_publish.errors import ConfigError
@@ -14,15 +14,13 @@ from adroit_publish.evidence.sitevars import Change
 from adroit_publish.rollovers.sitevars import point, sitevars_of
 
 
-@cli.group()
+@click.group()
 def sitevar() -> None:
     """Look at adroit_model_versions, which services route by; move one model's pointer."""
 
 
-command = command_of(sitevar)
-
-
-@command
+@sitevar.command()
+@at_target
 @click.argument("model", required=False)
 def get(context: Context, model: str | None) -> None:
     """Print which flavor is live, or which share of each: of MODEL, or of every model."""
@@ -48,7 +46,8 @@ def get(context: Context, model: str | None) -> None:
         print(reading.pointer or f"{context.target.sitevars} has no entry for {model}.")
 
 
-@command
+@sitevar.command("set")
+@at_target
 @click.argument("model")
 @click.argument("flavors", nargs=-1, required=True, metavar="FLAVOR[=PERCENT]...")
 @click.option("--why", required=True, help="the reason; the history keeps it")
@@ -71,7 +70,8 @@ def set_(
         print(f"{model}: {expected or 'no entry'} -> {pointer}")
 
 
-@command
+@sitevar.command()
+@at_target
 @click.argument("model")
 def history(context: Context, model: str) -> None:
     """List who moved MODEL's pointer, when, from what to what, and why."""

@@ -170,7 +170,7 @@ def test_the_text_shows_what_differs_and_nothing_that_a_terminal_obeys(published
 
 
 def test_on_a_terminal_it_is_coloured(published, monkeypatch, capsys):
-    from adroit_publish.cli.diffing import _print
+    from adroit_publish.cli.diff.command import _print
 
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     _print(in_process(published[0], "a@before", "a"))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from adroit_publish.cli.diff_page import page
-from adroit_publish.cli.diff_sections import line_marks, printable, sections
-from adroit_publish.cli.frame import Context, command
+from adroit_publish.cli.diff.page import page
+from adroit_publish.cli.diff.sections import line_marks, printable, sections
+from adroit_publish.cli.options import Context, at_target
 from adroit_publish.cli.render import print_json, print_table
 from adroit_publish.errors import ConfigError
 from adroit_publish.versions import diff as diffing
@@ -18,7 +18,8 @@ from adroit_publish.versions.comparison import Diff, TextDiff
 _COLOURS = {"+": "32", "-": "31", "@": "36"}
 
 
-@command
+@click.command()
+@at_target
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @click.option(

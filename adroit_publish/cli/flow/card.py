@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from adroit_publish.cli.checklist import markdown
-from adroit_publish.cli.render import bytes_text
-from adroit_publish.mlflow.trained_by import METAFLOW_PAGE, METAFLOW_RUN, TRAINING_JOB, job_page
+from adroit_publish.cli.render import bytes_text, made_by
 from adroit_publish.publish.release import Failure, Release
 from adroit_publish.rollover.checklist import boxes
 from adroit_publish.rollovers.verbs import Status
@@ -37,19 +36,6 @@ def components(
 def link(text: str, page: str | None) -> str:
     """Returns Markdown that leads to a page; the text alone where there is none."""
     return f"[{text}]({page})" if page else text
-
-
-def made_by(trained_by: Mapping[str, str]) -> Iterator[tuple[str, str, str | None]]:
-    """Yields what a model was trained by: what it is, its name, and its page where it has one.
-
-    Args:
-        trained_by: As ``mlflow.trained_by`` has it.
-    """
-    if METAFLOW_RUN in trained_by:
-        yield "trained by", trained_by[METAFLOW_RUN], trained_by.get(METAFLOW_PAGE)
-    if TRAINING_JOB in trained_by:
-        arn = trained_by[TRAINING_JOB]
-        yield "training job", arn.rpartition("/")[2], job_page(arn)
 
 
 def _text(markdown: str) -> MetaflowCardComponent:

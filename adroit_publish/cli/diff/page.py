@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from adroit_publish.cli.diff_sections import Section, line_marks, printable, sections
+from adroit_publish.cli.diff.sections import Section, line_marks, printable, sections
 from adroit_publish.versions.comparison import Diff, TextDiff
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"

@@ -1,0 +1,74 @@
+"""What commands share: ``--target`` and ``--json``, and the context that these two mean."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from adroit_publish.checkout import Workspace, find_root, read_workspace
+from adroit_publish.cli.render import print_json
+from adroit_publish.config.targets import Target
+from adroit_publish.errors import PublishError
+from adroit_publish.places import open_store
+from adroit_publish.stores.bundle_store import BundleStore
+
+Command = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every command needs.
+
+    Attributes:
+        workspace: The checkout.
+        target: The target that is looked at.
+        store: Its bundle store.
+        as_json: Print JSON for machines.
+    """
+
+    workspace: Workspace
+    target: Target
+    store: BundleStore
+    as_json: bool
+
+
+def json_option(function: Command) -> Command:
+    """Adds ``--json``, by which a command prints its result, or its error, for machines."""
+
+    @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
+    @wraps(function)
+    def run(*, as_json: bool, **arguments: Any) -> None:
+        try:
+            function(as_json=as_json, **arguments)
+        except PublishError as error:
+            if not as_json:
+                raise
+            print_json(error.as_dict())
+            raise click.exceptions.Exit(error.exit_code) from error
+
+    return run
+
+
+def target_option(function: Command) -> Command:
+    """Adds ``--target``."""
+    return click.option("--target", help="the target of adroit.toml to look at")(function)
+
+
+def at_target(function: Command) -> Command:
+    """Adds ``--target`` and ``--json``, and gives the command their ``Context`` first."""
+
+    @target_option
+    @json_option
+    @wraps(function)
+    def run(*, target: str | None, as_json: bool, **arguments: Any) -> None:
+        workspace = read_workspace(find_root(Path.cwd()))
+        chosen = workspace.target(target, os.environ)
+        function(Context(workspace, chosen, open_store(chosen), as_json), **arguments)
+
+    return run
