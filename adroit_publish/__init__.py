@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import adroit_publish.publish  # noqa: F401  loaded later, the room would hide the function below
+
 if TYPE_CHECKING:
     from adroit_publish.publish.release import Release
 

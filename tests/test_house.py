@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -65,3 +66,9 @@ def test_commands_in_the_readme_are_commands_that_exist():
 
     for command in re.findall(r"python -m adroit_publish (\w+)", text):
         assert command in cli.commands
+
+
+def test_publish_is_the_function_whichever_room_is_loaded_first():
+    program = "import adroit_publish.publish.release, adroit_publish as a; a.publish.__kwdefaults__"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
