@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -19,6 +18,7 @@ from adroit_publish.config.sitevars import Pointer
 from adroit_publish.errors import PublishError, VerificationError
 from adroit_publish.places import open_places
 from adroit_publish.rollovers.sitevars import sitevars_of
+from adroit_publish.stores.records import last_publish
 from adroit_publish.versions import inspect as inspection
 from adroit_publish.versions import promote as promotion
 from adroit_publish.versions import pull as pulling
@@ -60,48 +60,50 @@ def show(context: Context, version: str) -> None:
     published = service.find_published(context.workspace, context.store, version)
     facts = inspection.show(context.store, published)
     if context.as_json:
-        print_json(facts)
+        print_json(facts.as_dict())
         return
-    bundle = facts["bundle"]
-    publishes = [record for record in facts["records"] if "verification" in record]
-    record: dict[str, Any] = next(reversed(publishes), {})
-    promotions = [each["promoted"] for each in facts["records"] if "promoted" in each]
-    verification = record.get("verification") or {}
-    handler = bundle["serve"].get("handler") or {}
-    trained_by, origin = record.get("trained_by") or {}, record.get("origin") or {}
-    commit = f"{record.get('commit')}{' (dirty)' if record.get('dirty') else ''}"
-    rows = [
-        ("model", facts["model_name"]),
-        ("version", facts["version"]),
-        ("manifest", facts["manifest"]["digest"]),
-        ("bundle id", facts["bundle_id"]),
-        ("store", facts["store"]),
-        ("run", _with_page(bundle["run_id"], record.get("run_url"))),
-        *((what, _with_page(name, page)) for what, name, page in made_by(trained_by)),
-        ("conda env", f"{bundle['conda_env']['name']} {bundle['conda_env']['digest'] or ''}"),
-        ("handler", handler.get("class_path")),
-        ("python", bundle["python_version"]),
-        ("published", f"{record.get('created_utc')} by {record.get('who')}"),
-        ("publish run", _with_page(origin.get("metaflow"), origin.get("page"))),
-        ("commit", _with_page(commit, record.get("commit_url"))),
-        ("verified", f"{verification.get('how')}, predicted: {verification.get('predicted')}"),
-        *(("promoted", f"from {each['from']} to {each['to']}") for each in promotions),
-    ]
-    print_table(["what", "value"], rows)
+    print_table(["what", "value"], list(_facts(facts)))
     print()
     print_table(
         ["layer", "size", "digest"],
-        [[layer["kind"], bytes_text(layer["size"]), layer["digest"]] for layer in facts["layers"]],
+        [
+            [inspection.layer_kind(layer), bytes_text(layer.size_bytes), layer.digest]
+            for layer in facts.manifest.layers
+        ],
     )
     print()
     print_table(
         ["file", "size"],
         [
-            [f"{kind}/{entry['path']}", bytes_text(entry["size"])]
-            for kind, entries in bundle["files"].items()
+            [f"{kind}/{entry.path}", bytes_text(entry.size_bytes)]
+            for kind, entries in facts.bundle.files.items()
             for entry in entries
         ],
     )
+
+
+def _facts(facts: inspection.VersionFacts) -> Iterator[tuple[str, str | None]]:
+    bundle, record = facts.bundle, last_publish(facts.records)
+    yield "model", facts.published.model_name
+    yield "version", facts.published.version
+    yield "manifest", facts.published.manifest.digest
+    yield "bundle id", bundle.bundle_id
+    yield "store", facts.store
+    yield "run", _with_page(bundle.run_id, record.run_url if record else None)
+    for what, name, page in made_by(record.trained_by if record else {}):
+        yield what, _with_page(name, page)
+    yield "conda env", f"{bundle.conda_env_name} {bundle.conda_env_digest or ''}"
+    yield "handler", (bundle.serve.get("handler") or {}).get("class_path")
+    yield "python", bundle.python_version
+    if record and record.verification:
+        seen = record.verification
+        yield "published", f"{record.created_utc} by {record.who}"
+        yield "publish run", _with_page(record.origin.get("metaflow"), record.origin.get("page"))
+        commit = f"{record.commit}{' (dirty)' if record.dirty else ''}"
+        yield "commit", _with_page(commit, record.commit_url)
+        yield "verified", f"{seen.how}, predicted: {seen.predicted}"
+    for promoted in (each.promoted for each in facts.records if each.promoted):
+        yield "promoted", f"from {promoted.source} to {promoted.destination}"
 
 
 def _with_page(name: str | None, page: str | None) -> str | None:

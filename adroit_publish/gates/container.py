@@ -21,11 +21,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from adroit_publish.bundle.record import Verification
 from adroit_publish.errors import VerificationError
 from adroit_publish.gates import docker_engine
 from adroit_publish.gates.confinement import PROCESSES, SANDBOX_ID, SCRATCH_BYTES
 from adroit_publish.gates.env_contract import ObservedEnv
-from adroit_publish.gates.report import Verification, judged
+from adroit_publish.gates.report import judged
 from adroit_publish.gates.sandbox import STDERR_BYTES, STDOUT_BYTES, CompletedRun
 
 if TYPE_CHECKING:

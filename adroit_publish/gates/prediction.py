@@ -10,11 +10,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from adroit_publish.bundle.record import Verification
 from adroit_publish.gates import sandbox
 from adroit_publish.gates.env_contract import ObservedEnv
-from adroit_publish.gates.report import NOT_VERIFIED, TIMEOUT_S, Verification, judged
-
-__all__ = ["NOT_VERIFIED", "TIMEOUT_S", "Verification", "predict_in_sandbox"]
+from adroit_publish.gates.report import TIMEOUT_S, judged
 
 
 def predict_in_sandbox(

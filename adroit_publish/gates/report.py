@@ -13,9 +13,9 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from adroit_publish.bundle.record import Verification
 from adroit_publish.edge.text import printable
 from adroit_publish.errors import VerificationError
 from adroit_publish.gates import sandbox
@@ -42,45 +42,6 @@ _NO_NETWORK = re.compile(
     r"gaierror|Network is unreachable|Name or service not known|Temporary failure in name"
     r"|Connection refused|ConnectionError|Max retries exceeded|EndpointConnectionError"
 )
-
-
-@dataclass(frozen=True)
-class Verification:
-    """What was seen when a bundle was loaded and asked once; kept in the record of a publish.
-
-    Attributes:
-        how: ``image`` for a container, or the kind of sandbox: bubblewrap, namespaces, plain;
-            ``none`` where it was waived.
-        predicted: Whether it predicted; False where the model has no input example.
-        outputs: What it predicted on its input example, as JSON: at most 1,000 rows and 1 MiB.
-        outputs_sha256: Hex digest of the whole outputs, as ``adroit.serving.outputs.sha256``.
-        outputs_truncated: Whether ``outputs`` is less than the whole.
-        served: Whether the real server answered too, over HTTP.
-        load_seconds: How long the handler took to load.
-        predict_seconds: How long it took to predict.
-        peak_memory_bytes: Most resident memory of the process, interpreter included.
-        python_version: Of the interpreter that ran it.
-        packages: Installed there, name to version.
-    """
-
-    how: str
-    predicted: bool = False
-    outputs: Any = None
-    outputs_sha256: str | None = None
-    outputs_truncated: bool = False
-    served: bool = False
-    load_seconds: float | None = None
-    predict_seconds: float | None = None
-    peak_memory_bytes: int | None = None
-    python_version: str | None = None
-    packages: Mapping[str, str] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Returns it as JSON values, with the attributes' names."""
-        return asdict(self)
-
-
-NOT_VERIFIED = Verification(how="none")
 
 
 def judged(

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE, Bundle
+from adroit_publish.bundle.record import Verification
 from adroit_publish.errors import PublishError
 from adroit_publish.git.source import Snapshot
 from adroit_publish.mlflow.trained_by import commit_page
@@ -23,9 +23,6 @@ from adroit_publish.publish.verification import earlier_verification, verify_bun
 from adroit_publish.rollover.state import Rollover
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.rollovers import Rollovers
-
-Verdict = Mapping[str, Any]
-"""The outcome of a verification as JSON values, golden outputs included."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ def finish(
     places: Places,
     stages: Stages,
     origin: Mapping[str, str],
-    judge: Callable[[Verdict], Verdict] = lambda verdict: verdict,
+    judge: Callable[[Verification], Verification] = lambda verification: verification,
 ) -> Release:
     """Verifies a bundle and gives it its version.
 
@@ -81,19 +78,19 @@ def finish(
         places.put_documents(bundle)
     with stages("verify") as stage:
         earlier = earlier_verification(job, bundle, places)
-        verdict = judge(earlier or verify_bundle(job, bundle, places, stages, stage))
-        stage.note = str(verdict["how"]) + (", before" if earlier else "")
+        verification = judge(earlier or verify_bundle(job, bundle, places, stages, stage))
+        stage.note = verification.how + (", before" if earlier else "")
     with stages("commit"):
-        release = _release(job, made, stages, verdict, places)
+        release = _release(job, made, stages, verification, places)
         if not earlier:
-            record = publish_record(release, verdict, origin)
+            record = publish_record(release, verification, origin)
             places.attach(model_name, bundle, RECORD_MEDIA_TYPE, record)
         places.commit(model_name, bundle)
     return release
 
 
 def _release(
-    job: Job, made: Made, stages: Stages, verdict: Mapping[str, Any], places: Places
+    job: Job, made: Made, stages: Stages, verification: Verification, places: Places
 ) -> Release:
     bundle = made.bundle
     new_flavor = job.options.new_flavor
@@ -116,7 +113,7 @@ def _release(
         seconds=dict(stages.seconds),
         verification={
             key: value
-            for key, value in verdict.items()
+            for key, value in verification.as_dict().items()
             if key not in ("outputs", "packages", "env")
         },
         metrics=made.metrics,

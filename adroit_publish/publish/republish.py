@@ -26,12 +26,13 @@ from adroit_publish.bundle.digest import Descriptor
 from adroit_publish.bundle.document import BundleRecord
 from adroit_publish.bundle.layer import ROOT, Layer, PackedFile
 from adroit_publish.bundle.manifest import Bundle, Manifest, assemble
+from adroit_publish.bundle.record import Verification
 from adroit_publish.config.project import Project
 from adroit_publish.errors import StoreError, VerificationError
 from adroit_publish.gates.replay import compare_outputs
 from adroit_publish.places import Places, open_places
 from adroit_publish.publish.env import take_env
-from adroit_publish.publish.finish import Made, Verdict, finish
+from adroit_publish.publish.finish import Made, finish
 from adroit_publish.publish.model_files import ModelFiles
 from adroit_publish.publish.release import EnvReference, LayerReceipt, Release, RepublishJob
 from adroit_publish.publish.source import runtime_recipe, source_of, source_recipe
@@ -122,15 +123,15 @@ def republish(
         bundle = remake(original, layers, job.project, job.env)
         receipts = (*carried, *sent, upload_record(bundle, places.all))
         stage.note = sent_note(receipts, places.all)
-    first = next(iter(records(places.store, job.published)), {})
+    first = next(iter(records(places.store, job.published)), None)
     made = Made(
         bundle=bundle,
         receipts=receipts,
         source=source,
         run_id=original.record.run_id,
-        run_url=first.get("run_url"),
-        metrics=first.get("metrics") or {},
-        trained_by=first.get("trained_by") or {},
+        run_url=first.run_url if first else None,
+        metrics=first.metrics if first else {},
+        trained_by=first.trained_by if first else {},
         republished_from=job.published.version,
         changes=job.changes,
     )
@@ -232,33 +233,35 @@ def _gone(job: RepublishJob, store: BundleStore, layer: Descriptor) -> StoreErro
     )
 
 
-def _replayed(job: RepublishJob, store: BundleStore, stages: Stages, verdict: Verdict) -> Verdict:
-    """Returns the outcome of a verification with that of the golden replay.
+def _replayed(
+    job: RepublishJob, store: BundleStore, stages: Stages, seen: Verification
+) -> Verification:
+    """Returns a verification with the outcome of the golden replay.
 
     Raises:
         VerificationError: The outputs moved by more than is allowed, and that was not accepted.
     """
     golden = golden_outputs(store, job.published)
     skipped = None
-    if verdict.get("how") == "none":
+    if not seen.looked:
         skipped = "not verified"
     elif golden is None:
         skipped = f"no outputs are on record for {job.published.version}"
-    elif not verdict.get("predicted"):
+    elif not seen.predicted:
         skipped = "the model has no input example"
     if golden is None or skipped:
         if skipped != "not verified":
             stages.warn(f"golden replay skipped: {skipped}")
-        return {**verdict, "replay": {"skipped": skipped}}
-    if verdict["outputs_sha256"] == golden.sha256:
-        return {**verdict, "replay": {"against": golden.version, "identical": True}}
+        return replace(seen, replay={"skipped": skipped})
+    if seen.outputs_sha256 == golden.sha256:
+        return replace(seen, replay={"against": golden.version, "identical": True})
     replay = compare_outputs(
         golden.outputs,
-        verdict["outputs"],
+        seen.outputs,
         job.project.rtol,
-        truncated=golden.truncated or bool(verdict["outputs_truncated"]),
+        truncated=golden.truncated or seen.outputs_truncated,
     )
-    nothing_kept = golden.outputs is None or verdict["outputs"] is None
+    nothing_kept = golden.outputs is None or seen.outputs is None
     if (nothing_kept or not replay.same) and not job.options.accept_output_change:
         raise VerificationError(
             "The model predicts something else than it did when its version was published.",
@@ -273,4 +276,5 @@ def _replayed(job: RepublishJob, store: BundleStore, stages: Stages, verdict: Ve
             ),
         )
     facts = replay.as_dict() | {"against": golden.version, "identical": False}
-    return {**verdict, "replay": facts | {"accepted": nothing_kept or not replay.same}}
+    accepted = nothing_kept or not replay.same
+    return replace(seen, replay=facts | {"accepted": accepted})

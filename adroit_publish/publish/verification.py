@@ -15,13 +15,14 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from adroit_publish.bundle.content import Readable
 from adroit_publish.bundle.digest import verified
 from adroit_publish.bundle.layer import ROOT, Layer, PackedFile
 from adroit_publish.bundle.manifest import BaseImage, Bundle
+from adroit_publish.bundle.record import Verification
 from adroit_publish.config.targets import Target
 from adroit_publish.errors import ConfigError, StoreError
 from adroit_publish.gates import docker_engine, sandbox
@@ -30,7 +31,6 @@ from adroit_publish.gates.container import predict_in_image
 from adroit_publish.gates.env_contract import EnvReport, ObservedEnv, check_env
 from adroit_publish.gates.model_requirements import model_requirements
 from adroit_publish.gates.prediction import predict_in_sandbox
-from adroit_publish.gates.report import NOT_VERIFIED, Verification
 from adroit_publish.mlflow.mlmodel import read_mlmodel
 from adroit_publish.places import Places, docker_login, docker_reference, is_local, open_images
 from adroit_publish.publish.layout import lay_out
@@ -84,20 +84,20 @@ def check_source(job: Job, files: Mapping[str, Readable]) -> None:
     check_closure(files, job.project.handler.class_path, None)
 
 
-def earlier_verification(job: Job, bundle: Bundle, places: Places) -> Mapping[str, Any] | None:
+def earlier_verification(job: Job, bundle: Bundle, places: Places) -> Verification | None:
     """Returns what an earlier publish of this very version found, where that is enough."""
     published = places.store.find(job.project.model_name, bundle.version)
     for record in reversed(records(places.store, published)) if published else ():
-        verification: Mapping[str, Any] = record.get("verification") or {"how": "none"}
-        how = verification.get("how")
-        if job.verify == "none" or how == "image" or (how != "none" and job.verify == "process"):
-            return verification
+        seen = record.verification or Verification()
+        process_does = job.verify == "process" and seen.looked
+        if job.verify == "none" or seen.how == "image" or process_does:
+            return seen
     return None
 
 
 def verify_bundle(
     job: Job, bundle: Bundle, places: Places, stages: Stages, stage: Stage
-) -> Mapping[str, Any]:
+) -> Verification:
     """Lets the bundle load and predict, and compares its env with what it needs.
 
     Args:
@@ -108,7 +108,7 @@ def verify_bundle(
         stage: The running stage.
 
     Returns:
-        The outcome as JSON values, golden outputs and the table of the env included.
+        The outcome, golden outputs and the table of the env included.
 
     Raises:
         VerificationError: It does not load or predict, or the env lacks what it needs.
@@ -117,7 +117,7 @@ def verify_bundle(
     """
     if job.verify == "none":
         stages.warn("not verified: nobody has seen this bundle load (--verify none)")
-        return NOT_VERIFIED.as_dict()
+        return Verification()
     contract = _Contract(job, bundle)
     if job.verify == "image":
         verification = _run_image(job, bundle, places, contract, stage)
@@ -129,7 +129,7 @@ def verify_bundle(
         stages.warn("verified without a sandbox: this machine has no bubblewrap and no namespaces")
     for line in contract.differences():
         stages.warn(line)
-    return verification.as_dict() | {"env": contract.report.as_dict() if contract.report else None}
+    return replace(verification, env=contract.report.as_dict() if contract.report else None)
 
 
 class _Contract:

@@ -37,30 +37,29 @@ from adroit_publish.rollover.evidence import (
 )
 from adroit_publish.rollover.state import Rollover, Side
 from adroit_publish.stores import ledger
-from adroit_publish.stores.bundle_store import BundleStore, Published
-from adroit_publish.stores.records import records
+from adroit_publish.stores.bundle_store import BundleStore
+from adroit_publish.stores.records import Golden, golden_outputs
 from adroit_publish.versions.predict import example_request
 from adroit_publish.writeback.flavors_file import edit_file
 
 
 @dataclass(frozen=True)
-class Golden:
-    """The input example of a version, and what it was recorded to answer.
+class Question:
+    """The input example of a version, and what it has to answer.
 
     Attributes:
         request: The body of the request.
-        outputs: The recorded predictions.
-        truncated: Whether only their first rows were recorded.
+        golden: The recorded predictions.
     """
 
     request: bytes
-    outputs: Any
-    truncated: bool
+    golden: Golden
 
     def differs(self, rtol: float, predictions: Any) -> str | None:
         """Returns how predictions differ from the recorded ones, or None."""
-        found = compare_outputs(self.outputs, predictions, rtol, truncated=self.truncated)
-        return None if found.same else "; ".join(found.lines())
+        golden = self.golden
+        replay = compare_outputs(golden.outputs, predictions, rtol, truncated=golden.truncated)
+        return None if replay.same else "; ".join(replay.lines())
 
 
 @dataclass
@@ -80,7 +79,7 @@ class RealWorld:
     store: BundleStore
     sitevars: Sitevars
     who: str
-    _golden: dict[str, Golden] = field(default_factory=dict)
+    _questions: dict[str, Question] = field(default_factory=dict)
 
     def now_s(self) -> float:
         """Returns the time."""
@@ -149,27 +148,34 @@ class RealWorld:
     def _endpoints(self, rollover: Rollover) -> EndpointsRead:
         """Whether the new version is deployed is asked first, without a prediction."""
         checks, first = rollover.checks, rollover.state == "proposed"
-        golden = None if first else self._golden_of(rollover)
+        question = None if first else self._question(rollover)
         reading = endpoints.probe(
             checks.urls,
             rollover.new.bundle_id,
-            golden.request if golden else None,
-            partial(golden.differs, checks.rtol) if golden else _anything,
+            question.request if question else None,
+            partial(question.differs, checks.rtol) if question else _anything,
             replicas=checks.replicas,
         )
         right = not reading.problems
         facts = {"urls": [{"url": each.url, "replicas": each.replicas} for each in reading.urls]}
         utc_s = reading.utc.timestamp()
-        return EndpointsRead(utc_s, right, right and bool(golden), reading.problems, facts)
+        return EndpointsRead(utc_s, right, right and bool(question), reading.problems, facts)
 
-    def _golden_of(self, rollover: Rollover) -> Golden:
+    def _question(self, rollover: Rollover) -> Question:
         version = rollover.new.version
-        if version not in self._golden:
+        if version not in self._questions:
             published = self.store.find(rollover.model, version)
             if published is None:
                 raise _NoEvidence(f"{version} is not in {self.store.location}")
-            self._golden[version] = _golden(self.store, published)
-        return self._golden[version]
+            golden = golden_outputs(self.store, published)
+            if golden is None or golden.outputs is None:
+                raise _NoEvidence(
+                    f"no publish of {version} recorded its outputs: publish it again, with an "
+                    "input example and verified"
+                )
+            request = example_request(self.store, published)
+            self._questions[version] = Question(request, golden)
+        return self._questions[version]
 
     def _traffic(self, rollover: Rollover) -> tuple[TrafficRead, Mapping[str, Any] | None]:
         checks = rollover.checks
@@ -261,18 +267,6 @@ class _NoEvidence(Exception):
     def __init__(self, reason: str, counters: Mapping[str, Any] | None = None) -> None:
         super().__init__(reason)
         self.counters = counters
-
-
-def _golden(store: BundleStore, published: Published) -> Golden:
-    for record in reversed(records(store, published)):
-        seen = record.get("verification") or {}
-        if seen.get("predicted") and seen.get("outputs") is not None:
-            request = example_request(store, published)
-            return Golden(request, seen["outputs"], bool(seen.get("outputs_truncated")))
-    raise _NoEvidence(
-        f"no publish of {published.version} recorded its outputs: publish it again, with an input "
-        "example and verified"
-    )
 
 
 def _counted(

@@ -23,6 +23,7 @@ from typing import Any
 from adroit_publish.bundle.content import Inline
 from adroit_publish.bundle.digest import Digest
 from adroit_publish.bundle.document import canonical_json, parse_json_object
+from adroit_publish.bundle.record import Record
 from adroit_publish.config.names import name_problem
 from adroit_publish.errors import RefusedError, VerificationError
 from adroit_publish.stores.bundle_store import BundleStore
@@ -172,12 +173,11 @@ def history(store: BundleStore, model: str) -> list[Entry]:
     """
     published = [
         Entry(
-            _time(record.get("created_utc")),
+            _time(record.created_utc),
             model,
-            PROMOTED if "promoted" in record else PUBLISHED,
-            str(record.get("who")),
-            {"version": version.version, **record.get("promoted", {})}
-            | {name: record[name] for name in ("run_id", "republished_from") if record.get(name)},
+            PROMOTED if record.promoted else PUBLISHED,
+            str(record.who),
+            {"version": version.version, **_facts(record)},
         )
         for version in store.versions(model)
         for record in records(store, version)
@@ -264,6 +264,12 @@ def _shares(live: Iterable[Mapping[str, Any]]) -> tuple[Share, ...]:
     return tuple(
         Share(str(each["flavor"]), str(each["version"]), float(each["weight"])) for each in live
     )
+
+
+def _facts(record: Record) -> dict[str, Any]:
+    promoted = record.promoted.as_dict() if record.promoted else {}
+    made_from = {"run_id": record.run_id, "republished_from": record.republished_from}
+    return promoted | {name: value for name, value in made_from.items() if value}
 
 
 def _time(text: object) -> datetime:

@@ -1,28 +1,45 @@
 """The records of a version, as they are kept: read, and never changed.
 
-Records hang on a version as referrers; more can be added.
+Records hang on a version as referrers; more can be added. Their format: ``bundle.record``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adroit_publish.bundle.document import parse_json_object
 from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE
+from adroit_publish.bundle.record import Record, Verification, parse_record
 from adroit_publish.stores.bundle_store import BundleStore, Published
 
-SCHEMA = 1
+
+def records(store: BundleStore, published: Published) -> list[Record]:
+    """Returns the records of a version, oldest first.
+
+    Raises:
+        StoreError: The store failed.
+        VerificationError: A record is damaged, or was written by a newer version of this program.
+    """
+    where = f"record of {published.version}"
+    attached = store.attached(published, RECORD_MEDIA_TYPE)
+    return sorted(
+        (parse_record(data, where) for data in attached),
+        key=lambda record: record.created_utc or "",
+    )
 
 
-def records(store: BundleStore, published: Published) -> list[dict[str, Any]]:
-    """Returns the records of a version, oldest first; raises as ``BundleStore.attached`` does."""
-    found = [
-        parse_json_object(data, f"record of {published.version}")
-        for data in store.attached(published, RECORD_MEDIA_TYPE)
-    ]
-    return sorted(found, key=lambda record: str(record.get("created_utc")))
+def last_publish(of_version: Sequence[Record]) -> Record | None:
+    """Returns the last record of a publish, or None where there is none."""
+    return next((record for record in reversed(of_version) if record.verification), None)
+
+
+def last_verification(of_version: Sequence[Record]) -> Verification | None:
+    """Returns the last verification that looked, or None where none did."""
+    seen = (record.verification for record in reversed(of_version))
+    return next(
+        (verification for verification in seen if verification and verification.looked), None
+    )
 
 
 @dataclass(frozen=True)
@@ -43,7 +60,7 @@ class Golden:
 
 
 def golden_outputs(store: BundleStore, published: Published) -> Golden | None:
-    """Returns the outputs that a version made from ``published`` has to give again.
+    """Returns the outputs that ``published``, and a version made from it, has to give again.
 
     They are those of the first publish, not of the last one, so that many small steps do not add
     up to a large one; where a change of outputs was accepted, they are those it was changed to.
@@ -53,23 +70,16 @@ def golden_outputs(store: BundleStore, published: Published) -> Golden | None:
     here: Published | None = published
     while here is not None and here.version not in seen:
         seen.add(here.version)
-        facts = [record for record in records(store, here) if _verification(record)]
-        verified = next((r for r in facts if _verification(r).get("outputs_sha256")), None)
-        if verified is not None:
-            verification = _verification(verified)
+        publishes = [record for record in records(store, here) if record.verification]
+        outputs = (record.verification for record in publishes)
+        first = next((one for one in outputs if one and one.outputs_sha256), None)
+        if first is not None:
+            assert first.outputs_sha256
             golden = Golden(
-                here.version,
-                verification.get("outputs"),
-                str(verification["outputs_sha256"]),
-                bool(verification.get("outputs_truncated")),
+                here.version, first.outputs, first.outputs_sha256, first.outputs_truncated
             )
-            replay = verification.get("replay") or {}
-            before = None if replay.get("accepted") else replay.get("against")
+            before = None if first.accepted_change else (first.replay or {}).get("against")
         else:
-            before = next((r.get("republished_from") for r in facts), None)
+            before = next((record.republished_from for record in publishes), None)
         here = store.find(here.model_name, str(before)) if before else None
     return golden
-
-
-def _verification(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    return record.get("verification") or {}

@@ -14,7 +14,9 @@ from typing import Any
 
 from adroit_publish.bundle.document import FILE_KINDS, BundleRecord
 from adroit_publish.bundle.layer import FileEntry
+from adroit_publish.bundle.record import Record, Verification
 from adroit_publish.gates.replay import Replay, compare_outputs
+from adroit_publish.stores.records import last_publish, last_verification
 
 SHOWN_LINES = 2000
 EXAMPLES = ("input_example.json", "serving_input_example.json")
@@ -40,20 +42,17 @@ class Side:
     manifest_digest: str
     bundle: BundleRecord
     layer_sizes: Mapping[str, int]
-    records: tuple[Mapping[str, Any], ...]
+    records: tuple[Record, ...]
 
     @property
-    def record(self) -> Mapping[str, Any]:
-        """The last record of a publish; empty where there is none."""
-        publishes = [record for record in self.records if "verification" in record]
-        return publishes[-1] if publishes else {}
+    def record(self) -> Record | None:
+        """The last record of a publish, or None."""
+        return last_publish(self.records)
 
     @property
-    def verification(self) -> Mapping[str, Any]:
-        """The last verification that looked; empty where none did."""
-        found = [record.get("verification") or {} for record in self.records]
-        looked = [each for each in found if each.get("how") not in (None, "none")]
-        return looked[-1] if looked else {}
+    def verification(self) -> Verification:
+        """The last verification that looked; an empty one where none did."""
+        return last_verification(self.records) or Verification()
 
     def files(self, kind: str) -> dict[str, FileEntry]:
         """Returns the entries of ``bundle.json`` for one kind of file, by path."""
@@ -188,7 +187,7 @@ def compare(a: Side, b: Side, texts: Iterable[TextDiff]) -> Diff:
         requirements=_lines(a.bundle.requirements, b.bundle.requirements),
         signature=_changes(a.bundle.signature or {}, b.bundle.signature or {}),
         outputs=_outputs(a, b),
-        metrics=_changes(a.record.get("metrics") or {}, b.record.get("metrics") or {}),
+        metrics=_changes(*(side.record.metrics if side.record else {} for side in (a, b))),
         layer_sizes=tuple(
             ValueChange(kind, a.layer_sizes.get(kind), b.layer_sizes.get(kind))
             for kind in dict.fromkeys((*a.layer_sizes, *b.layer_sizes))
@@ -258,11 +257,11 @@ def _facts(side: Side) -> dict[str, Any]:
         "manifest": side.manifest_digest,
         "run": side.bundle.run_id,
         "model id": side.bundle.model_id,
-        "commit": record.get("commit"),
-        "uncommitted": list(record.get("dirty") or ()),
-        "published": record.get("created_utc"),
-        "by": record.get("who"),
-        "verified": side.verification.get("how") or "none",
+        "commit": record.commit if record else None,
+        "uncommitted": list(record.dirty) if record else [],
+        "published": record.created_utc if record else None,
+        "by": record.who if record else None,
+        "verified": side.verification.how,
     }
 
 
@@ -271,7 +270,7 @@ def _env(side: Side) -> dict[str, Any]:
         "name": side.bundle.conda_env_name,
         "digest": side.bundle.conda_env_digest,
         "Python of the model": side.bundle.python_version,
-        "Python of the verification": side.verification.get("python_version"),
+        "Python of the verification": side.verification.python_version,
     }
 
 
@@ -297,34 +296,34 @@ def _lines(before: Iterable[str], after: Iterable[str]) -> tuple[ValueChange, ..
     return (*gone, *(ValueChange(line, None, line) for line in new if line not in old))
 
 
-def _packages(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[ValueChange, ...]:
-    old, new = before.get("packages") or {}, after.get("packages") or {}
-    if not old or not new:
+def _packages(before: Verification, after: Verification) -> tuple[ValueChange, ...]:
+    if not before.packages or not after.packages:
         return ()
-    return tuple(sorted(_changes(old, new), key=lambda change: change.name))
+    changes = _changes(before.packages, after.packages)
+    return tuple(sorted(changes, key=lambda change: change.name))
 
 
-def _packages_note(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    if not (before.get("packages") and after.get("packages")):
+def _packages_note(before: Verification, after: Verification) -> str:
+    if not (before.packages and after.packages):
         return "not compared: a version was published without a verification"
-    found = "no difference, " if before["packages"] == after["packages"] else ""
-    if before["how"] == after["how"] == "image":
-        return found + "as the images hold them"
-    return f"{found}as the verifications saw them ({before['how']}, {after['how']})"
+    same = "no difference, " if before.packages == after.packages else ""
+    if before.how == after.how == "image":
+        return same + "as the images hold them"
+    return f"{same}as the verifications saw them ({before.how}, {after.how})"
 
 
 def _outputs(a: Side, b: Side) -> Outputs:
     before, after = a.verification, b.verification
-    if not (before.get("predicted") and after.get("predicted")):
+    if not (before.predicted and after.predicted):
         return Outputs("not compared: a version has no recorded outputs")
     if _examples(a) != _examples(b):
         return Outputs("not compared: the input examples differ")
-    if before["outputs_sha256"] == after["outputs_sha256"]:
+    if before.outputs_sha256 == after.outputs_sha256:
         return Outputs("the same, to the last digit")
-    old, new = before["outputs"], after["outputs"]
+    old, new = before.outputs, after.outputs
     if old is None or new is None:
         return Outputs("they differ, and are too large to be kept in the records")
-    truncated = bool(before["outputs_truncated"] or after["outputs_truncated"])
+    truncated = before.outputs_truncated or after.outputs_truncated
     replay = compare_outputs(old, new, 0.0, truncated=truncated)
     rows = "" if replay.rows is None else f" in {replay.rows} rows"
     note = f"{replay.differing} of {replay.leaves} values differ{rows}"

@@ -7,7 +7,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from adroit_publish.bundle.digest import Descriptor
+from adroit_publish.bundle.document import BundleRecord
 from adroit_publish.bundle.layer import KIND_ANNOTATION
+from adroit_publish.bundle.manifest import Manifest
+from adroit_publish.bundle.record import Record
 from adroit_publish.checkout import Workspace
 from adroit_publish.config.flavors import is_run_id
 from adroit_publish.config.names import nearest
@@ -75,14 +79,14 @@ def list_versions(
         named.setdefault(flavor.version or "", []).append(flavor.name)
     rows = []
     for published in store.versions(model_name):
-        first: Mapping[str, Any] = next(iter(records(store, published)), {})
+        first = next(iter(records(store, published)), None)
         layers = store.manifest(published).own_layers
         rows.append(
             VersionRow(
                 published.version,
                 store.bundle_record(published).run_id,
-                first.get("created_utc"),
-                first.get("who"),
+                first.created_utc if first else None,
+                first.who if first else None,
                 sum(layer.size_bytes for layer in layers),
                 tuple(named.get(published.version, ())),
             )
@@ -108,32 +112,60 @@ def check_model(store: BundleStore, model_name: str) -> None:
         )
 
 
-def show(store: BundleStore, published: Published) -> dict[str, Any]:
-    """Returns everything that is known of a version, as JSON values.
+@dataclass(frozen=True)
+class VersionFacts:
+    """Everything that is known of a version.
+
+    Attributes:
+        published: The version.
+        store: Where it is.
+        manifest: Its manifest.
+        bundle: Its ``bundle.json``.
+        records: Its records, oldest first.
+    """
+
+    published: Published
+    store: str
+    manifest: Manifest
+    bundle: BundleRecord
+    records: tuple[Record, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns it as JSON values."""
+        return {
+            "model_name": self.published.model_name,
+            "version": self.published.version,
+            "manifest": self.published.manifest.as_dict(),
+            "bundle_id": self.bundle.bundle_id,
+            "store": self.store,
+            "layers": [
+                {"kind": layer_kind(layer), "digest": layer.digest, "size": layer.size_bytes}
+                for layer in self.manifest.layers
+            ],
+            "bundle": self.bundle.as_dict(),
+            "records": [record.document for record in self.records],
+        }
+
+
+def layer_kind(layer: Descriptor) -> str:
+    """Returns ``model``, ``runtime``, ``source`` or ``record``; ``env`` for a base image's."""
+    return layer.annotations.get(KIND_ANNOTATION, "env")
+
+
+def show(store: BundleStore, published: Published) -> VersionFacts:
+    """Returns everything that is known of a version.
 
     Raises:
         StoreError: The store failed.
         VerificationError: A document of the version is damaged.
     """
-    manifest = store.manifest(published)
-    record = store.bundle_record(published)
-    return {
-        "model_name": published.model_name,
-        "version": published.version,
-        "manifest": published.manifest.as_dict(),
-        "bundle_id": record.bundle_id,
-        "store": store.location,
-        "layers": [
-            {
-                "kind": layer.annotations.get(KIND_ANNOTATION, "env"),
-                "digest": layer.digest,
-                "size": layer.size_bytes,
-            }
-            for layer in manifest.layers
-        ],
-        "bundle": record.as_dict(),
-        "records": records(store, published),
-    }
+    return VersionFacts(
+        published,
+        store.location,
+        store.manifest(published),
+        store.bundle_record(published),
+        tuple(records(store, published)),
+    )
 
 
 def status(
@@ -173,9 +205,9 @@ def _status_of(workspace: Workspace, store: BundleStore, name: str) -> FlavorRow
     return FlavorRow(name, flavor.version, "published", age_days)
 
 
-def _age_days(record: Mapping[str, Any]) -> float | None:
+def _age_days(record: Record) -> float | None:
     try:
-        created = datetime.fromisoformat(str(record.get("created_utc")))
+        created = datetime.fromisoformat(record.created_utc or "")
     except ValueError:
         return None
     return round((datetime.now(UTC) - created).total_seconds() / 86400, 2)

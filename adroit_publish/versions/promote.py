@@ -21,6 +21,7 @@ from typing import Any
 from adroit_publish.bundle.content import Inline
 from adroit_publish.bundle.document import BundleRecord, canonical_json
 from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE, Manifest, parse_manifest
+from adroit_publish.bundle.record import SCHEMA, Promoted
 from adroit_publish.checkout import Workspace
 from adroit_publish.config.conda_envs import parse_conda_envs
 from adroit_publish.config.targets import Target
@@ -39,7 +40,7 @@ from adroit_publish.registry.image_reference import Tag, parse_reference, regist
 from adroit_publish.registry.repository import ImageRepository
 from adroit_publish.stores.bundle_store import Published
 from adroit_publish.stores.contract import Progress, unheard
-from adroit_publish.stores.records import SCHEMA, records
+from adroit_publish.stores.records import records
 from adroit_publish.versions.copying import (
     Carrier,
     CopiedLayer,
@@ -255,13 +256,9 @@ def _attach_record(
     published: Published, source: Target, destination: Target, here: Places, there: Places
 ) -> None:
     """Adds who promoted it and when, once for each source."""
-    promoted = {
-        "from": source.name,
-        "to": destination.name,
-        "places": [place.location for place in here.all],
-    }
-    known = [each for each in records(there.store, published) if each.get("promoted") == promoted]
-    record = known[0] if known else {
+    promoted = Promoted(source.name, destination.name, tuple(p.location for p in here.all))
+    before = [r for r in records(there.store, published) if r.promoted == promoted]
+    record = before[0].document if before else {
         "schema": SCHEMA,
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "who": user_name(),
@@ -270,7 +267,7 @@ def _attach_record(
         "version": published.version,
         "manifest_digest": str(published.manifest.digest),
         "target": destination.name,
-        "promoted": promoted,
+        "promoted": promoted.as_dict(),
     }  # fmt: skip
     data, subject = canonical_json(record), published.manifest
     there.store.attach(published.model_name, published.version, subject, RECORD_MEDIA_TYPE, data)

@@ -137,7 +137,7 @@ def test_the_card_has_the_checklist_of_a_live_rollover_and_the_record_has_not(pu
     store = BundleStore(DirectoryObjects(published / ".adroit/bundles"))
     found = store.find("doubler", str(versions(published)["a"]))
     assert found is not None
-    assert all("rollover" not in record for record in records(store, found))
+    assert all("rollover" not in record.document for record in records(store, found))
 
 
 def test_a_new_flavor_stands_beside_the_old_one(published):

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from docker import DockerClient
 
+from adroit_publish.bundle.record import Verification
 from adroit_publish.errors import RefusedError, StoreError, VerificationError
 from adroit_publish.gates import container
 from adroit_publish.gates.container import predict_in_image
-from adroit_publish.gates.report import Verification
 from tests.servers.docker_engine import docker_engine, engine_client
 from tests.servers.eng_account import push_base
 from tests.servers.registry_servers import PASSWORD, USERNAME, RegistryServer, docker_registry

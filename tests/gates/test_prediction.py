@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from adroit_publish.bundle.record import Verification
 from adroit_publish.errors import RefusedError, VerificationError
 from adroit_publish.gates import report, sandbox
-from adroit_publish.gates.prediction import Verification, predict_in_sandbox
+from adroit_publish.gates.prediction import predict_in_sandbox
 from tests.support.requirements import require, require_sandbox
 from tests.support.serving_bundles import bundle, loader_model, predicting
 

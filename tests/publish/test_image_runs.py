@@ -142,7 +142,7 @@ def test_a_version_has_run_in_its_own_image_before_it_exists(
     assert release.verification["how"] == "image"
     assert release.verification["served"] is True
     store = open_places(read_workspace(checkout).target("docker", {}), "doubler").store
-    (record,) = records(store, store.get(release.version))
+    (record,) = (each.document for each in records(store, store.get(release.version)))
     outputs = record["verification"]["outputs"]
     assert outputs == [{"x": 2.0, "y": 6.0}, {"x": 4.0, "y": 8.0}]
     assert "boto3" not in record["verification"]["packages"]  # the image's, not this machine's

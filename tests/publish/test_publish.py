@@ -55,7 +55,7 @@ def test_a_run_becomes_a_version_that_verifies_and_one_line_changes(checkout, tr
 def test_the_record_says_who_from_what_and_what_came_out(checkout):
     release = publish("a", root=checkout)
     store = store_of(checkout)
-    (record,) = records(store, store.get(release.version))
+    (record,) = (each.document for each in records(store, store.get(release.version)))
     assert record["who"] == "tester"
     assert record["commit"] == git(checkout, "rev-parse", "HEAD")
     assert record["dirty"] == []
@@ -182,8 +182,8 @@ def test_a_bundle_that_was_not_verified_is_verified_when_asked_again(checkout):
     again = publish("a", root=checkout)
     assert again.version == first.version
     store = store_of(checkout)
-    hows = [r["verification"]["how"] != "none" for r in records(store, store.get(first.version))]
-    assert sorted(hows) == [False, True]
+    looked = [r.verification.looked for r in records(store, store.get(first.version))]
+    assert sorted(looked) == [False, True]
 
 
 def test_a_rotted_blob_is_named_by_verify_and_healed_by_publishing_again(checkout, trained):

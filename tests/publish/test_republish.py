@@ -111,7 +111,7 @@ def test_the_outputs_are_replayed_and_the_record_says_so(checkout):
     change_source(checkout)
     again = republish("a", root=checkout)
     store = store_of(checkout)
-    (record,) = records(store, store.get(again.version))
+    (record,) = (each.document for each in records(store, store.get(again.version)))
     assert record["verification"]["replay"] == {"against": first.version, "identical": True}
     assert record["republished_from"] == first.version
     assert record["metrics"] == {"accuracy": 0.5}
@@ -157,7 +157,7 @@ def test_a_change_of_outputs_can_be_accepted_and_is_what_counts_from_then_on(che
     with_handler(checkout, 0.5)
     moved = republish("b", root=checkout, accept_output_change=True)
     store = store_of(checkout)
-    (record,) = records(store, store.get(moved.version))
+    (record,) = (each.document for each in records(store, store.get(moved.version)))
     assert record["verification"]["replay"]["accepted"] is True
     assert record["verification"]["replay"]["differing"] == 4
     change_source(checkout)

@@ -15,6 +15,7 @@ import pytest
 from adroit_publish import publish
 from adroit_publish.bundle.document import canonical_json, parse_bundle_record
 from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE
+from adroit_publish.bundle.record import parse_record
 from adroit_publish.checkout import read_workspace
 from adroit_publish.errors import ConfigError, SourceError, VerificationError
 from adroit_publish.places import open_store
@@ -294,7 +295,7 @@ def side(files=(), *, record=None, **document):
         "python_version": "3.11.7",
         "conda_env": {"name": "plain", "digest": None},
     } | document
-    records = (record,) if record else ()
+    records = (parse_record(canonical_json(record), "m"),) if record else ()
     bundle = parse_bundle_record(canonical_json(whole))
     return Side("v", "m", "v", "sha256:" + "0" * 64, bundle, {}, records)
 

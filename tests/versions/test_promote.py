@@ -112,9 +112,9 @@ def test_the_same_version_is_whole_at_the_other_target(checkout, staged):
     assert {path: path.read_bytes() for path in before} == before
     ours = list(store.attached(published, RECORD_MEDIA_TYPE))
     assert set(store_of(root, "staging").attached(published, RECORD_MEDIA_TYPE)) < set(ours)
-    (record,) = (each for each in records(store, published) if "promoted" in each)
-    assert (record["promoted"]["from"], record["promoted"]["to"]) == ("staging", "prod")
-    assert record["who"] == "tester"
+    (record,) = (each for each in records(store, published) if each.promoted)
+    assert (record.promoted.source, record.promoted.destination) == ("staging", "prod")
+    assert record.who == "tester"
     shown = run(root, "show", version, "--target", "prod").stdout
     assert re.search(r"promoted +from staging to prod", shown)
     history = run(root, "history", published.model_name, "--target", "prod").stdout
