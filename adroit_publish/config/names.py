@@ -68,7 +68,12 @@ def near_miss(key: str, known: Iterable[str]) -> str | None:
     folded = key.casefold().replace("-", "_")
     for candidate in known:
         allowed = 1 if min(len(folded), len(candidate)) <= 5 else 2
-        if abs(len(folded) - len(candidate)) <= allowed and _edits(folded, candidate) <= allowed:
+        # No edit changes which letters are there by more than two; the distance itself is slow.
+        if abs(len(folded) - len(candidate)) > allowed:
+            continue
+        if len({*folded} ^ {*candidate}) > 2 * allowed:
+            continue
+        if _edits(folded, candidate) <= allowed:
             return candidate
     return None
 

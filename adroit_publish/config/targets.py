@@ -19,8 +19,8 @@ from adroit_publish.config.addresses import (
     web_address,
 )
 from adroit_publish.config.names import name_problem, near_miss
-from adroit_publish.config.yaml.text import Report
-from adroit_publish.config.yaml.tree import MAX_BYTES
+from adroit_publish.config.yaml.text import MAX_PROBLEMS, Report
+from adroit_publish.config.yaml.tree import MAX_BYTES, MAX_DEPTH, MAX_NODES
 from adroit_publish.errors import ConfigError
 
 _TOP = ("default_target", "targets")
@@ -101,7 +101,7 @@ def parse_targets(data: bytes, file: str, base: str) -> Targets:
     text, tree = _read_toml(data, report)
     report.check()
     lines = _lines_of_keys(text)
-    for key in sorted(tree.keys() - set(_TOP)):
+    for key in sorted(tree.keys() - set(_TOP))[:MAX_PROBLEMS]:
         report.add(lines.get(("", key), 0), _unknown(key, _TOP))
     tables = tree.get("targets", {})
     if not isinstance(tables, dict) or not tables:
@@ -177,22 +177,48 @@ def _no_target(targets: Targets, what: str) -> ConfigError:
 
 
 def _read_toml(data: bytes, report: Report) -> tuple[str, dict[str, Any]]:
+    """Returns the text and its tables, within the limits of the YAML files; or reports why not."""
     if len(data) > MAX_BYTES:
         report.add(0, f"the file has more than {MAX_BYTES:,} bytes; that is the limit")
         return "", {}
     try:
-        text = data.decode()
-        return text, tomllib.loads(text)
+        text = data.decode("utf-8-sig")
+        for number, line in enumerate(text.splitlines(), 1):
+            # A key of n parts takes tomllib n squared steps.
+            if line.count(".") > MAX_DEPTH and not line.lstrip().startswith("#"):
+                report.add(number, f"more than {MAX_DEPTH} dots in a line; that is the limit")
+                return "", {}
+        tree = tomllib.loads(text)
+        _check_size(tree, report)
+        return text, tree
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        report.add(line, "these bytes are not UTF-8; save the file as UTF-8")
-    except tomllib.TOMLDecodeError as error:
-        found = re.search(r"at line (\d+)", str(error))
-        line = int(found[1]) if found else len(text.splitlines())
-        report.add(line, f"not valid TOML: {error}")
+        line_number = data.count(b"\n", 0, error.start) + 1
+        report.add(line_number, "these bytes are not UTF-8; save the file as UTF-8")
+    except ValueError as error:  # of tomllib, or of int() for a number of more than 4,300 digits
+        place = re.search(r"at line (\d+)", str(error))
+        at_end = isinstance(error, tomllib.TOMLDecodeError)
+        line_number = int(place[1]) if place else len(text.splitlines()) if at_end else 0
+        report.add(line_number, f"not valid TOML: {error}")
     except RecursionError:
-        report.add(0, "not acceptable TOML: nested too deeply")
+        report.add(0, f"more than {MAX_DEPTH} levels; that is the limit")
     return "", {}
+
+
+def _check_size(tree: dict[str, Any], report: Report) -> None:
+    level: list[Any] = [tree]
+    count = depth = 0
+    while level and count <= MAX_NODES and depth <= MAX_DEPTH:
+        count, depth = count + len(level), depth + 1
+        inner = (
+            node.values() if isinstance(node, dict) else node
+            for node in level
+            if isinstance(node, dict | list)
+        )
+        level = [value for values in inner for value in values]
+    if count > MAX_NODES:
+        report.add(0, f"more than {MAX_NODES:,} values; that is the limit")
+    if depth > MAX_DEPTH:
+        report.add(0, f"more than {MAX_DEPTH} levels; that is the limit")
 
 
 def _lines_of_keys(text: str) -> dict[tuple[str, str], int]:
@@ -250,7 +276,7 @@ class _TargetReader:
             self._problem("", f"the name {wrong}")
         if not isinstance(table, dict):
             self._problem("", "must be a table")
-        for key in sorted(self._table.keys() - set(_KNOWN)):
+        for key in sorted(self._table.keys() - set(_KNOWN))[:MAX_PROBLEMS]:
             self._problem(key, _unknown(key, _KNOWN))
 
     def read(self) -> Target:

@@ -204,3 +204,7 @@ def test_without_a_default_the_target_has_to_be_named() -> None:
     targets = parse(f"[targets.a]\n{LEAST}".encode())
     with pytest.raises(ConfigError, match="no default_target"):
         choose_target(targets, flag=None, environ={})
+
+
+def test_a_byte_order_mark_is_skipped() -> None:
+    assert parse(b"\xef\xbb\xbf" + DESIGN) == parse()

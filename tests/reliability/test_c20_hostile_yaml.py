@@ -133,6 +133,8 @@ FLAVORS: dict[str, tuple[bytes | str, int]] = {
     "version is a list": (F + f"  version: [{RUN}]\n", 4),
     "version is a number": (F + "  version: 1.10\n", 4),
     "artifact with a line break": (F + '  artifact: "a\\nb"\n', 4),
+    "near misses": (F + "".join(f"  versio{n}: 1\n" for n in range(9_000)), 4),
+    "foreign keys": (F + "".join(f"  zersxo{n}: 1\n" for n in range(9_000)) + "  hodl: 1\n", 9_004),
     "colon without a space": ("f: {config: a/b.yaml, version:}\n", 1),
 }
 
@@ -149,6 +151,16 @@ PROJECTS: dict[str, tuple[str, int]] = {
 TARGETS: dict[str, tuple[str, int]] = {
     "deep arrays": ("x = " + "[" * 20_000, 0),
     "deep tables": ("x = " + "{a = " * 20_000, 0),
+    "deep dotted key": ("a." * 100_000 + "a = 1\n", 1),
+    "deep dotted table": ("# c\n[" + "a." * 100_000 + "a]\n", 2),
+    "deep dotted key inside": ("x = {" + "a . " * 50_000 + "a = 1}\n", 1),
+    "arrays beyond the limit": ("x = " + "[" * 70 + "]" * 70, 0),
+    "endless number": ("x = " + "9" * 5_000, 0),
+    "too many values": ("x = [" + "1," * (MAX_NODES + 5) + "]\n", 0),
+    "too many keys": ("".join(f"k{n} = 1\n" for n in range(MAX_NODES)), 0),
+    "near misses": ("[targets.a]\n" + "".join(f"bundle{n} = 1\n" for n in range(15_000)), 2),
+    "just too large": ("#" + " " * MAX_BYTES, 0),
+    "latin-1": ("# c\n# K\udce4se\n", 2),
     "NUL": ('[targets.a]\nbundles = "a\0"\n', 2),
     "duplicate": ("[targets.a]\n[targets.a]\n", 2),
     "path in a name": ('[targets."../a"]\ntracking_uri="databricks"\nbundles="file:b"\n', 0),
@@ -188,7 +200,7 @@ def cases() -> list[tuple[str, Callable[[], object], str, int]]:
         body = text.encode() + b"model_name: m\n"
         rows.append((name, lambda body=body: parse_project(body, "P", "m"), "P", line))
     for name, (text, line) in TARGETS.items():
-        toml = text.encode()
+        toml = text.encode(errors="surrogateescape")
         rows.append((name, lambda toml=toml: parse_targets(toml, "T", "/b"), "T", line))
     return rows
 

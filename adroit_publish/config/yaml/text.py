@@ -63,10 +63,15 @@ class Report:
         self.file = file
         self.problems: list[Problem] = []
 
+    @property
+    def is_full(self) -> bool:
+        """Whether further problems are passed over."""
+        return len(self.problems) >= MAX_PROBLEMS
+
     def add(self, line: int, message: str) -> None:
         """Adds a problem unless the same one is there, as where two flavors share an anchor."""
         problem = Problem(self.file, line, message)
-        if len(self.problems) < MAX_PROBLEMS and problem not in self.problems:
+        if not self.is_full and problem not in self.problems:
             self.problems.append(problem)
 
     def check(self) -> None:

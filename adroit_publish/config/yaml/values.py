@@ -109,7 +109,7 @@ class Section:
 
     def _check_keys(self, known: tuple[str, ...], closed: bool) -> None:
         for name, entry in self.entries.items():
-            if name in known:
+            if name in known or self._report.is_full:
                 continue
             meant = near_miss(name, known)
             if meant:
