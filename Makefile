@@ -45,10 +45,11 @@ build_env: $(ready) ## ENV=name [BASE=image] [TARGET=name]: bake a conda env int
 test: $(ready) ## run the tests (ADROIT_REQUIRE_SERVERS=1: a missing server fails, not skips)
 	@$(python) -m pytest -n 2 --dist loadfile
 
-check: $(ready) ## format, lint and types
+check: $(ready) ## format, lint, types and dead code
 	@$(python) -m ruff format --check .
 	@$(python) -m ruff check .
 	@$(python) -m mypy --strict $(checked)
+	@$(python) -m vulture
 
 reliability: $(ready) ## run tests/reliability at its full floors (hours)
 	@ADROIT_FULL=1 $(python) -m pytest tests/reliability -s
