@@ -113,3 +113,68 @@ def test_a_folder_says_what_lives_there_and_pins_its_names(package):
 
 def test_every_room_of_the_house_has_a_floor():
     assert {room(path) for path in modules("adroit_publish")} <= set(ORDER)
+
+
+# How much one has to hold in the head.
+
+MOST_MODULES, MOST_MODULE_LINES, MOST_FUNCTION_LINES = 15, 350, 45
+FLOWS = ("publish_mlflow_model_flow.py", "republish.py")
+SOURCES = [*modules("adroit"), *modules("adroit_publish"), *(ROOT / flow for flow in FLOWS)]
+TOO_LARGE_YET = {
+    "adroit_publish/publish",
+    "adroit_publish/publish/standing.py:_not_here",
+    "adroit_publish/publish/upload.py:hash_and_upload",
+    "adroit_publish/registry/client.py:open",
+    "adroit_publish/versions/copying.py:copy_layers",
+}
+"""What still has to be split: whoever does it takes the line out, and the last one the list."""
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT))
+
+
+def lines_of(function):
+    """The lines of a function without its decorators and its docstring."""
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    first = body[0].lineno if body else function.end_lineno
+    return function.body[0].lineno - function.lineno + function.end_lineno - first + 1
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in SOURCES}), ids=name_of)
+def test_a_folder_has_few_modules(folder):
+    count = sum(path.parent == folder for path in SOURCES)
+    assert count <= MOST_MODULES or name_of(folder) in TOO_LARGE_YET
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_a_module_fits_in_the_head_and_a_function_on_a_screen(path):
+    text = path.read_text()
+    functions = {
+        f"{name_of(path)}:{node.name}"
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and lines_of(node) > MOST_FUNCTION_LINES
+    }
+    assert len(text.splitlines()) <= MOST_MODULE_LINES
+    assert functions <= TOO_LARGE_YET
+
+
+def test_modules_import_each_other_in_no_circle():
+    """What is imported inside functions, or for types alone, counts too."""
+    named = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in SOURCES}
+    below = {
+        name: {part for pair in imports(path) for part in pair if part in named} - {name}
+        for name, path in named.items()
+    }
+    seen = set()
+
+    def visit(name, way):
+        assert name not in way, " -> ".join([*way, name])
+        if name not in seen:
+            for other in sorted(below[name]):
+                visit(other, [*way, name])
+            seen.add(name)
+
+    for name in sorted(below):
+        visit(name, [])
