@@ -72,3 +72,16 @@ def test_publish_is_the_function_whichever_room_is_loaded_first():
     program = "import adroit_publish.publish.release, adroit_publish as a; a.publish.__kwdefaults__"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_decisions_are_numbered_without_a_gap():
+    records = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
+    numbers = [path.name.partition("-")[0] for path in records]
+    assert numbers == [f"{number:04}" for number in range(1, len(records) + 1)]
+    assert [path.read_text().split()[1] for path in records] == numbers
+
+
+def test_actions_of_workflows_are_pinned_by_the_digest_of_their_commit():
+    for workflow in (ROOT / ".github/workflows").iterdir():
+        for action in re.findall(r"uses: *(.*)", workflow.read_text()):
+            assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action)

@@ -2,7 +2,7 @@
 
 Where, in whose name and over which connections is ``s3_session``'s. The requests are made here,
 because boto3's own way costs a millisecond each, sends 16 KiB at a time and hashes every body once
-more (docs/decisions/0010-s3-checksums.md).
+more (docs/decisions/0008-s3-checksums.md).
 
 * Every request names the account that the bucket must belong to, where it is known.
 * What may pass is tried again, with jitter, and after the pause that the server asks for; a peer

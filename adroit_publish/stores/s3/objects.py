@@ -10,7 +10,7 @@
   keeps.
 
 Source: Amazon S3 API Reference; User Guide, "Add preconditions to S3 operations with conditional
-requests". Why these checksums: docs/decisions/0010-s3-checksums.md.
+requests". Why these checksums: docs/decisions/0008-s3-checksums.md.
 """
 
 from __future__ import annotations
