@@ -36,6 +36,10 @@ os.environ |= {
 }
 
 
+from tests.servers.mlflow_servers import proxied_server  # noqa: E402, F401 - fixtures of every room
+from tests.servers.object_servers import moto_server, seaweed  # noqa: E402, F401
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """Really logged models, made once for each worker that needs them."""

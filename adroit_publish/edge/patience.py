@@ -2,12 +2,16 @@
 
 A peer that gives no sign of life is given up within a minute, however it fails to answer; one that
 answers with failures is tried as long, and a few times at least. Retry-After is kept.
+
+This is the only clock of its kind: the registry, S3 and the artifact stores wait by it.
 """
 
 from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 
 from adroit_publish.errors import PublishError
 
@@ -27,17 +31,21 @@ class Patience:
 
     Args:
         give_up_s: The bound, in seconds.
+        wait: Waits for a number of seconds; it may raise, to end an operation that others stopped.
     """
 
-    def __init__(self, give_up_s: float = GIVE_UP_S) -> None:
+    def __init__(
+        self, give_up_s: float = GIVE_UP_S, wait: Callable[[float], object] = time.sleep
+    ) -> None:
         self._give_up_s = give_up_s
+        self._wait = wait
         self._heard = self._began = time.monotonic()
         self._failing_s = 0.0
         self.failures = 0
 
     def part(self) -> Patience:
         """Returns the patience for one request of the operation; the silence so far counts."""
-        fresh = Patience(self._give_up_s)
+        fresh = Patience(self._give_up_s, self._wait)
         fresh._heard = self._heard
         return fresh
 
@@ -48,6 +56,11 @@ class Patience:
     def heard(self) -> None:
         """Notes a sign of life: an answer, or bytes that were accepted."""
         self._heard = time.monotonic()
+
+    def gained(self) -> None:
+        """Notes that something arrived for good: what failed before no longer counts."""
+        self._heard = self._began = time.monotonic()
+        self._failing_s, self.failures = 0.0, 0
 
     @property
     def timeout_s(self) -> float:
@@ -71,5 +84,16 @@ class Patience:
         failing = self._failing_s >= self._give_up_s and self.failures >= COSTLY_ATTEMPTS
         if silent or failing:
             raise error
-        time.sleep(delay_s)
+        self._wait(delay_s)
         self._began = time.monotonic()
+
+
+def retry_after_s(text: str | None) -> float | None:
+    """Returns the seconds that a ``Retry-After`` header asks to wait; None where it does not."""
+    text = (text or "").strip()
+    if text.isdecimal():
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except ValueError:
+        return None

@@ -17,18 +17,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from adroit_publish.errors import ConfigError, PublishError, RefusedError, StoreError
+from adroit_publish.aws.errors import translated
+from adroit_publish.aws.session import (
+    CONNECT_TIMEOUT_S,
+    READ_TIMEOUT_S,
+    caller_account,
+    client_config,
+)
+from adroit_publish.aws.session import session as aws_session
+from adroit_publish.errors import RefusedError, StoreError
 from adroit_publish.evidence.sitevars import Lock, Seen
 
 LIMIT_BYTES = 4096
-CONNECT_TIMEOUT_S = 10.0
-READ_TIMEOUT_S = 20.0
 
-_EXPIRED = {"ExpiredToken", "ExpiredTokenException"}
-_WRONG = {"InvalidClientTokenId", "SignatureDoesNotMatch", "UnrecognizedClientException"}
+_TO = "the sitevar"
+_NEEDS = "ssm:GetParameter, ssm:GetParametersByPath and ssm:PutParameter"
 
 
 class Parameters:
@@ -47,7 +52,7 @@ class Parameters:
         self._made: tuple[Any, Any] | None = None
 
     def read(self, key: str) -> Seen | None:
-        with _translated(self._where(key)):
+        with translated(self._where(key), to=_TO, needs=_NEEDS):
             client = self._clients()[0]
             try:
                 found = client.get_parameter(Name=f"{self._prefix}/{key}")["Parameter"]
@@ -83,7 +88,7 @@ class Parameters:
 
     def keys(self, prefix: str) -> Iterator[str]:
         names = []
-        with _translated(self.location):
+        with translated(self.location, to=_TO, needs=_NEEDS):
             pages = self._clients()[0].get_paginator("get_parameters_by_path")
             for page in pages.paginate(Path=self._prefix):
                 names += [str(each["Name"]) for each in page["Parameters"]]
@@ -93,7 +98,7 @@ class Parameters:
     def _write(self, key: str, data: bytes, seen: Seen | None) -> int | None:
         """Returns the number of the value written; None where it is not known to be."""
         try:
-            with _translated(self._where(key)):
+            with translated(self._where(key), to=_TO, needs=_NEEDS):
                 client = self._clients()[1]
                 try:
                     answer = client.put_parameter(
@@ -112,21 +117,18 @@ class Parameters:
 
     def _clients(self) -> tuple[Any, Any]:
         """Returns a client that tries again, for reading, and one that does not, for writing."""
-        import boto3
-
         with self._making:
             if self._made is None:
-                session = boto3.Session()
+                session = aws_session(None)
                 if self._account:
-                    self._prove_account(session.client("sts", config=_config(attempts=4)))
+                    self._prove_account(caller_account(session))
                 reading, writing = (
-                    session.client("ssm", config=_config(attempts)) for attempts in (4, 1)
+                    session.client("ssm", config=client_config(attempts)) for attempts in (4, 1)
                 )
                 self._made = (reading, writing)
             return self._made
 
-    def _prove_account(self, sts: Any) -> None:
-        got = str(sts.get_caller_identity()["Account"])
+    def _prove_account(self, got: str) -> None:
         if got != self._account:
             raise RefusedError(
                 "The AWS credentials are of another account than the sitevar's.",
@@ -138,67 +140,3 @@ class Parameters:
 
     def _where(self, key: str) -> str:
         return f"{self.location}/{key}"
-
-
-def _config(attempts: int) -> Any:
-    from botocore.config import Config
-
-    return Config(
-        connect_timeout=CONNECT_TIMEOUT_S,
-        read_timeout=READ_TIMEOUT_S,
-        retries={"mode": "standard", "total_max_attempts": attempts},
-    )
-
-
-@contextmanager
-def _translated(where: str) -> Iterator[None]:
-    from botocore import exceptions as aws
-
-    try:
-        yield
-    except aws.ClientError as error:
-        raise _of_code(error, where) from error
-    except (aws.ProfileNotFound, aws.ConfigParseError, aws.NoRegionError) as error:
-        raise ConfigError(
-            "The AWS configuration cannot be used.",
-            where=where,
-            got=error,
-            next_step="aws configure list-profiles; export AWS_DEFAULT_REGION=REGION",
-        ) from error
-    except (
-        aws.NoCredentialsError,
-        aws.PartialCredentialsError,
-        aws.CredentialRetrievalError,
-        aws.SSOError,
-        aws.TokenRetrievalError,
-    ) as error:
-        raise RefusedError(
-            "There are no AWS credentials that can be used.",
-            where=where,
-            got=error,
-            next_step="set AWS_PROFILE, or log in: aws sso login --profile PROFILE",
-        ) from error
-    except aws.BotoCoreError as error:
-        raise StoreError(
-            "AWS could not be reached.",
-            where=where,
-            got=type(error).__name__,  # its text can hold a signed URL
-            transient=True,
-            next_step="run the same command again",
-        ) from error
-
-
-def _of_code(error: Any, where: str) -> PublishError:
-    facts = error.response.get("Error", {})
-    code, message = str(facts.get("Code", "")), str(facts.get("Message", ""))
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    if code in _EXPIRED | _WRONG or status in (401, 403) or "AccessDenied" in code:
-        return RefusedError(
-            "AWS denies access to the sitevar.",
-            where=where,
-            got=f"{code}: {message}",
-            wanted="ssm:GetParameter, ssm:GetParametersByPath and ssm:PutParameter",
-            next_step="log in again, ask for the permission, or choose another profile",
-        )
-    transient = status == 429 or status >= 500 or "Throttl" in code or "TooMany" in code
-    return StoreError("AWS failed.", where=where, got=f"{code}: {message}", transient=transient)

@@ -14,15 +14,15 @@ import base64
 import binascii
 import re
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from adroit_publish.aws.session import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, translated
-from adroit_publish.errors import RefusedError, StoreError
+from adroit_publish.aws.errors import translated
+from adroit_publish.aws.session import client_config
+from adroit_publish.errors import StoreError
 from adroit_publish.registry.docker_config import Login
 
+_TO = "the image registry"
 _HOST = re.compile(
     r"(?P<account>[0-9]{12})\.dkr[.-]ecr(?:-fips)?\.(?P<region>[a-z0-9-]+)"
     r"\.(?:amazonaws\.com(?:\.cn)?|on\.aws)"
@@ -102,7 +102,8 @@ class Ecr:
         """
         if self._has_repository(name):
             return False
-        with _asking(f"{self._where}, repository {name}", "ecr:CreateRepository"):
+        where = f"{self._where}, repository {name}"
+        with translated(where, to=_TO, needs="ecr:CreateRepository"):
             client = self._client()
             try:
                 client.create_repository(
@@ -117,7 +118,7 @@ class Ecr:
 
     def _has_repository(self, name: str) -> bool:
         where = f"{self._where}, repository {name}"
-        with _asking(where, "ecr:DescribeRepositories"):
+        with translated(where, to=_TO, needs="ecr:DescribeRepositories"):
             client = self._client()
             try:
                 client.describe_repositories(**self._registry, repositoryNames=[name])
@@ -126,7 +127,7 @@ class Ecr:
         return True
 
     def _ask_login(self) -> Login:
-        with _asking(self._where, "ecr:GetAuthorizationToken"):
+        with translated(self._where, to=_TO, needs="ecr:GetAuthorizationToken"):
             answer = self._client().get_authorization_token(**self._token_of)
             try:
                 encoded = answer["authorizationData"][0]["authorizationToken"]
@@ -141,32 +142,7 @@ class Ecr:
 
     def _client(self) -> Any:
         if self._client_made is None:
-            from botocore.config import Config
-
-            config = Config(
-                connect_timeout=CONNECT_TIMEOUT_S,
-                read_timeout=READ_TIMEOUT_S,
-                retries={"mode": "standard", "total_max_attempts": 4},
+            self._client_made = self._session.client(
+                "ecr", region_name=self._region, config=client_config(4)
             )
-            self._client_made = self._session.client("ecr", region_name=self._region, config=config)
         return self._client_made
-
-
-@contextmanager
-def _asking(where: str, permission: str) -> Iterator[None]:
-    from botocore.exceptions import ClientError
-
-    with translated(where):
-        try:
-            yield
-        except ClientError as error:
-            facts = error.response.get("Error", {})
-            if "AccessDenied" not in str(facts.get("Code")):
-                raise
-            raise RefusedError(
-                "AWS denies access to the image registry.",
-                where=where,
-                got=f"{facts.get('Code')}: {str(facts.get('Message'))[:300]}",
-                wanted=f"the permission {permission}",
-                next_step=f"have {permission} granted, or choose the target's AWS profile",
-            ) from error

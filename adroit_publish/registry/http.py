@@ -15,16 +15,14 @@ import ipaddress
 import select
 import ssl
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.message import Message
-from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-from adroit_publish.edge.patience import SILENCE_TIMEOUT_S
+from adroit_publish.edge.patience import SILENCE_TIMEOUT_S, retry_after_s
 from adroit_publish.errors import ConfigError
 
 CONNECT_TIMEOUT_S = 10.0
@@ -115,13 +113,7 @@ class Answer:
     @property
     def retry_after_s(self) -> float | None:
         """Seconds that the server asks to wait; None where it does not ask."""
-        text = self.headers.get("Retry-After", "").strip()
-        if text.isdigit():
-            return float(text)
-        try:
-            return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-        except ValueError:
-            return None
+        return retry_after_s(self.headers.get("Retry-After"))
 
 
 class Http:

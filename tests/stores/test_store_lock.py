@@ -30,7 +30,7 @@ def objects(request, tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
     server = request.getfixturevalue("seaweed")
-    return S3Objects(f"s3://{server.new_place()}", region="us-east-1", endpoint=server.endpoint)
+    return S3Objects(f"s3://{server.new_place()}", endpoint=server.endpoint)
 
 
 def content(objects):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from adroit_publish.bundle.content import Content
 from adroit_publish.bundle.digest import Digest, sha256_of
@@ -21,6 +21,10 @@ class Body:
         progress: Told as bytes go out.
         start: The first byte.
         stop: The byte behind the last; None for the content's end.
+
+    Attributes:
+        failure: What the content failed with, if it did.
+        heard: Told whenever the server has taken bytes.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class Body:
         self.start, self.stop = start, content.size_bytes if stop is None else stop
         self.size_bytes = self.stop - self.start
         self.failure: Exception | None = None
+        self.heard: Callable[[], None] = _nobody
         self._progress = progress
         self._sent_bytes = 0
 
@@ -47,6 +52,7 @@ class Body:
                 if self._sent_bytes > self.size_bytes:
                     break
                 yield chunk
+                self.heard()
             if self._sent_bytes != self.size_bytes:
                 raise VerificationError(
                     "A blob has the wrong length.",
@@ -81,6 +87,9 @@ class Body:
                 wanted=self.expected,
                 next_step="run the same command again while nothing writes to its files",
             )
+
+
+def _nobody() -> None: ...
 
 
 def crc32_of(content: Content, start: int, stop: int, also: hashlib._Hash | None = None) -> int:

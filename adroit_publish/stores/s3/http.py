@@ -1,8 +1,8 @@
-"""One bucket over HTTP: requests signed, retried and answered in this program's errors.
+"""One bucket: what it is asked, tried again, and answered in this program's errors.
 
-Where, in whose name and over which connections is ``s3_session``'s. The requests are made here,
-because boto3's own way costs a millisecond each, sends 16 KiB at a time and hashes every body once
-more (docs/decisions/0008-s3-checksums.md).
+Control calls (HEAD, LIST, DELETE, the beginning and end of an upload in parts) are boto3's. The two
+data calls, PUT of a body and GET of a range, are made here: boto3's own way sends 16 KiB at a time
+and hashes every body once more (docs/decisions/0013-s3-control-calls.md).
 
 * Every request names the account that the bucket must belong to, where it is known.
 * What may pass is tried again, with jitter, and after the pause that the server asks for; a peer
@@ -14,40 +14,38 @@ more (docs/decisions/0008-s3-checksums.md).
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote, urlencode
-from xml.etree import ElementTree
 
-from adroit_publish.aws import session as aws
+from adroit_publish.aws.errors import EXPIRED_CODES, error_of, translated
 from adroit_publish.bundle.content import CHUNK_BYTES
+from adroit_publish.edge.patience import Patience
 from adroit_publish.errors import StoreError
 from adroit_publish.stores.s3.body import Body
-from adroit_publish.stores.s3.problem import DAMAGED_CODES, Patience, Problem, problem_of
+from adroit_publish.stores.s3.problem import DAMAGED_CODES, Problem
 from adroit_publish.stores.s3.session import Connection, connect
 
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 UNSIGNED = "UNSIGNED-PAYLOAD"
 EXPECT_FROM_BYTES = 1 << 20  # a larger body waits until the server has agreed to take it
+GIVE_UP_S = 35.0  # with the last attempt's own timeout, under a minute
 
 
 @dataclass(frozen=True)
 class Call:
-    """A request to a bucket.
+    """A data call.
 
     Attributes:
-        method: HTTP's.
-        key: The object's whole key; empty for the bucket itself.
+        key: The object's whole key.
         query: Parameters, not yet encoded.
-        headers: Beside those that every request has.
-        body: What to send, if anything.
+        headers: Next to those that every request has.
+        body: What to PUT; None for a GET, whose answer is read by ``Answer.chunks``.
         payload_sha256: Signed in the body's place: its hex sha256, or ``UNSIGNED``.
     """
 
-    method: str
-    key: str = ""
+    key: str
     query: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Body | None = None
@@ -59,49 +57,39 @@ class Answer:
     """What the bucket answered.
 
     Attributes:
-        headers: By name in any case.
-        data: The whole body; empty where it is streamed.
+        facts: Of a control call: boto3's words, by name; of a data call: its headers.
         code: S3's error code that the caller wanted to hear of, or None for success.
         uncertain: Whether an earlier try may have had its effect.
-        raw: The stream, where one was asked for.
+        raw: The stream of a GET.
     """
 
-    headers: Mapping[str, str]
-    data: bytes
+    facts: Mapping[str, Any] = field(default_factory=dict)
     code: str | None = None
     uncertain: bool = False
     raw: Any = None
 
-    def xml(self) -> ElementTree.Element:
-        """Returns the body, parsed; raises StoreError where it is not XML."""
-        try:
-            return ElementTree.fromstring(self.data)
-        except ElementTree.ParseError as error:
-            raise StoreError(
-                "What answered is not S3.",
-                got=self.data[:80],
-                next_step="look at AWS_ENDPOINT_URL, and at any proxy on the way",
-            ) from error
-
     def chunks(self) -> Iterator[bytes]:
         """Yields a streamed body; raises StoreError (transient) where it breaks off."""
-        left = int(self.headers["Content-Length"])
+        left = int(self.facts["Content-Length"])
         try:
             while left:
                 chunk = self.raw.read(min(CHUNK_BYTES, left))
                 if not chunk:
-                    raise _lost("the body", "it ended early")
+                    raise _lost("it ended early")
                 left -= len(chunk)
                 yield chunk
             self.raw.read(1)  # lets the connection be used again
         except StoreError:
             raise
         except Exception as error:  # urllib3's, the socket's and ssl's have no common ancestor
-            raise _lost("the body", type(error).__name__) from error
+            raise _lost(type(error).__name__) from error
         finally:
             if left:
                 self.raw.close()
             self.raw.release_conn()
+
+
+Attempt = Callable[[Connection], Answer | Problem]
 
 
 class Bucket:
@@ -111,70 +99,120 @@ class Bucket:
         name: The bucket.
         account: The 12 digits of the account it must belong to; None where nobody said.
         profile: An AWS profile; None leaves the choice to boto3.
-        region: Its region; None leaves the choice to boto3.
         endpoint: Where S3 is reached; None leaves the choice to boto3.
     """
 
     def __init__(
-        self,
-        name: str,
-        account: str | None,
-        profile: str | None,
-        region: str | None,
-        endpoint: str | None,
+        self, name: str, account: str | None, profile: str | None, endpoint: str | None
     ) -> None:
         self.name = name
         self.account = account
-        self._profile, self._region, self._endpoint = profile, region, endpoint
+        self._profile, self._endpoint = profile, endpoint
         self._lock = threading.Lock()
         self._connection: Connection | None = None
 
-    def send(self, call: Call, accept: tuple[str, ...] = (), stream: bool = False) -> Answer:
-        """Sends a request until there is an answer.
+    def ask(self, operation: str, accept: tuple[str, ...] = (), **request: Any) -> Answer:
+        """Makes one of S3's control calls, until there is an answer.
 
         Args:
-            call: The request.
+            operation: The name of boto3's method: ``head_object``.
             accept: S3's error codes that are answers rather than failures.
-            stream: Whether the body is read later, by ``Answer.chunks``.
+            request: The method's arguments but for the bucket and its owner.
 
         Raises:
             RefusedError: Access is denied, or the bucket is not where or whose it should be.
             StoreError: S3 failed for longer than is waited for.
+        """
+        where = f"s3://{self.name}/{request.get('Key') or request.get('Prefix') or ''}"
+
+        def attempt(connection: Connection) -> Answer | Problem:
+            return self._asked(connection, operation, request, where)
+
+        return self._until_answered(attempt, where, accept)
+
+    def send(self, call: Call, accept: tuple[str, ...] = ()) -> Answer:
+        """Makes a data call until there is an answer; raises as ``ask`` does.
+
+        Args:
+            call: The request.
+            accept: As for ``ask``.
+
+        Raises:
             PublishError: Whatever the body's content failed with.
         """
-        where = f"s3://{self.name}/{call.key}"
-        patience = Patience()
+
+        def attempt(connection: Connection) -> Answer | Problem:
+            return self._sent(connection, call)
+
+        return self._until_answered(attempt, f"s3://{self.name}/{call.key}", accept, call.body)
+
+    def region(self) -> str:
+        """Returns the region that requests are made to."""
+        return self._connected().region
+
+    def _until_answered(
+        self, attempt: Attempt, where: str, accept: tuple[str, ...], body: Body | None = None
+    ) -> Answer:
+        patience = Patience(GIVE_UP_S)
         uncertain = refreshed = False
+        if body:
+            body.heard = patience.heard
         while True:
+            patience.begin()
             connection = self._connected()
-            problem = self._attempt(connection, call, stream)
+            problem = attempt(connection)
             if isinstance(problem, Answer):
                 return replace(problem, uncertain=uncertain)
-            if call.body:
-                call.body.take_back()
+            if body:
+                body.take_back()
             if problem.code in accept:
-                return Answer(problem.headers, b"", problem.code, uncertain)
-            if problem.code in aws.EXPIRED_CODES and not refreshed:
+                return Answer(code=problem.code, uncertain=uncertain)
+            if problem.code in EXPIRED_CODES and not refreshed:
                 refreshed = True
                 self._forget(connection)
                 continue
-            if problem.code in DAMAGED_CODES and call.body:
-                call.body.recheck()
-            pause_s = patience.pause_s(problem) if problem.transient else None
-            if pause_s is None:
-                raise problem.error(where, self.account)
+            if problem.code in DAMAGED_CODES and body:
+                body.recheck()
+            error = problem.error(where, self.account)
+            if not problem.transient:
+                raise error
+            if problem.status:
+                patience.heard()
             uncertain = uncertain or problem.outcome_unknown
-            time.sleep(pause_s)
+            patience.wait_or_raise(error, problem.retry_after_s)
 
-    def _attempt(self, connection: Connection, call: Call, stream: bool) -> Answer | Problem:
-        """Sends the request once; a HEAD that failed without a reason is asked for it by a GET."""
+    def _asked(
+        self, connection: Connection, operation: str, request: Mapping[str, Any], where: str
+    ) -> Answer | Problem:
+        """Makes a control call once; a HEAD that failed without a reason is asked for it."""
+        from botocore import exceptions as botocore
+
+        owner = {"ExpectedBucketOwner": self.account} if self.account else {}
+        try:
+            method = getattr(connection.client, operation)
+            return Answer(method(Bucket=self.name, **owner, **request))
+        except botocore.ClientError as error:
+            problem = Problem.of_client(error)
+            if operation != "head_object" or problem.status not in (301, 400, 403):
+                return problem
+            asked = {"Key": request["Key"], "Range": "bytes=0-0"}
+            explained = self._asked(connection, "get_object", asked, where)
+            return explained if isinstance(explained, Problem) else Problem(500, "HTTP 500")
+        except botocore.HTTPClientError as error:
+            return Problem.of_connection(error)
+        except botocore.BotoCoreError as error:
+            raise error_of(error, where) from error
+
+    def _sent(self, connection: Connection, call: Call) -> Answer | Problem:
+        """Makes a data call once."""
         from botocore import exceptions as botocore
         from urllib3.exceptions import HTTPError
 
-        request = self._signed(connection, call, stream)
+        request = self._signed(connection, call)
         try:
             response = connection.http.send(request)
-            data = b"" if stream and response.status_code < 300 else bytes(response.content)
+            streamed = call.body is None and response.status_code < 300
+            data = b"" if streamed else bytes(response.content)
         except (botocore.BotoCoreError, HTTPError, OSError) as error:
             if call.body and call.body.failure:
                 raise call.body.failure from None
@@ -184,45 +222,38 @@ class Bucket:
             if wrapped is not None and not isinstance(wrapped, OSError | HTTPError):
                 raise wrapped from None  # a bug of ours, not a connection
             return Problem.of_connection(error)
-        if not stream and call.method != "HEAD" and _is_cut(response.headers, data):
-            return Problem(0, "IncompleteRead")
         if response.status_code < 300 and b"<Error>" not in data[:1024]:
-            return Answer(response.headers, data, raw=response.raw if stream else None)
-        if call.method == "HEAD" and response.status_code in (301, 400, 403):
-            asked = replace(call, method="GET", headers={**call.headers, "Range": "bytes=0-0"})
-            explained = self._attempt(connection, asked, stream=False)
-            return explained if isinstance(explained, Problem) else Problem.of_status(500)
-        return problem_of(response.status_code, response.headers, data)
+            return Answer(response.headers, raw=response.raw if streamed else None)
+        return Problem.of_answer(response.status_code, response.headers, data)
 
-    def _signed(self, connection: Connection, call: Call, stream: bool) -> Any:
+    def _signed(self, connection: Connection, call: Call) -> Any:
         from botocore.awsrequest import AWSRequest
 
         url = f"{connection.base_url}/{quote(call.key, safe='/-_.~')}"
         if call.query:
             url += "?" + urlencode(call.query, quote_via=quote, safe="-_.~")
-        size_bytes = call.body.size_bytes if call.body else 0
         headers = dict(call.headers)
         if self.account:
             headers["x-amz-expected-bucket-owner"] = self.account
-        if call.method in ("PUT", "POST"):
-            headers["Content-Length"] = str(size_bytes)
-        request = AWSRequest(call.method, url, headers, call.body, stream_output=stream)
+        if call.body:
+            headers["Content-Length"] = str(call.body.size_bytes)
+        request = AWSRequest(
+            "PUT" if call.body else "GET", url, headers, call.body, stream_output=not call.body
+        )
         request.context["payload_sha256"] = call.payload_sha256
-        with aws.translated(f"s3://{self.name}"):
+        with translated(f"s3://{self.name}"):
             connection.sign(request)
         prepared = request.prepare()
         prepared.headers["User-Agent"] = "adroit-publish"
-        if size_bytes >= EXPECT_FROM_BYTES:
+        if call.body and call.body.size_bytes >= EXPECT_FROM_BYTES:
             prepared.headers["Expect"] = b"100-continue"  # botocore compares bytes
         return prepared
 
     def _connected(self) -> Connection:
         with self._lock:
             if self._connection is None:
-                with aws.translated(f"s3://{self.name}"):
-                    self._connection = connect(
-                        self.name, self._profile, self._region, self._endpoint
-                    )
+                with translated(f"s3://{self.name}"):
+                    self._connection = connect(self.name, self._profile, self._endpoint)
             return self._connection
 
     def _forget(self, connection: Connection) -> None:
@@ -231,14 +262,10 @@ class Bucket:
                 self._connection = None
 
 
-def _is_cut(headers: Mapping[str, str], data: bytes) -> bool:
-    return len(data) != int(headers.get("Content-Length", len(data)))
-
-
-def _lost(where: str, got: str) -> StoreError:
+def _lost(got: str) -> StoreError:
     return StoreError(
         "The connection to S3 was lost.",
-        where=where,
+        where="the body",
         got=got,
         transient=True,
         next_step="run the same command again",

@@ -17,28 +17,27 @@ from __future__ import annotations
 
 import base64
 import re
-import time
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from urllib.parse import unquote
-from xml.etree import ElementTree
+from typing import Any
 
 from adroit_publish.bundle.content import Content
 from adroit_publish.bundle.digest import Digest
+from adroit_publish.edge.patience import Patience
 from adroit_publish.errors import ConfigError, StoreError
 from adroit_publish.stores.contract import KeyTaken, Progress, Stat, unheard
 from adroit_publish.stores.s3 import parts as s3_parts
 from adroit_publish.stores.s3.body import Body
-from adroit_publish.stores.s3.http import Answer, Bucket, Call
+from adroit_publish.stores.s3.http import GIVE_UP_S, Answer, Bucket, Call
 from adroit_publish.stores.s3.parts import Unfinished
-from adroit_publish.stores.s3.problem import Patience, Problem
+from adroit_publish.stores.s3.problem import Problem
 
 SINGLE_PUT_BYTES = 128 << 20
 
 _LOCATION = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*?))?/*")
-_WRITER = "x-amz-meta-adroit-writer"
-_SHA256 = "x-amz-meta-adroit-sha256"
+_WRITER = "adroit-writer"
+_SHA256 = "adroit-sha256"
+_HEADERS = {"IfMatch": "If-Match", "IfNoneMatch": "If-None-Match"}
 _REFUSALS = ("PreconditionFailed", "NoSuchKey")
 
 
@@ -50,7 +49,6 @@ class S3Objects:
         account: The 12 digits of the account that the bucket must belong to; every request
             carries them. None where nobody said.
         profile: An AWS profile; None leaves the choice to boto3.
-        region: The bucket's region; None leaves the choice to boto3.
         endpoint: Where S3 is reached; None leaves the choice to boto3.
 
     Raises:
@@ -66,7 +64,6 @@ class S3Objects:
         *,
         account: str | None = None,
         profile: str | None = None,
-        region: str | None = None,
         endpoint: str | None = None,
     ) -> None:
         match = _LOCATION.fullmatch(location)
@@ -79,7 +76,7 @@ class S3Objects:
         name, prefix = match[1], match[2] or ""
         self.location = f"s3://{name}/{prefix}".rstrip("/")
         self._prefix = f"{prefix}/" if prefix else ""
-        self._bucket = Bucket(name, account, profile, region, endpoint)
+        self._bucket = Bucket(name, account, profile, endpoint)
 
     def check(self) -> None:
         """Proves, before any work, that the bucket is there, in this region and account.
@@ -88,60 +85,57 @@ class S3Objects:
             RefusedError: It is not, or access is denied.
             StoreError: S3 could not be reached.
         """
-        query = {"list-type": "2", "max-keys": "1", "prefix": self._prefix}
-        self._bucket.send(Call("GET", "", query))
+        answer = self._bucket.ask("list_objects_v2", Prefix=self._prefix, MaxKeys=1)
+        region = answer.facts["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
+        if region not in (None, self._bucket.region()):  # boto3 followed it there; data would not
+            raise Problem(301, "PermanentRedirect", region=region).error(self.location, None)
 
     def stat(self, key: str, *, checksum: bool = False) -> Stat | None:
-        headers = self._head(key, checksum)
-        if headers is None:
+        facts = self._head(key, checksum)
+        if facts is None:
             return None
-        sha256 = _sha256_of(headers) if checksum else None
-        return Stat(int(headers["Content-Length"]), headers["ETag"], sha256)
+        sha256 = _sha256_of(facts) if checksum else None
+        return Stat(facts["ContentLength"], facts["ETag"], sha256)
 
     def create(
         self, key: str, content: Content, digest: Digest, progress: Progress = unheard
     ) -> None:
-        self._put(key, content, digest, progress, {"If-None-Match": "*"})
+        self._put(key, content, digest, progress, {"IfNoneMatch": "*"})
 
     def replace(self, key: str, content: Content, digest: Digest, seen: Stat) -> None:
-        self._put(key, content, digest, unheard, {"If-Match": seen.tag})
+        self._put(key, content, digest, unheard, {"IfMatch": seen.tag})
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         last = "" if stop is None else str(stop - 1)
-        ranged = {"Range": f"bytes={start}-{last}"} if start or last else {}
-        call = Call("GET", self._prefix + key, headers=ranged)
-        patience, at = Patience(), start
-        first = answer = self._opened(call)
+        headers = {"Range": f"bytes={start}-{last}"} if start or last else {}
+        patience, at = Patience(GIVE_UP_S), start
         while True:
+            answer = self._opened(Call(self._prefix + key, headers=headers))
+            etag = headers.get("If-Match", answer.facts["ETag"])
             try:
                 for chunk in answer.chunks():
                     at += len(chunk)
-                    patience = Patience()
                     yield chunk
+                    patience.gained()
                 return
-            except StoreError:
-                pause_s = patience.pause_s(Problem(0, "ConnectionClosedError"))
-                if pause_s is None:
-                    raise
-            time.sleep(pause_s)
-            rest = {"Range": f"bytes={at}-{last}", "If-Match": first.headers["ETag"]}
-            answer = self._opened(replace(call, headers=rest))
+            except StoreError as error:
+                patience.wait_or_raise(error)
+            headers = {"Range": f"bytes={at}-{last}", "If-Match": etag}
 
     def keys(self, prefix: str) -> Iterator[str]:
-        pages = self._pages(prefix, delimiter="")
-        keys = [key for page in pages for key in _texts(page, "{*}Contents/{*}Key")]
+        keys = [entry["Key"] for page in self._pages(prefix) for entry in page.get("Contents", ())]
         yield from sorted((key.removeprefix(self._prefix) for key in keys), key=str.encode)
 
     def children(self, prefix: str) -> Iterator[str]:
-        below = len(self._prefix + prefix)
         names: set[str] = set()
-        for page in self._pages(prefix, delimiter="/"):
-            for path in ("{*}Contents/{*}Key", "{*}CommonPrefixes/{*}Prefix"):
-                names.update(key[below:].rstrip("/") for key in _texts(page, path))
-        yield from sorted(names - {""})
+        for page in self._pages(prefix, Delimiter="/"):
+            names.update(entry["Key"] for entry in page.get("Contents", ()))
+            names.update(entry["Prefix"] for entry in page.get("CommonPrefixes", ()))
+        below = len(self._prefix + prefix)
+        yield from sorted({name[below:].rstrip("/") for name in names} - {""})
 
     def delete(self, key: str) -> None:
-        self._bucket.send(Call("DELETE", self._prefix + key), accept=("NoSuchKey",))
+        self._bucket.ask("delete_object", accept=("NoSuchKey",), Key=self._prefix + key)
 
     def unfinished(self) -> Iterator[Unfinished]:
         """Yields the uploads in parts that were neither completed nor aborted."""
@@ -159,38 +153,42 @@ class S3Objects:
         progress: Progress,
         condition: Mapping[str, str],
     ) -> None:
-        writer = uuid.uuid4().hex
-        kept = {"Content-Type": "application/octet-stream", _WRITER: writer}
+        metadata = {_WRITER: uuid.uuid4().hex}
         if content.size_bytes > SINGLE_PUT_BYTES:
-            kept[_SHA256] = digest.hex
+            metadata[_SHA256] = digest.hex
             answer = s3_parts.put_parts(
-                self._bucket, self._prefix + key, content, digest, progress, kept, condition
+                self._bucket, self._prefix + key, content, digest, progress, metadata, condition
             )
         else:
-            kept["x-amz-checksum-sha256"] = base64.b64encode(bytes.fromhex(digest.hex)).decode()
+            headers = {
+                "Content-Type": s3_parts.CONTENT_TYPE,
+                "x-amz-checksum-sha256": base64.b64encode(bytes.fromhex(digest.hex)).decode(),
+                **{f"x-amz-meta-{name}": value for name, value in metadata.items()},
+                **{_HEADERS[name]: value for name, value in condition.items()},
+            }
             body = Body(content, digest, progress)
-            call = Call("PUT", self._prefix + key, {}, {**kept, **condition}, body, digest.hex)
+            call = Call(self._prefix + key, {}, headers, body, digest.hex)
             answer = self._bucket.send(call, accept=_REFUSALS)
-        if answer.code is not None and not self._is_of(writer, key, answer):
+        if answer.code is None:
+            return
+        if not (answer.uncertain and self._is_of(metadata[_WRITER], key)):
             raise KeyTaken(key)
-        if answer.code is not None:
-            progress(content.size_bytes)  # taken back when the try was refused; it is there
+        progress(content.size_bytes)  # taken back when the try was refused; it is there
 
-    def _is_of(self, writer: str, key: str, answer: Answer) -> bool:
-        """Tells whether this writer's lost try was the one that made the object."""
-        if not answer.uncertain:
-            return False
-        headers = self._head(key, checksum=False)
-        return headers is not None and headers.get(_WRITER) == writer
+    def _is_of(self, writer: str, key: str) -> bool:
+        """Tells whether the object was made by that writer: by its try whose answer was lost."""
+        facts = self._head(key, checksum=False)
+        return facts is not None and facts["Metadata"].get(_WRITER) == writer
 
-    def _head(self, key: str, checksum: bool) -> Mapping[str, str] | None:
-        asked = {"x-amz-checksum-mode": "ENABLED"} if checksum else {}
-        call = Call("HEAD", self._prefix + key, headers=asked)
-        answer = self._bucket.send(call, accept=("NoSuchKey",))
-        return None if answer.code else answer.headers
+    def _head(self, key: str, checksum: bool) -> Mapping[str, Any] | None:
+        mode: dict[str, Any] = {"ChecksumMode": "ENABLED"} if checksum else {}
+        answer = self._bucket.ask(
+            "head_object", accept=("NoSuchKey",), Key=self._prefix + key, **mode
+        )
+        return None if answer.code else answer.facts
 
     def _opened(self, call: Call) -> Answer:
-        answer = self._bucket.send(call, accept=_REFUSALS, stream=True)
+        answer = self._bucket.send(call, accept=_REFUSALS)
         where = f"s3://{self._bucket.name}/{call.key}"
         if answer.code == "NoSuchKey":
             raise StoreError("An object is not there.", where=where)
@@ -198,29 +196,24 @@ class S3Objects:
             raise StoreError("An object changed while it was read.", where=where, transient=True)
         return answer
 
-    def _pages(self, prefix: str, delimiter: str) -> Iterator[ElementTree.Element]:
-        query = {"list-type": "2", "prefix": self._prefix + prefix, "encoding-type": "url"}
-        if delimiter:
-            query["delimiter"] = delimiter
+    def _pages(self, prefix: str, **request: Any) -> Iterator[Mapping[str, Any]]:
         while True:
-            page = self._bucket.send(Call("GET", "", query)).xml()
+            page = self._bucket.ask(
+                "list_objects_v2", Prefix=self._prefix + prefix, **request
+            ).facts
             yield page
-            if page.findtext("{*}IsTruncated") != "true":
+            if not page.get("IsTruncated"):
                 return
-            query["continuation-token"] = page.findtext("{*}NextContinuationToken") or ""
+            request["ContinuationToken"] = page["NextContinuationToken"]
 
 
-def _texts(page: ElementTree.Element, path: str) -> Iterator[str]:
-    return (unquote(element.text or "") for element in page.iterfind(path))
-
-
-def _sha256_of(headers: Mapping[str, str]) -> Digest | None:
+def _sha256_of(facts: Mapping[str, Any]) -> Digest | None:
     """Returns the sha256 that S3 vouches for, or that a writer of parts had proved."""
-    whole = headers.get("x-amz-checksum-sha256", "")
-    if whole and "-" not in whole and headers.get("x-amz-checksum-type") != "COMPOSITE":
+    whole = facts.get("ChecksumSHA256", "")
+    if whole and "-" not in whole and facts.get("ChecksumType") != "COMPOSITE":
         return Digest("sha256:" + base64.b64decode(whole).hex())
-    by_part = re.fullmatch(r"[\w+/=]+-\d+", headers.get("x-amz-checksum-crc32", ""))
-    stated = headers.get(_SHA256, "")
+    by_part = re.fullmatch(r"[\w+/=]+-\d+", facts.get("ChecksumCRC32", ""))
+    stated = facts["Metadata"].get(_SHA256, "")
     if by_part and re.fullmatch("[0-9a-f]{64}", stated):
         return Digest(f"sha256:{stated}")
     return None

@@ -18,18 +18,18 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from xml.etree import ElementTree
-from xml.sax.saxutils import escape
+from typing import Any
 
-from adroit_publish.bundle.content import PART_BYTES, Content, Inline
+from adroit_publish.bundle.content import PART_BYTES, Content
 from adroit_publish.bundle.digest import Digest
 from adroit_publish.errors import PublishError, StoreError, VerificationError
 from adroit_publish.stores.contract import Progress
 from adroit_publish.stores.s3.body import Body, crc32_of
 from adroit_publish.stores.s3.http import UNSIGNED, Answer, Bucket, Call
 
+CONTENT_TYPE = "application/octet-stream"
 MOST_PARTS = 10_000
 PARTS_AT_ONCE = 4
 PARTS_AHEAD = 16  # what was read to be hashed is still in the page cache when it is sent
@@ -64,6 +64,10 @@ class _Part:
     def checksum(self) -> str:
         return base64.b64encode(self.crc32.to_bytes(4, "big")).decode()
 
+    def named(self) -> dict[str, Any]:
+        """Returns it as a completion names it."""
+        return {"PartNumber": self.number, "ETag": self.etag, "ChecksumCRC32": self.checksum}
+
 
 class _Stopped(Exception):
     """Ends a part because another one failed."""
@@ -86,8 +90,8 @@ def put_parts(
         content: Its bytes.
         digest: Their sha256.
         progress: Told as bytes are accepted.
-        metadata: Headers that the object keeps.
-        condition: The header that says what may be there already.
+        metadata: What the object keeps of its own.
+        condition: boto3's argument that says what may be there already.
 
     Returns:
         The answer to the completion: its ``code`` is one of ``COMPLETE_REFUSALS``, or None.
@@ -97,22 +101,25 @@ def put_parts(
         RefusedError: As ``Bucket.send``.
         StoreError: As ``Bucket.send``.
     """
-    started = bucket.send(
-        Call(
-            "POST",
-            key,
-            {"uploads": ""},
-            {
-                **metadata,
-                "x-amz-checksum-algorithm": "CRC32",
-                "x-amz-checksum-type": "COMPOSITE",
-            },
-        )
+    started = bucket.ask(
+        "create_multipart_upload",
+        Key=key,
+        ContentType=CONTENT_TYPE,
+        Metadata=metadata,
+        ChecksumAlgorithm="CRC32",
+        ChecksumType="COMPOSITE",
     )
-    upload_id = _text(started.xml(), "UploadId")
+    upload_id = started.facts["UploadId"]
     try:
         parts = _send_all(bucket, key, upload_id, content, digest, progress)
-        answer = _complete(bucket, key, upload_id, parts, condition)
+        answer = bucket.ask(
+            "complete_multipart_upload",
+            accept=COMPLETE_REFUSALS,
+            Key=key,
+            UploadId=upload_id,
+            MultipartUpload={"Parts": [part.named() for part in parts]},
+            **condition,
+        )
     except BaseException as error:
         # A store that did not answer for half a minute is not asked for one thing more.
         if not (isinstance(error, StoreError) and error.transient):
@@ -128,23 +135,22 @@ def put_parts(
 
 def abort(bucket: Bucket, key: str, upload_id: str) -> None:
     """Throws parts away; an object that was made of them already is not touched."""
-    bucket.send(Call("DELETE", key, {"uploadId": upload_id}), accept=("NoSuchUpload", "NoSuchKey"))
+    gone = ("NoSuchUpload", "NoSuchKey")
+    bucket.ask("abort_multipart_upload", accept=gone, Key=key, UploadId=upload_id)
 
 
 def unfinished(bucket: Bucket, prefix: str) -> Iterator[Unfinished]:
     """Yields the uploads below ``prefix`` that were neither completed nor aborted."""
-    markers: dict[str, str] = {}
+    markers: dict[str, Any] = {}
     while True:
-        answer = bucket.send(Call("GET", "", {"uploads": "", "prefix": prefix, **markers}))
-        root = answer.xml()
-        for upload in root.iterfind("{*}Upload"):
-            started = datetime.fromisoformat(_text(upload, "Initiated"))
-            yield Unfinished(_text(upload, "Key"), _text(upload, "UploadId"), started)
-        if _text(root, "IsTruncated") != "true":
+        page = bucket.ask("list_multipart_uploads", Prefix=prefix, **markers).facts
+        for upload in page.get("Uploads", ()):
+            yield Unfinished(upload["Key"], upload["UploadId"], upload["Initiated"])
+        if not page.get("IsTruncated"):
             return
         markers = {
-            "key-marker": _text(root, "NextKeyMarker"),
-            "upload-id-marker": _text(root, "NextUploadIdMarker"),
+            "KeyMarker": page["NextKeyMarker"],
+            "UploadIdMarker": page["NextUploadIdMarker"],
         }
 
 
@@ -176,8 +182,8 @@ def _send_all(
         body = Body(content, part.crc32, heard, part.start, part.stop)
         query = {"partNumber": str(part.number), "uploadId": upload_id}
         headers = {"x-amz-checksum-crc32": part.checksum}
-        answer = bucket.send(Call("PUT", key, query, headers, body, UNSIGNED))
-        return _Part(part.number, part.start, part.stop, part.crc32, answer.headers["ETag"])
+        answer = bucket.send(Call(key, query, headers, body, UNSIGNED))
+        return replace(part, etag=answer.facts["ETag"])
 
     futures: list[Future[_Part]] = []
     with ThreadPoolExecutor(PARTS_AT_ONCE, "part") as pool:
@@ -214,30 +220,3 @@ def _checked(content: Content, digest: Digest) -> Iterator[_Part]:
             wanted=digest,
             next_step="run the same command again while nothing writes to its files",
         )
-
-
-def _complete(
-    bucket: Bucket,
-    key: str,
-    upload_id: str,
-    parts: list[_Part],
-    condition: Mapping[str, str],
-) -> Answer:
-    rows = "".join(
-        f"<Part><PartNumber>{part.number}</PartNumber><ETag>{escape(part.etag)}</ETag>"
-        f"<ChecksumCRC32>{part.checksum}</ChecksumCRC32></Part>"
-        for part in parts
-    )
-    data = (
-        '<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
-        f"{rows}</CompleteMultipartUpload>"
-    ).encode()
-    sha256 = Digest.of(data)
-    call = Call(
-        "POST", key, {"uploadId": upload_id}, condition, Body(Inline(data), sha256), sha256.hex
-    )
-    return bucket.send(call, accept=COMPLETE_REFUSALS)
-
-
-def _text(element: ElementTree.Element, name: str) -> str:
-    return element.findtext(f"{{*}}{name}") or ""
