@@ -43,7 +43,7 @@ class PublishMlflowModelFlow(FlowSpec):
     def start(self):
         """Read the files, choose the target, find each run's model; refuse what can be refused."""
         from adroit_publish.cli.flow import run as flow_run
-        from adroit_publish.cli.flow.checkout import Checkout, Commit
+        from adroit_publish.cli.flow.checkout import Commit, FlowCheckout
         from adroit_publish.cli.flow.program import refusals_end_the_run
         from adroit_publish.publish.release import Options
 
@@ -56,7 +56,7 @@ class PublishMlflowModelFlow(FlowSpec):
             despite_hold=self.despite_hold,
         )
         self.git = Commit.of(self.commit, self.push)
-        self.checkout = Checkout(__file__, self.repo, self.branch)
+        self.checkout = FlowCheckout(__file__, self.repo, self.branch)
         with refusals_end_the_run():
             self.prepared = flow_run.prepare_publish(
                 self.checkout, self.flavor, self.pending, options, self.git

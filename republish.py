@@ -56,7 +56,7 @@ class RepublishModelFlow(FlowSpec):
     def start(self):
         """Read the files and the versions, see what changed; refuse what can be refused."""
         from adroit_publish.cli.flow import run as flow_run
-        from adroit_publish.cli.flow.checkout import Checkout, Commit
+        from adroit_publish.cli.flow.checkout import Commit, FlowCheckout
         from adroit_publish.cli.flow.program import refusals_end_the_run
         from adroit_publish.publish.release import Options
 
@@ -72,7 +72,7 @@ class RepublishModelFlow(FlowSpec):
             accept_output_change=self.accept_output_change,
         )
         self.git = Commit.of(self.commit, self.push)
-        self.checkout = Checkout(__file__, self.repo, self.branch)
+        self.checkout = FlowCheckout(__file__, self.repo, self.branch)
         older = (self.model_name, self.version, self.config_path)
         with refusals_end_the_run():
             if any(older) and not (self.flavor or self.stale):

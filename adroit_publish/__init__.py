@@ -49,21 +49,21 @@ def publish(
     Raises:
         PublishError: As ``adroit_publish.errors`` lists them; flavors.yaml is as it was.
     """
-    from adroit_publish.checkout import find_root, read_workspace
+    from adroit_publish.checkout import find_root, open_checkout
     from adroit_publish.publish.prepare import prepare
     from adroit_publish.publish.publish import publish as publish_job
     from adroit_publish.publish.release import Failure, Options, Release
     from adroit_publish.writeback.releases import write_releases
 
-    workspace = read_workspace(find_root(Path(root).absolute()))
+    checkout = open_checkout(find_root(Path(root).absolute()))
     options = Options(target, run_id, allow_dirty, verify, tuple(accept_env_mismatch))
-    (prepared,) = prepare(workspace, [flavor], options)
+    (prepared,) = prepare(checkout, [flavor], options)
     if isinstance(prepared, Failure):
         raise prepared.error
     if isinstance(prepared, Release):
         return prepared
     release = publish_job(prepared)
-    write_releases(workspace.flavors_file, [release])
+    write_releases(checkout.flavors_file, [release])
     return release
 
 
@@ -100,13 +100,13 @@ def republish(
     Raises:
         PublishError: As ``adroit_publish.errors`` lists them; flavors.yaml is as it was.
     """
-    from adroit_publish.checkout import find_root, read_workspace
+    from adroit_publish.checkout import find_root, open_checkout
     from adroit_publish.publish.prepare_republish import prepare_republish
     from adroit_publish.publish.release import Failure, Options, Release
     from adroit_publish.publish.republish import republish as republish_job
     from adroit_publish.writeback.releases import write_releases
 
-    workspace = read_workspace(find_root(Path(root).absolute()))
+    checkout = open_checkout(find_root(Path(root).absolute()))
     options = Options(
         target=target,
         allow_dirty=allow_dirty,
@@ -117,11 +117,11 @@ def republish(
         take_env=take_env,
         accept_output_change=accept_output_change,
     )
-    (prepared,) = prepare_republish(workspace, [flavor], options)
+    (prepared,) = prepare_republish(checkout, [flavor], options)
     if isinstance(prepared, Failure):
         raise prepared.error
     if isinstance(prepared, Release):
         return prepared
     release = republish_job(prepared)
-    write_releases(workspace.flavors_file, [release])
+    write_releases(checkout.flavors_file, [release])
     return release

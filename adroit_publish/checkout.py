@@ -1,10 +1,9 @@
-"""The checkout a command works in: its files, read once and checked."""
+"""The checkout a command works in: each of its files is read, and parsed, at most once."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from adroit_publish.bundle.digest import Digest
@@ -13,48 +12,148 @@ from adroit_publish.config.flavors import Flavor, parse_flavors
 from adroit_publish.config.project import Project, parse_project
 from adroit_publish.config.targets import Target, Targets, choose_target, parse_targets
 from adroit_publish.config.yaml.tree import MAX_BYTES
+from adroit_publish.edge.once import Once
 from adroit_publish.errors import ConfigError
 
+FLAVORS = "flavors.yaml"
+CONDA_ENVS = "conda_envs.yaml"
 
-@dataclass(frozen=True)
-class Workspace:
-    """What the checkout's files say.
+ReadFile = Callable[[Path, str], bytes]
+"""Returns the bytes of a file: the checkout's root, the path below it. Raises OSError."""
+
+
+def read_file(root: Path, path: str) -> bytes:
+    """Returns a file's bytes as the working tree has them; raises OSError where it cannot."""
+    with (root / path).open("rb") as stream:
+        return stream.read(MAX_BYTES + 1)  # one more than any parser takes, so that it refuses
+
+
+class Checkout:
+    """What the checkout's files say; any thread may ask.
+
+    A file is read when it is first asked for, and is the same from then on, whatever becomes of it
+    on the disk. Each attribute and method raises ConfigError where its file is missing or has
+    problems; all problems of a file are listed.
+
+    Args:
+        root: The repository's root: the directory of flavors.yaml.
+        environ: The environment; the process's own by default. ``ADROIT_CONFIG`` of it names
+            another adroit.toml.
+        read: Reads a file's bytes.
 
     Attributes:
-        root: The repository's root: the directory of flavors.yaml.
-        flavors: Every flavor by name, in the file's order.
-        targets: Every target.
+        root: The repository's root.
+        environ: The environment.
     """
 
-    root: Path
-    flavors: Mapping[str, Flavor]
-    targets: Targets
+    def __init__(
+        self, root: Path, environ: Mapping[str, str] | None = None, read: ReadFile = read_file
+    ) -> None:
+        self.root = root
+        self.environ = os.environ if environ is None else environ
+        self._read = read
+        self._once = Once()
 
     @property
     def flavors_file(self) -> Path:
         """Where versions are written back."""
-        return self.root / "flavors.yaml"
+        return self.root / FLAVORS
 
-    def target(self, flag: str | None, environ: Mapping[str, str]) -> Target:
+    @property
+    def flavors_bytes(self) -> bytes:
+        """flavors.yaml as it is written."""
+        return self.file(FLAVORS, "it says what is to be served")
+
+    @property
+    def flavors(self) -> Mapping[str, Flavor]:
+        """Every flavor by name, in the file's order."""
+        return self._once(FLAVORS, lambda: parse_flavors(self.flavors_bytes))
+
+    @property
+    def conda_envs(self) -> Mapping[str, CondaEnv]:
+        """Every conda env by name."""
+
+        def parse() -> Mapping[str, CondaEnv]:
+            return parse_conda_envs(self.file(CONDA_ENVS, "it says what the conda envs are"))
+
+        return self._once(CONDA_ENVS, parse)
+
+    @property
+    def targets(self) -> Targets:
+        """Every target."""
+
+        def parse() -> Targets:
+            path = self.environ.get("ADROIT_CONFIG", "adroit.toml")
+            directory = str((self.root / path).resolve().parent)
+            data = self.file(path, "it names the targets", read_file)
+            return parse_targets(data, str(self.root / path), directory)
+
+        return self._once("targets", parse)
+
+    def target(self, flag: str | None) -> Target:
         """Returns the target that is meant; raises ConfigError where none or a wrong one is."""
-        return choose_target(self.targets, flag=flag, environ=environ)
+        return choose_target(self.targets, flag=flag, environ=self.environ)
 
     def project(self, flavor: Flavor) -> Project:
-        """Returns the parsed config.yaml of a flavor; raises ConfigError with all its problems."""
-        directory = flavor.config.rpartition("/")[0]
-        data = _read(self.root / flavor.config, f"flavor {flavor.name} names it")
-        return parse_project(data, flavor.config, directory.rpartition("/")[2])
+        """Returns the parsed config.yaml of a flavor."""
+
+        def parse() -> Project:
+            directory = flavor.config.rpartition("/")[0]
+            data = self.file(flavor.config, f"flavor {flavor.name} names it")
+            return parse_project(data, flavor.config, directory.rpartition("/")[2])
+
+        return self._once(("project", flavor.config), parse)
 
     def conda_env(self, flavor: Flavor) -> CondaEnv:
-        """Returns a flavor's conda env; raises ConfigError where conda_envs.yaml lacks it."""
-        envs = read_conda_envs(self.root, f"flavor {flavor.name} needs its conda env")
-        return find_conda_env(envs, flavor.conda_env)
+        """Returns a flavor's conda env."""
+        return find_conda_env(self.conda_envs, flavor.conda_env)
+
+    def environment(self, env: CondaEnv) -> bytes | None:
+        """Returns an env's environment.yml, or None where the env names none."""
+        if env.environment is None:
+            return None
+        return self.file(env.environment, f"conda env {env.name} names it")
 
     def environment_digest(self, env: CondaEnv) -> Digest | None:
         """Returns the digest of an env's environment.yml, or None where the env names none."""
-        if env.environment is None:
-            return None
-        return Digest.of(_read(self.root / env.environment, f"conda env {env.name} names it"))
+        data = self.environment(env)
+        return None if data is None else Digest.of(data)
+
+    def file(self, path: str, why: str, read: ReadFile | None = None) -> bytes:
+        """Returns the bytes of one file.
+
+        Args:
+            path: Relative to the root.
+            why: What the file is for, for the message.
+            read: Reads it in the place of the checkout's own way.
+        """
+
+        def read_once() -> bytes:
+            try:
+                return (read or self._read)(self.root, path)
+            except OSError as error:
+                raise ConfigError(
+                    f"{Path(path).name} cannot be read ({error.strerror}).",
+                    where=self.root / path,
+                    wanted=f"a readable file: {why}",
+                ) from error
+
+        return self._once(("file", path), read_once)
+
+
+def open_checkout(root: Path, environ: Mapping[str, str] | None = None) -> Checkout:
+    """Returns the checkout at ``root``, whose flavors.yaml and adroit.toml are right.
+
+    Args:
+        root: Holds flavors.yaml and, unless ``ADROIT_CONFIG`` names another, adroit.toml.
+        environ: The environment; the process's own by default.
+
+    Raises:
+        ConfigError: One of the two is missing or has problems.
+    """
+    checkout = Checkout(root, environ)
+    _ = checkout.flavors, checkout.targets
+    return checkout
 
 
 def find_root(start: Path, otherwise: Path | None = None) -> Path:
@@ -69,7 +168,7 @@ def find_root(start: Path, otherwise: Path | None = None) -> Path:
     """
     candidates = [start, *start.parents, *([otherwise] if otherwise else [])]
     for directory in candidates:
-        if (directory / "flavors.yaml").is_file():
+        if (directory / FLAVORS).is_file():
             return directory
     raise ConfigError(
         "There is no flavors.yaml.",
@@ -77,46 +176,3 @@ def find_root(start: Path, otherwise: Path | None = None) -> Path:
         wanted="a directory that holds flavors.yaml, or one below it",
         next_step="cd to the repository's root and run the command again",
     )
-
-
-def read_workspace(root: Path, environ: Mapping[str, str] | None = None) -> Workspace:
-    """Returns the checkout at ``root``.
-
-    Args:
-        root: Holds flavors.yaml and, unless ``ADROIT_CONFIG`` names another, adroit.toml.
-        environ: The environment; the process's own by default.
-
-    Raises:
-        ConfigError: A file is missing or has problems; all problems of the file are listed.
-    """
-    environ = os.environ if environ is None else environ
-    return Workspace(root, read_flavors(root), read_targets(root, environ))
-
-
-def read_flavors(root: Path) -> Mapping[str, Flavor]:
-    """Returns the flavors of the checkout at ``root``; raises as ``read_workspace``."""
-    return parse_flavors(_read(root / "flavors.yaml", "it says what is to be served"))
-
-
-def read_targets(root: Path, environ: Mapping[str, str]) -> Targets:
-    """Returns the targets of the checkout at ``root``; raises as ``read_workspace``."""
-    config = root / environ.get("ADROIT_CONFIG", "adroit.toml")
-    data = _read(config, "it names the targets")
-    return parse_targets(data, str(config), str(config.resolve().parent))
-
-
-def read_conda_envs(root: Path, why: str) -> Mapping[str, CondaEnv]:
-    """Returns the conda envs of the checkout at ``root``; raises as ``read_workspace``."""
-    return parse_conda_envs(_read(root / "conda_envs.yaml", why))
-
-
-def _read(path: Path, why: str) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            return stream.read(MAX_BYTES + 1)  # one more than any parser takes, so that it refuses
-    except OSError as error:
-        raise ConfigError(
-            f"{path.name} cannot be read ({error.strerror}).",
-            where=path,
-            wanted=f"a readable file: {why}",
-        ) from error

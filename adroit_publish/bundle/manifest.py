@@ -30,6 +30,7 @@ from adroit_publish.bundle.layer import (
     PackedFile,
     hash_layer,
 )
+from adroit_publish.bundle.version_names import PublishedVersion
 from adroit_publish.errors import RefusedError, VerificationError
 
 MANIFEST_MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"
@@ -106,7 +107,7 @@ class Bundle:
         document: The bytes of ``bundle.json``.
     """
 
-    version: str
+    version: PublishedVersion
     bundle_id: Digest
     layers: tuple[Layer, ...]
     base: BaseImage | None
@@ -177,9 +178,9 @@ def assemble(
     )
 
 
-def version_of(run_id: str, manifest: Digest) -> str:
+def version_of(run_id: str, manifest: Digest) -> PublishedVersion:
     """Returns the version: a function of content alone, and no YAML parser's number."""
-    return f"v{run_id[:8]}-{manifest.hex[:12]}"
+    return PublishedVersion(f"v{run_id[:8]}-{manifest.hex[:12]}")
 
 
 def parse_manifest(data: bytes, where: str) -> Manifest:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -11,7 +10,7 @@ from typing import Any
 
 import click
 
-from adroit_publish.checkout import Workspace, find_root, read_workspace
+from adroit_publish.checkout import Checkout, find_root, open_checkout
 from adroit_publish.cli.render import print_json
 from adroit_publish.config.targets import Target
 from adroit_publish.errors import PublishError
@@ -26,13 +25,13 @@ class Context:
     """What every command needs.
 
     Attributes:
-        workspace: The checkout.
+        checkout: The checkout.
         target: The target that is looked at.
         store: Its bundle store.
         as_json: Print JSON for machines.
     """
 
-    workspace: Workspace
+    checkout: Checkout
     target: Target
     store: BundleStore
     as_json: bool
@@ -67,8 +66,8 @@ def at_target(function: Command) -> Command:
     @json_option
     @wraps(function)
     def run(*, target: str | None, as_json: bool, **arguments: Any) -> None:
-        workspace = read_workspace(find_root(Path.cwd()))
-        chosen = workspace.target(target, os.environ)
-        function(Context(workspace, chosen, open_store(chosen), as_json), **arguments)
+        checkout = open_checkout(find_root(Path.cwd()))
+        chosen = checkout.target(target)
+        function(Context(checkout, chosen, open_store(chosen), as_json), **arguments)
 
     return run

@@ -26,7 +26,7 @@ def plan(context: Context, flavor: str | None, markdown: bool) -> None:
     Exit code 10: there is something to do; 0: there is not.
     """
     names = [name.strip() for name in (flavor or "").split(",") if name.strip()]
-    plans = make_plan(context.workspace, context.target.name, names)
+    plans = make_plan(context.checkout, context.target.name, names)
     if context.as_json:
         print_json([each.as_dict() for each in plans])
     elif markdown:
@@ -42,7 +42,7 @@ def plan(context: Context, flavor: str | None, markdown: bool) -> None:
 @click.option("--why", required=True, help="the reason, one line; everybody is told")
 def hold(context: Context, flavor: str, why: str) -> None:
     """Hold FLAVOR: CI and --stale leave it alone, and a publish by hand needs --despite-hold."""
-    edit_file(context.workspace.flavors_file, partial(set_hold, flavor=flavor, why=why))
+    edit_file(context.checkout.flavors_file, partial(set_hold, flavor=flavor, why=why))
     if context.as_json:
         print_json({"flavor": flavor, "hold": why})
     else:
@@ -54,7 +54,7 @@ def hold(context: Context, flavor: str, why: str) -> None:
 @click.argument("flavor")
 def unhold(context: Context, flavor: str) -> None:
     """End the hold of FLAVOR."""
-    changed = edit_file(context.workspace.flavors_file, partial(clear_hold, flavor=flavor))
+    changed = edit_file(context.checkout.flavors_file, partial(clear_hold, flavor=flavor))
     if context.as_json:
         print_json({"flavor": flavor, "hold": None})
     else:

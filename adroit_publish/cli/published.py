@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from adroit_publish.checkout import find_root, read_workspace
+from adroit_publish.checkout import find_root, open_checkout
 from adroit_publish.cli.options import Context, at_target, json_option
 from adroit_publish.cli.progress import bar
 from adroit_publish.cli.render import bytes_text, made_by, print_json, print_table
@@ -32,7 +32,7 @@ from adroit_publish.versions.verify import verify as verify_version
 def versions(context: Context, model: str) -> None:
     """List the published versions of MODEL, oldest first."""
     inspection.check_model(context.store, model)
-    rows = inspection.list_versions(context.workspace, context.store, model)
+    rows = inspection.list_versions(context.checkout, context.store, model)
     if context.as_json:
         print_json([asdict(row) for row in rows])
         return
@@ -57,7 +57,7 @@ def versions(context: Context, model: str) -> None:
 @click.argument("version")
 def show(context: Context, version: str) -> None:
     """Show what VERSION holds, what it was made from, and how its publish went."""
-    published = service.find_published(context.workspace, context.store, version)
+    published = service.find_published(context.checkout.flavors, context.store, version)
     facts = inspection.show(context.store, published)
     if context.as_json:
         print_json(facts.as_dict())
@@ -115,7 +115,7 @@ def _with_page(name: str | None, page: str | None) -> str | None:
 @click.argument("version")
 def verify(context: Context, version: str) -> None:
     """Read every byte of VERSION and recompute every digest."""
-    published = service.find_published(context.workspace, context.store, version)
+    published = service.find_published(context.checkout.flavors, context.store, version)
     with bar(f"verify {version}", 0) as progress:
         report = verify_version(context.store, published, progress)
     if context.as_json:
@@ -139,7 +139,7 @@ def verify(context: Context, version: str) -> None:
 @click.option("--oci", is_flag=True, help="write an OCI layout, for skopeo, umoci and others")
 def pull(context: Context, version: str, directory: Path, oci: bool) -> None:
     """Get VERSION into DIRECTORY, verified to the last byte."""
-    published = service.find_published(context.workspace, context.store, version)
+    published = service.find_published(context.checkout.flavors, context.store, version)
     layers = context.store.manifest(published).own_layers
     with bar(f"pull {version}", sum(layer.size_bytes for layer in layers)) as progress:
         if oci:
@@ -164,10 +164,10 @@ def promote(version: str, source: str, destination: str, as_json: bool) -> None:
     The source is read as the AWS profile of its target, the destination is written as the
     environment's. flavors.yaml stays as it is.
     """
-    workspace = read_workspace(find_root(Path.cwd()))
-    here, there = (workspace.target(name, os.environ) for name in (source, destination))
+    checkout = open_checkout(find_root(Path.cwd()))
+    here, there = (checkout.target(name) for name in (source, destination))
     with bar(f"promote {version}", 0) as progress:
-        done = promotion.promote(workspace, version, here, there, os.environ, progress)
+        done = promotion.promote(checkout, version, here, there, os.environ, progress)
     if as_json:
         print_json(done.as_dict())
         return
@@ -203,7 +203,7 @@ def status(context: Context) -> None:
             pointers = sitevars_of(context.target, context.store).pointers()
         except PublishError as error:
             print(f"What is live cannot be told: {error.what}", file=sys.stderr)
-    rows = inspection.status(context.workspace, context.store, pointers)
+    rows = inspection.status(context.checkout, context.store, pointers)
     if context.as_json:
         print_json([asdict(row) for row in rows])
         return

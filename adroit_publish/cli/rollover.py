@@ -160,7 +160,7 @@ def abandon(context: Context, model: str | None, why: str) -> None:
 
 
 def _rolling(context: Context) -> Rolling:
-    return open_rolling(context.workspace, context.target, context.store)
+    return open_rolling(context.checkout, context.target, context.store)
 
 
 def _percents(text: str) -> tuple[float, ...]:

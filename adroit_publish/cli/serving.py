@@ -27,7 +27,7 @@ SERVED = "the served one"
 @click.option("--kind", type=click.Choice(KINDS), required=True, help="what is to run it")
 def manifest(context: Context, version: str, kind: str) -> None:
     """Print what runs VERSION, its image named by digest: for kubectl, KServe or SageMaker."""
-    published = service.find_published(context.workspace, context.store, version)
+    published = service.find_published(context.checkout.flavors, context.store, version)
     documents = manifests_of(context.target, context.store, published, kind)
     if kind == "sagemaker" and not context.as_json:
         print_json(documents[0])  # what the AWS command line reads
@@ -43,14 +43,12 @@ def manifest(context: Context, version: str, kind: str) -> None:
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
 def serve(context: Context, version: str, port: int) -> None:
     """Serve VERSION, or what FLAVOR names, on this machine until Ctrl-C."""
-    published = service.find_published(context.workspace, context.store, version)
+    published = service.find_published(context.checkout.flavors, context.store, version)
     layers = context.store.manifest(published).own_layers
     size_bytes = sum(layer.size_bytes for layer in layers)
     with ExitStack() as bars:
         progress = bars.enter_context(bar(f"pull {published.version}", size_bytes))
-        service.serve(
-            context.workspace, context.store, published, port, progress, pulled=bars.close
-        )
+        service.serve(context.checkout, context.store, published, port, progress, pulled=bars.close)
 
 
 @click.command()
@@ -87,7 +85,7 @@ def predict(context: Context, url: str, example: str | None) -> None:
 def build_env(context: Context, env: str, base: str | None) -> None:
     """Build the image of ENV of conda_envs.yaml and push it to the target's registry."""
     heard = partial(print, file=sys.stderr)
-    built = build_env_image(context.workspace, context.target, env, base=base, heard=heard)
+    built = build_env_image(context.checkout, context.target, env, base=base, heard=heard)
     if context.as_json:
         print_json(asdict(built))
         return

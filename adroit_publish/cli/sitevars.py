@@ -63,7 +63,7 @@ def set_(
         expected = sitevars_of(context.target, context.store).get(model).pointer
     else:
         expected = None if expect == "none" else _pointer(tuple(expect.split(",")))
-    point(context.workspace, context.target, context.store, model, pointer, expected, why)
+    point(context.checkout, context.target, context.store, model, pointer, expected, why)
     if context.as_json:
         print_json({"model": model, "before": _json(expected), "pointer": _json(pointer)})
     else:

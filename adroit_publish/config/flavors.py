@@ -11,10 +11,11 @@ a run id nor a published version is a problem, and where YAML reads it as a numb
 
 from __future__ import annotations
 
-import re
 from collections import abc
+from contextlib import suppress
 from dataclasses import dataclass
 
+from adroit_publish.bundle.version_names import PublishedVersion, RunId, parse_version
 from adroit_publish.config.names import name_problem, nearest
 from adroit_publish.config.yaml.text import Report, read_yaml
 from adroit_publish.config.yaml.tree import Entry, Mapping, Scalar, deref
@@ -24,8 +25,6 @@ from adroit_publish.errors import ConfigError
 KNOWN_KEYS = ("config", "conda_env", "version", "artifact", "hold")
 FOREIGN_PREFIX = "x-"
 
-_RUN_ID = re.compile(r"[0-9a-f]{32}")
-_PUBLISHED = re.compile(r"v[0-9a-f]{8}-[0-9a-f]{12}")
 _WANTED_VERSION = (
     "a run id (32 lower-case hex digits), a published version (v, 8 and 12 hex digits), or nothing"
 )
@@ -47,20 +46,10 @@ class Flavor:
     name: str
     config: str
     conda_env: str
-    version: str | None
+    version: RunId | PublishedVersion | None
     artifact: str | None
     hold: str | None
     line: int
-
-
-def is_run_id(version: str | None) -> bool:
-    """Whether a version is an MLflow run id: 32 lower-case hex digits."""
-    return version is not None and _RUN_ID.fullmatch(version) is not None
-
-
-def is_published_version(version: str | None) -> bool:
-    """Whether a version is a published one: ``v5f2b9c01-3f0c9a1b2c3d``."""
-    return version is not None and _PUBLISHED.fullmatch(version) is not None
 
 
 def parse_flavors(data: bytes, file: str = "flavors.yaml") -> dict[str, Flavor]:
@@ -147,15 +136,17 @@ def _read_flavor(name: str, entry: Entry, report: Report) -> Flavor:
     )
 
 
-def _read_version(section: Section) -> str | None:
+def _read_version(section: Section) -> RunId | PublishedVersion | None:
     entry = section.entries.get("version")
     try:
         text = own_text(entry)
     except ValueError as reason:
         section.problem("version", f"'version' {reason}")
         return None
-    if text is None or is_run_id(text) or is_published_version(text):
-        return text
+    if text is None:
+        return None
+    with suppress(ValueError):
+        return parse_version(text)
     said = f"'version' is {text[:80]!r}; it must be {_WANTED_VERSION}"
     node = deref(entry.value) if entry else None
     if isinstance(node, Scalar) and isinstance(scalar_value(node), int | float):

@@ -14,7 +14,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from adroit_publish.config.flavors import is_published_version, is_run_id, own_text
+from adroit_publish.bundle.version_names import parse_version
+from adroit_publish.config.flavors import own_text
 from adroit_publish.config.yaml.edits import Edit, own_entry, remove_entry, set_entry
 from adroit_publish.config.yaml.spans import BREAK, line_end, line_start, value_start
 from adroit_publish.config.yaml.text import read_yaml
@@ -54,9 +55,9 @@ def set_version(
             made without changing another value.
         RefusedError: The flavor's version is neither ``expected`` nor ``version``: another writer
             changed it.
+        ValueError: ``version`` is neither a run id nor a published version.
     """
-    if not (is_run_id(version) or is_published_version(version)):
-        raise ValueError(f"not a version: {version!r}")
+    parse_version(version)
     document = read_yaml(data, file)
     if current_version(document, flavor) == version:
         return data

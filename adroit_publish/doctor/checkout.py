@@ -18,9 +18,9 @@ from typing import Literal
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from adroit_publish.checkout import Workspace, read_conda_envs, read_flavors, read_targets
+from adroit_publish.checkout import Checkout
 from adroit_publish.config.flavors import Flavor
-from adroit_publish.config.targets import Target, Targets
+from adroit_publish.config.targets import Target
 from adroit_publish.errors import EXIT_OK, ConfigError, PublishError
 from adroit_publish.git.history import current_branch, head_commit
 from adroit_publish.git.remote import remote_branch
@@ -88,35 +88,33 @@ def packages(name: str, project: Path = PROJECT) -> Check:
     return Check(name, "ok", ", ".join([f"python {python}", *shown]))
 
 
-def flavors_file(name: str, root: Path) -> Check:
+def flavors_file(name: str, checkout: Checkout) -> Check:
     """Reads flavors.yaml; raises ConfigError with all its problems."""
-    return Check(name, "ok", f"{_count(read_flavors(root), 'flavor')} in {root}")
+    return Check(name, "ok", f"{_count(checkout.flavors, 'flavor')} in {checkout.root}")
 
 
-def conda_envs_file(name: str, root: Path, flavors: Mapping[str, Flavor]) -> Check:
+def conda_envs_file(name: str, checkout: Checkout, flavors: Mapping[str, Flavor]) -> Check:
     """Reads conda_envs.yaml, and finds each flavor's env and its environment.yml there.
 
     Raises:
         ConfigError: The file has problems, or an env is not there; all together.
     """
-    envs = read_conda_envs(root, "it says what the flavors' conda envs are")
-    workspace = Workspace(root, flavors, Targets(None, {}))
+    envs = checkout.conda_envs
     _check_each(
-        flavors.values(), lambda flavor: workspace.environment_digest(workspace.conda_env(flavor))
+        flavors.values(), lambda flavor: checkout.environment_digest(checkout.conda_env(flavor))
     )
     return Check(name, "ok", _count(envs, "conda env"))
 
 
-def config_files(name: str, root: Path, flavors: Mapping[str, Flavor]) -> Check:
+def config_files(name: str, checkout: Checkout, flavors: Mapping[str, Flavor]) -> Check:
     """Reads every flavor's config.yaml; raises ConfigError with all problems of all of them."""
-    _check_each(flavors.values(), Workspace(root, flavors, Targets(None, {})).project)
+    _check_each(flavors.values(), checkout.project)
     return Check(name, "ok", _count({each.config for each in flavors.values()}, "file"))
 
 
-def targets_file(name: str, root: Path, environ: Mapping[str, str]) -> Check:
+def targets_file(name: str, checkout: Checkout) -> Check:
     """Reads adroit.toml; raises ConfigError with all its problems."""
-    targets = read_targets(root, environ)
-    return Check(name, "ok", f"the targets {', '.join(sorted(targets.by_name))}")
+    return Check(name, "ok", f"the targets {', '.join(sorted(checkout.targets.by_name))}")
 
 
 def git_checkout(name: str, root: Path) -> Check:

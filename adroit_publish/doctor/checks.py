@@ -20,10 +20,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from adroit_publish.checkout import find_root, read_flavors, read_targets
+from adroit_publish.checkout import Checkout, find_root
 from adroit_publish.config.flavors import Flavor
 from adroit_publish.config.targets import Target, explain_choice
-from adroit_publish.doctor import checkout as checkout
+from adroit_publish.doctor import checkout as here
 from adroit_publish.doctor import places as places
 from adroit_publish.doctor.checkout import Check, State, failed
 from adroit_publish.doctor.places import MetaflowSettings
@@ -85,13 +85,13 @@ def examine(
         root = find_root(start)
     except ConfigError as error:
         root, missing = start, error
-        flavors: Mapping[str, Flavor] = {}
+        checkout = Checkout(start, environ)
         probes = [Probe("flavors.yaml", partial(_raising, missing))]
     else:
-        flavors = _flavors(root)
-        probes = [Probe("flavors.yaml", partial(checkout.flavors_file, root=root))]
-    chosen, target = _choose(root, flag, environ)
-    probes = [Probe("packages", checkout.packages), *probes, *_files(root, flavors, environ)]
+        checkout = Checkout(root, environ)
+        probes = [Probe("flavors.yaml", partial(here.flavors_file, checkout=checkout))]
+    chosen, target = _choose(checkout, flag)
+    probes = [Probe("packages", here.packages), *probes, *_files(checkout)]
     probes += [Probe("target", lambda name: chosen), *_of_target(target)]
     probes += _verification(target, environ) + _git(root, target) + _metaflow(metaflow, target)
     checks = ask(probes, ANSWER_TIMEOUT_S) + ask(_tracking(target), ANSWER_TIMEOUT_S)
@@ -157,32 +157,31 @@ def _failure(probe: Probe, error: PublishError) -> Check:
     return replace(found, next_step=probe.next_step or found.next_step or _MEND)
 
 
-def _flavors(root: Path) -> Mapping[str, Flavor]:
+def _flavors(checkout: Checkout) -> Mapping[str, Flavor]:
     try:
-        return read_flavors(root)
+        return checkout.flavors
     except ConfigError:
         return {}  # which has a row of its own
 
 
-def _choose(
-    root: Path, flag: str | None, environ: Mapping[str, str]
-) -> tuple[Check, Target | None]:
+def _choose(checkout: Checkout, flag: str | None) -> tuple[Check, Target | None]:
     try:
-        targets = read_targets(root, environ)
+        targets = checkout.targets
     except ConfigError:
         return Check("target", "not needed", "not chosen: adroit.toml has problems"), None
     try:
-        target, why = explain_choice(targets, flag=flag, environ=environ)
+        target, why = explain_choice(targets, flag=flag, environ=checkout.environ)
     except ConfigError as error:
         return failed("target", error), None
     return Check("target", "ok", f"{target.name}: {why}"), target
 
 
-def _files(root: Path, flavors: Mapping[str, Flavor], environ: Mapping[str, str]) -> list[Probe]:
+def _files(checkout: Checkout) -> list[Probe]:
+    flavors = _flavors(checkout)
     return [
-        Probe("conda_envs.yaml", partial(checkout.conda_envs_file, root=root, flavors=flavors)),
-        Probe("config.yaml", partial(checkout.config_files, root=root, flavors=flavors)),
-        Probe("adroit.toml", partial(checkout.targets_file, root=root, environ=environ)),
+        Probe("conda_envs.yaml", partial(here.conda_envs_file, checkout=checkout, flavors=flavors)),
+        Probe("config.yaml", partial(here.config_files, checkout=checkout, flavors=flavors)),
+        Probe("adroit.toml", partial(here.targets_file, checkout=checkout)),
     ]
 
 
@@ -215,9 +214,9 @@ def _verification(target: Target | None, environ: Mapping[str, str]) -> list[Pro
 
 
 def _git(root: Path, target: Target | None) -> list[Probe]:
-    upstream = partial(checkout.git_upstream, root=root, target=target)
+    upstream = partial(here.git_upstream, root=root, target=target)
     return [
-        Probe("git checkout", partial(checkout.git_checkout, root=root), SourceError),
+        Probe("git checkout", partial(here.git_checkout, root=root), SourceError),
         Probe("git upstream", upstream, SourceError, "warning"),
     ]
 

@@ -26,8 +26,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from adroit_publish.bundle.digest import Digest
-from adroit_publish.checkout import Workspace
-from adroit_publish.config.conda_envs import CondaEnv, find_conda_env, parse_conda_envs
+from adroit_publish.checkout import Checkout
+from adroit_publish.config.conda_envs import CondaEnv, find_conda_env
 from adroit_publish.config.environment_yml import Environment, parse_environment
 from adroit_publish.config.targets import Target
 from adroit_publish.edge.text import printable
@@ -86,7 +86,7 @@ class BuiltEnv:
 
 
 def build_env(
-    workspace: Workspace,
+    checkout: Checkout,
     target: Target,
     name: str,
     *,
@@ -96,7 +96,7 @@ def build_env(
     """Builds a conda env's image and pushes it to the target's registry.
 
     Args:
-        workspace: The checkout, with conda_envs.yaml and the env's environment.yml.
+        checkout: The checkout, with conda_envs.yaml and the env's environment.yml.
         target: Where to push; has ``images``.
         name: The env.
         base: An image with the environment's Python as python3, for where no channel answers: a
@@ -110,7 +110,7 @@ def build_env(
         StoreError: The build or the push failed.
         VerificationError: The registry has something else than what was pushed.
     """
-    env, data, environment = _read(workspace, name)
+    env, data, environment = _read(checkout, name)
     reference = _reference(env, target)
     micromamba = all(map(_answers, environment.channels)) and bool(environment.channels)
     next_step = "building an image needs one"
@@ -131,21 +131,15 @@ def build_env(
     return BuiltEnv(name, str(reference), digest, recipe.how, packages)
 
 
-def _read(workspace: Workspace, name: str) -> tuple[CondaEnv, bytes, Environment]:
-    try:
-        envs = parse_conda_envs((workspace.root / "conda_envs.yaml").read_bytes())
-        env = find_conda_env(envs, name)
-        if env.environment is None:
-            raise ConfigError(
-                f"Conda env {name} has no environment.yml to be built from.",
-                where="conda_envs.yaml",
-                wanted="environment: conda_envs/NAME/environment.yml",
-            )
-        data = (workspace.root / env.environment).read_bytes()
-    except OSError as error:
+def _read(checkout: Checkout, name: str) -> tuple[CondaEnv, bytes, Environment]:
+    env = find_conda_env(checkout.conda_envs, name)
+    data = checkout.environment(env)
+    if env.environment is None or data is None:
         raise ConfigError(
-            "A file that the build needs cannot be read.", where=error.filename, got=error.strerror
-        ) from error
+            f"Conda env {name} has no environment.yml to be built from.",
+            where="conda_envs.yaml",
+            wanted="environment: conda_envs/NAME/environment.yml",
+        )
     return env, data, parse_environment(data, env.environment)
 
 

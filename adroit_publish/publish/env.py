@@ -12,7 +12,7 @@ from dataclasses import replace
 from adroit_publish.bundle.carried import carried_base, platform_of, serving_python
 from adroit_publish.bundle.digest import Digest
 from adroit_publish.bundle.document import parse_json_object
-from adroit_publish.checkout import Workspace
+from adroit_publish.checkout import Checkout
 from adroit_publish.config.flavors import Flavor
 from adroit_publish.config.targets import Target
 from adroit_publish.errors import ConfigError, PublishError, RefusedError
@@ -26,7 +26,7 @@ from adroit_publish.registry.repository import ImageRepository
 from adroit_publish.stores.bundle_store import BundleStore, Published
 
 
-def resolve_env(workspace: Workspace, flavor: Flavor, target: Target) -> EnvReference:
+def resolve_env(checkout: Checkout, flavor: Flavor, target: Target) -> EnvReference:
     """Returns the env of a flavor, pinned.
 
     Raises:
@@ -34,9 +34,9 @@ def resolve_env(workspace: Workspace, flavor: Flavor, target: Target) -> EnvRefe
         RefusedError: The image is gone, or not there for its platform.
         StoreError: The registry could not be reached.
     """
-    env = workspace.conda_env(flavor)
+    env = checkout.conda_env(flavor)
     if target.images is None:
-        return EnvReference(env, None, workspace.environment_digest(env))
+        return EnvReference(env, None, checkout.environment_digest(env))
     if env.image is None:
         raise ConfigError(
             f"Conda env {env.name} has no image, and target {target.name} publishes images.",
@@ -49,7 +49,7 @@ def resolve_env(workspace: Workspace, flavor: Flavor, target: Target) -> EnvRefe
 
 
 def carried_env(
-    workspace: Workspace, flavor: Flavor, target: Target, store: BundleStore, published: Published
+    checkout: Checkout, flavor: Flavor, target: Target, store: BundleStore, published: Published
 ) -> EnvReference:
     """Returns the env that a version pins, whatever its name stands for now.
 
@@ -65,7 +65,7 @@ def carried_env(
     reference = f"{repository}@{published.manifest.digest}"  # which holds the env's layers too
     base = carried_base(manifest, config, record, reference)
     env = replace(
-        workspace.conda_env(flavor), python=serving_python(config), platform=platform_of(config)
+        checkout.conda_env(flavor), python=serving_python(config), platform=platform_of(config)
     )
     digest = record.conda_env_digest
     return EnvReference(env, base, Digest(digest) if digest else None, carried=True)
@@ -108,13 +108,13 @@ def _env_gone(env: EnvReference, images: ImageRepository, error: PublishError) -
 
 
 def moved_env(
-    workspace: Workspace, store: BundleStore, model_name: str, reference: EnvReference
+    checkout: Checkout, store: BundleStore, model_name: str, reference: EnvReference
 ) -> str | None:
     """Returns the digest that versions in flavors.yaml pin for this env, where it is another one.
 
     Only versions that flavors.yaml names are looked at: those that are served, or about to be.
     """
-    for flavor in workspace.flavors.values():
+    for flavor in checkout.flavors.values():
         if flavor.version is None or flavor.conda_env != reference.env.name:
             continue
         try:

@@ -6,7 +6,6 @@ is that flavor's row. The states and what they follow from are ``plan``'s table.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -14,8 +13,9 @@ from typing import Any
 
 from adroit_publish.bundle.digest import Descriptor
 from adroit_publish.bundle.layer import hash_layer
-from adroit_publish.checkout import Workspace
-from adroit_publish.config.flavors import Flavor, find_flavor, is_run_id
+from adroit_publish.bundle.version_names import RunId
+from adroit_publish.checkout import Checkout
+from adroit_publish.config.flavors import Flavor, find_flavor
 from adroit_publish.config.flavors_edit import set_version, version_line
 from adroit_publish.decide import TO_DO, State, state_of_published
 from adroit_publish.errors import PublishError
@@ -92,33 +92,30 @@ class Plan:
 
 
 def plan(
-    workspace: Workspace,
+    checkout: Checkout,
     target_name: str | None = None,
     names: Sequence[str] = (),
-    environ: Mapping[str, str] | None = None,
 ) -> tuple[Plan, ...]:
     """Returns what would be done about every flavor, or about those that are named.
 
     Args:
-        workspace: The checkout.
+        checkout: The checkout.
         target_name: Name of the target; None lets the environment decide.
         names: Flavors; all of them where none is named.
-        environ: The environment; the process's own by default.
 
     Raises:
         ConfigError: There is no such target or flavor.
     """
-    target = workspace.target(target_name, os.environ if environ is None else environ)
-    flavors = [find_flavor(workspace.flavors, name) for name in dict.fromkeys(names)]
-    data = workspace.flavors_file.read_bytes()
-    planner = _Planner(workspace, target, open_store(target), data)
+    target = checkout.target(target_name)
+    flavors = [find_flavor(checkout.flavors, name) for name in dict.fromkeys(names)]
+    planner = _Planner(checkout, target, open_store(target), checkout.flavors_bytes)
     with ThreadPoolExecutor(THREADS, "plan") as pool:
-        return tuple(pool.map(planner.plan, flavors or workspace.flavors.values()))
+        return tuple(pool.map(planner.plan, flavors or checkout.flavors.values()))
 
 
 class _Planner:
-    def __init__(self, workspace: Workspace, target: Any, store: BundleStore, data: bytes) -> None:
-        self.workspace, self.target, self.store, self.data = workspace, target, store, data
+    def __init__(self, checkout: Checkout, target: Any, store: BundleStore, data: bytes) -> None:
+        self.checkout, self.target, self.store, self.data = checkout, target, store, data
 
     def plan(self, flavor: Flavor) -> Plan:
         """Returns one flavor's row, whatever goes wrong."""
@@ -137,14 +134,14 @@ class _Planner:
             return Plan(flavor.name, State.HELD, flavor.version, (flavor.hold,))
         if flavor.version is None:
             return Plan(flavor.name, State.NO_VERSION, None, ("write a run id as its version",))
-        if is_run_id(flavor.version):
+        if isinstance(flavor.version, RunId):
             return self._publish(flavor, flavor.version)
         return self._published(flavor)
 
-    def _publish(self, flavor: Flavor, run_id: str) -> Plan:
-        project = self.workspace.project(flavor)
-        resolve_env(self.workspace, flavor, self.target)
-        source = project_source(self.workspace.root, flavor, project, allow_dirty=True)
+    def _publish(self, flavor: Flavor, run_id: RunId) -> Plan:
+        project = self.checkout.project(flavor)
+        resolve_env(self.checkout, flavor, self.target)
+        source = project_source(self.checkout.root, flavor, project, allow_dirty=True)
         model = resolve_model(
             self.target.tracking_uri,
             run_id,
@@ -169,7 +166,7 @@ class _Planner:
         )
 
     def _published(self, flavor: Flavor) -> Plan:
-        standing = standing_of(self.workspace, flavor, self.target, self.store, allow_dirty=True)
+        standing = standing_of(self.checkout, flavor, self.target, self.store, allow_dirty=True)
         moved = self._env_moved(flavor, standing)
         state = state_of_published(standing.changes, moved is not None)
         notes = [*_dirty(standing.source.dirty)]
@@ -191,9 +188,9 @@ class _Planner:
     def _republish(self, flavor: Flavor, standing: Standing, row: Plan) -> Plan:
         published = standing.published
         if standing.changes.env:
-            env = resolve_env(self.workspace, flavor, self.target)
+            env = resolve_env(self.checkout, flavor, self.target)
         else:
-            env = carried_env(self.workspace, flavor, self.target, self.store, published)
+            env = carried_env(self.checkout, flavor, self.target, self.store, published)
         original = read_original(self.store, published)
         layers = (hash_layer(runtime_recipe()), hash_layer(source_recipe(standing.source)))
         bundle = remake(original, layers, standing.project, env)
@@ -215,7 +212,7 @@ class _Planner:
         if standing.changes.env:
             return None
         pinned = standing.record.conda_env_digest
-        now: EnvReference = resolve_env(self.workspace, flavor, self.target)
+        now: EnvReference = resolve_env(self.checkout, flavor, self.target)
         return None if now.digest is None or pinned in (None, now.digest) else str(now.digest)
 
     def _line(self, flavor: Flavor, version: str, *, known: bool) -> Line:

@@ -7,12 +7,12 @@ and raises; what is wrong with one flavor does not stop the others.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from adroit_publish.checkout import Workspace
-from adroit_publish.config.flavors import Flavor, find_flavor, is_run_id
+from adroit_publish.bundle.version_names import RunId
+from adroit_publish.checkout import Checkout
+from adroit_publish.config.flavors import Flavor, find_flavor
 from adroit_publish.config.targets import Target
 from adroit_publish.errors import ConfigError, PublishError, RefusedError
 from adroit_publish.mlflow.model import resolve_model
@@ -27,15 +27,15 @@ from adroit_publish.stores.bundle_store import BundleStore
 Prepared = PublishJob | Release | Failure
 
 
-def pending(workspace: Workspace) -> tuple[str, ...]:
+def pending(checkout: Checkout) -> tuple[str, ...]:
     """Returns the flavors that wait to be published: a run id for a version, and no hold."""
-    flavors = workspace.flavors.values()
-    return tuple(f.name for f in flavors if is_run_id(f.version) and f.hold is None)
+    flavors = checkout.flavors.values()
+    return tuple(f.name for f in flavors if isinstance(f.version, RunId) and f.hold is None)
 
 
-def held(workspace: Workspace) -> dict[str, str]:
+def held(checkout: Checkout) -> dict[str, str]:
     """Returns why flavors are held, by name: ``--pending`` and ``--stale`` leave these alone."""
-    return {f.name: f.hold for f in workspace.flavors.values() if f.hold is not None}
+    return {f.name: f.hold for f in checkout.flavors.values() if f.hold is not None}
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,7 @@ class Admitted:
     verify: str
 
 
-def admit(
-    workspace: Workspace, options: Options, environ: Mapping[str, str] | None = None
-) -> Admitted:
+def admit(checkout: Checkout, options: Options) -> Admitted:
     """Returns the target that is meant, having proved that it can be published to.
 
     Raises:
@@ -64,34 +62,32 @@ def admit(
             engine answers where the image is to be verified.
         StoreError: The target's store could not be reached.
     """
-    target = workspace.target(options.target, os.environ if environ is None else environ)
+    target = checkout.target(options.target)
     verify = choose_verification(options.verify, target)
     prove_access(target)
     return Admitted(target, open_store(target), verify)
 
 
 def prepare(
-    workspace: Workspace,
+    checkout: Checkout,
     names: Sequence[str],
     options: Options,
-    environ: Mapping[str, str] | None = None,
 ) -> tuple[Prepared, ...]:
     """Returns what has to be done for each of the flavors, in the order given.
 
     Args:
-        workspace: The checkout.
+        checkout: The checkout.
         names: Flavors, each once.
         options: What was asked.
-        environ: The environment; the process's own by default.
 
     Raises:
         ConfigError: An unknown flavor or target, or options that do not go together.
         RefusedError, StoreError: As ``admit``.
     """
-    flavors = [find_flavor(workspace.flavors, name) for name in dict.fromkeys(names)]
+    flavors = [find_flavor(checkout.flavors, name) for name in dict.fromkeys(names)]
     _check_options(options, flavors)
-    admitted = admit(workspace, options, environ)
-    return tuple(_prepare_one(workspace, flavor, admitted, options) for flavor in flavors)
+    admitted = admit(checkout, options)
+    return tuple(_prepare_one(checkout, flavor, admitted, options) for flavor in flavors)
 
 
 def _check_options(options: Options, flavors: Sequence[Flavor]) -> None:
@@ -105,20 +101,22 @@ def _check_options(options: Options, flavors: Sequence[Flavor]) -> None:
             got=", ".join(flavor.name for flavor in flavors),
             next_step="name one flavor, or write each run id into flavors.yaml",
         )
-    if options.run_id is not None and not is_run_id(options.run_id):
+    try:
+        _ = options.run_id and RunId(options.run_id)
+    except ValueError as error:
         raise ConfigError(
             "--mlflow-run-id is no MLflow run id.",
             got=options.run_id,
             wanted="32 lower-case hex digits",
-        )
+        ) from error
 
 
 def _prepare_one(
-    workspace: Workspace, flavor: Flavor, admitted: Admitted, options: Options
+    checkout: Checkout, flavor: Flavor, admitted: Admitted, options: Options
 ) -> Prepared:
     try:
         refuse_held(flavor, options)
-        run_id = options.run_id or flavor.version
+        run_id = RunId(options.run_id) if options.run_id else flavor.version
         if run_id is None:
             raise ConfigError(
                 f"Flavor {flavor.name} has no version.",
@@ -126,9 +124,9 @@ def _prepare_one(
                 wanted="an MLflow run id, 32 hex digits",
                 next_step="write the run id as its version, or add --mlflow-run-id=RUN_ID",
             )
-        if is_run_id(run_id):
-            return _job(workspace, flavor, admitted, run_id, options)
-        return _nothing_to_do(workspace, flavor, admitted, options)
+        if isinstance(run_id, RunId):
+            return _job(checkout, flavor, admitted, run_id, options)
+        return _nothing_to_do(checkout, flavor, admitted, options)
     except PublishError as error:
         return Failure(flavor.name, error)
 
@@ -148,18 +146,18 @@ def refuse_held(flavor: Flavor, options: Options) -> None:
 
 
 def _job(
-    workspace: Workspace, flavor: Flavor, admitted: Admitted, run_id: str, options: Options
+    checkout: Checkout, flavor: Flavor, admitted: Admitted, run_id: RunId, options: Options
 ) -> PublishJob:
     target = admitted.target
-    project = workspace.project(flavor)
-    env = resolve_env(workspace, flavor, target)
-    source = project_source(workspace.root, flavor, project, allow_dirty=options.allow_dirty)
+    project = checkout.project(flavor)
+    env = resolve_env(checkout, flavor, target)
+    source = project_source(checkout.root, flavor, project, allow_dirty=options.allow_dirty)
     model = resolve_model(
         target.tracking_uri, run_id, flavor.artifact, source_profile=target.source_profile
     )
     ensure_images(target, project.model_name)
     return PublishJob(
-        root=str(workspace.root),
+        root=str(checkout.root),
         flavor=flavor,
         project=project,
         env=env,
@@ -168,15 +166,15 @@ def _job(
         verify=admitted.verify,
         options=options,
         model=model,
-        moved_from=moved_env(workspace, admitted.store, project.model_name, env),
+        moved_from=moved_env(checkout, admitted.store, project.model_name, env),
     )
 
 
 def _nothing_to_do(
-    workspace: Workspace, flavor: Flavor, admitted: Admitted, options: Options
+    checkout: Checkout, flavor: Flavor, admitted: Admitted, options: Options
 ) -> Release:
     target, store = admitted.target, admitted.store
-    standing = standing_of(workspace, flavor, target, store, allow_dirty=options.allow_dirty)
+    standing = standing_of(checkout, flavor, target, store, allow_dirty=options.allow_dirty)
     if standing.changes.stale:
         raise RefusedError(
             f"Flavor {flavor.name} is published, and its source has changed since.",

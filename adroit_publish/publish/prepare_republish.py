@@ -6,11 +6,12 @@ Each flavor becomes a ``RepublishJob``, a ``Release`` with ``news=False`` (nothi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from adroit_publish.checkout import Workspace
-from adroit_publish.config.flavors import Flavor, find_flavor, is_published_version, is_run_id
+from adroit_publish.bundle.version_names import PublishedVersion
+from adroit_publish.checkout import Checkout
+from adroit_publish.config.flavors import Flavor, find_flavor
 from adroit_publish.config.names import name_problem
 from adroit_publish.errors import ConfigError, PublishError
 from adroit_publish.places import ensure_images
@@ -24,31 +25,29 @@ THREADS = 8
 
 
 def prepare_republish(
-    workspace: Workspace,
+    checkout: Checkout,
     names: Sequence[str],
     options: Options,
-    environ: Mapping[str, str] | None = None,
 ) -> tuple[Prepared, ...]:
     """Returns what has to be done for each of the flavors, in the order given.
 
     Args:
-        workspace: The checkout.
+        checkout: The checkout.
         names: Flavors, each once.
         options: What was asked.
-        environ: The environment; the process's own by default.
 
     Raises:
         ConfigError: An unknown flavor or target, or options that do not go together.
         RefusedError, StoreError: As ``admit``.
     """
-    flavors = [find_flavor(workspace.flavors, name) for name in dict.fromkeys(names)]
+    flavors = [find_flavor(checkout.flavors, name) for name in dict.fromkeys(names)]
     _check_options(options, flavors)
-    admitted = admit(workspace, options, environ)
-    return _prepare_all(workspace, flavors, admitted, options)
+    admitted = admit(checkout, options)
+    return _prepare_all(checkout, flavors, admitted, options)
 
 
 def prepare_stale(
-    workspace: Workspace, options: Options, environ: Mapping[str, str] | None = None
+    checkout: Checkout, options: Options
 ) -> tuple[tuple[Prepared, ...], tuple[str, ...]]:
     """Returns what has to be done for every flavor that is published and may be touched.
 
@@ -59,14 +58,14 @@ def prepare_stale(
         ConfigError: There is no such target.
         RefusedError, StoreError: As ``admit``.
     """
-    admitted = admit(workspace, options, environ)
+    admitted = admit(checkout, options)
     flavors, left_out = [], []
-    for flavor in workspace.flavors.values():
+    for flavor in checkout.flavors.values():
         if flavor.hold is not None:
             left_out.append(f"{flavor.name} is held: {flavor.hold}")
-        elif is_published_version(flavor.version):
+        elif isinstance(flavor.version, PublishedVersion):
             flavors.append(flavor)
-    found = _prepare_all(workspace, flavors, admitted, options)
+    found = _prepare_all(checkout, flavors, admitted, options)
     elsewhere = [item for item in found if _is_elsewhere(item)]
     left_out += [f"{item.flavor}: {item.error.what}" for item in elsewhere]  # type: ignore[union-attr]
     work = (item for item in found if not isinstance(item, Release) and item not in elsewhere)
@@ -74,12 +73,12 @@ def prepare_stale(
 
 
 def flavor_of_version(
-    workspace: Workspace, model_name: str, version: str, config: str, options: Options
+    checkout: Checkout, model_name: str, version: str, config: str, options: Options
 ) -> Flavor:
     """Returns the flavor that the older spelling of a republish means.
 
     Args:
-        workspace: The checkout.
+        checkout: The checkout.
         model_name: The version's model.
         version: A published version.
         config: The config.yaml to take where no flavor has this version.
@@ -92,14 +91,16 @@ def flavor_of_version(
     Raises:
         ConfigError: Several flavors have it, or there is no such version.
     """
-    if not is_published_version(version):
+    try:
+        wanted = PublishedVersion(version)
+    except ValueError as error:
         raise ConfigError(
             "--version names no published version.",
             got=version,
             wanted="v<8 hex digits>-<12 hex digits>",
             next_step=f"python -m adroit_publish versions {model_name}",
-        )
-    holders = [f for f in workspace.flavors.values() if f.version == version]
+        ) from error
+    holders = [f for f in checkout.flavors.values() if f.version == version]
     if len(holders) > 1:
         raise ConfigError(
             f"Several flavors have the version {version}.",
@@ -109,7 +110,7 @@ def flavor_of_version(
         )
     if holders:
         return holders[0]
-    store = admit(workspace, options).store
+    store = admit(checkout, options).store
     published = store.find(model_name, version)
     if published is None:
         raise ConfigError(
@@ -118,20 +119,20 @@ def flavor_of_version(
             next_step=f"python -m adroit_publish versions {model_name}",
         )
     env = store.bundle_record(published).conda_env_name
-    return Flavor("", config, env, version, None, None, 0)
+    return Flavor("", config, env, wanted, None, None, 0)
 
 
-def prepare_one(workspace: Workspace, flavor: Flavor, options: Options) -> Prepared:
+def prepare_one(checkout: Checkout, flavor: Flavor, options: Options) -> Prepared:
     """Returns what has to be done for one flavor, which need not be in flavors.yaml."""
     _check_options(options, [flavor])
-    return _prepare_all(workspace, [flavor], admit(workspace, options), options)[0]
+    return _prepare_all(checkout, [flavor], admit(checkout, options), options)[0]
 
 
 def _prepare_all(
-    workspace: Workspace, flavors: Sequence[Flavor], admitted: Admitted, options: Options
+    checkout: Checkout, flavors: Sequence[Flavor], admitted: Admitted, options: Options
 ) -> tuple[Prepared, ...]:
     def one(flavor: Flavor) -> Prepared:
-        return _prepare_one(workspace, flavor, admitted, options)
+        return _prepare_one(checkout, flavor, admitted, options)
 
     with ThreadPoolExecutor(THREADS, "prepare") as pool:
         return tuple(pool.map(one, flavors))
@@ -155,11 +156,11 @@ def _check_options(options: Options, flavors: Sequence[Flavor]) -> None:
 
 
 def _prepare_one(
-    workspace: Workspace, flavor: Flavor, admitted: Admitted, options: Options
+    checkout: Checkout, flavor: Flavor, admitted: Admitted, options: Options
 ) -> Prepared:
     try:
         refuse_held(flavor, options)
-        if flavor.version is None or is_run_id(flavor.version):
+        if not isinstance(flavor.version, PublishedVersion):
             raise ConfigError(
                 f"Flavor {flavor.name} is not published yet.",
                 where=f"flavors.yaml:{flavor.line}",
@@ -170,24 +171,24 @@ def _prepare_one(
                     f"--target={admitted.target.name}"
                 ),
             )
-        return _job(workspace, flavor, admitted, options)
+        return _job(checkout, flavor, admitted, options)
     except PublishError as error:
         return Failure(flavor.name, error)
 
 
 def _job(
-    workspace: Workspace, flavor: Flavor, admitted: Admitted, options: Options
+    checkout: Checkout, flavor: Flavor, admitted: Admitted, options: Options
 ) -> RepublishJob | Release:
     target, store = admitted.target, admitted.store
-    standing = standing_of(workspace, flavor, target, store, allow_dirty=options.allow_dirty)
-    env, env_line, moved_to = _env(workspace, flavor, admitted, standing, options)
+    standing = standing_of(checkout, flavor, target, store, allow_dirty=options.allow_dirty)
+    env, env_line, moved_to = _env(checkout, flavor, admitted, standing, options)
     reasons = [*standing.changes.lines(), *filter(None, [env_line])]
     runtime = standing.changes.runtime_line()
     if not reasons and not (runtime and options.runtime):
         return up_to_date(flavor, target, store, standing)
     ensure_images(target, standing.project.model_name)
     return RepublishJob(
-        root=str(workspace.root),
+        root=str(checkout.root),
         flavor=flavor,
         project=standing.project,
         env=env,
@@ -202,25 +203,25 @@ def _job(
 
 
 def _env(
-    workspace: Workspace, flavor: Flavor, admitted: Admitted, standing: Standing, options: Options
+    checkout: Checkout, flavor: Flavor, admitted: Admitted, standing: Standing, options: Options
 ) -> tuple[EnvReference, str | None, str | None]:
     """Returns the env to use, the line that says it moved, and what was not taken over."""
     target, store = admitted.target, admitted.store
     pinned = standing.record.conda_env_digest
     if options.take_env or standing.changes.env:
-        env = resolve_env(workspace, flavor, target)
+        env = resolve_env(checkout, flavor, target)
         moved = standing.changes.env is None and env.digest != pinned
         return env, f"changed the env {env.env.name} to {env.digest}" if moved else None, None
-    moved_to = env_moved_to(workspace, flavor, admitted, standing)
-    return carried_env(workspace, flavor, target, store, standing.published), None, moved_to
+    moved_to = env_moved_to(checkout, flavor, admitted, standing)
+    return carried_env(checkout, flavor, target, store, standing.published), None, moved_to
 
 
 def env_moved_to(
-    workspace: Workspace, flavor: Flavor, admitted: Admitted, standing: Standing
+    checkout: Checkout, flavor: Flavor, admitted: Admitted, standing: Standing
 ) -> str | None:
     """Returns what the env's name stands for now, where that is not what the version pins."""
     try:
-        now = resolve_env(workspace, flavor, admitted.target).digest
+        now = resolve_env(checkout, flavor, admitted.target).digest
     except PublishError:
         return None  # it is a hint; who takes the env over is told
     pinned = standing.record.conda_env_digest

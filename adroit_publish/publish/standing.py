@@ -9,7 +9,8 @@ from adroit_publish.bundle.content import Concatenation, Readable
 from adroit_publish.bundle.digest import sha256_of
 from adroit_publish.bundle.document import BundleRecord
 from adroit_publish.bundle.layer import ROOT
-from adroit_publish.checkout import Workspace
+from adroit_publish.bundle.version_names import PublishedVersion
+from adroit_publish.checkout import Checkout
 from adroit_publish.config.flavors import Flavor
 from adroit_publish.config.project import Project
 from adroit_publish.config.targets import Target
@@ -45,7 +46,7 @@ class Standing:
 
 
 def standing_of(
-    workspace: Workspace, flavor: Flavor, target: Target, store: BundleStore, *, allow_dirty: bool
+    checkout: Checkout, flavor: Flavor, target: Target, store: BundleStore, *, allow_dirty: bool
 ) -> Standing:
     """Returns how a flavor stands whose version is a published one.
 
@@ -57,14 +58,14 @@ def standing_of(
         StoreError: The store failed.
         VerificationError: The version is damaged, or of a schema that this program does not know.
     """
-    assert flavor.version is not None
-    project = workspace.project(flavor)
-    workspace.conda_env(flavor)  # which has to be there
+    assert isinstance(flavor.version, PublishedVersion)
+    project = checkout.project(flavor)
+    checkout.conda_env(flavor)  # which has to be there
     published = store.find(project.model_name, flavor.version)
     if published is None:
-        raise _not_here(workspace, flavor, project.model_name, flavor.version, target, store)
+        raise _not_here(checkout, flavor, project.model_name, flavor.version, target, store)
     record = store.bundle_record(published)
-    source = project_source(workspace.root, flavor, project, allow_dirty=allow_dirty)
+    source = project_source(checkout.root, flavor, project, allow_dirty=allow_dirty)
     changes = changes_since(
         _digests((file.path, file.content, file.executable) for file in source.files),
         _runtime(),
@@ -89,10 +90,10 @@ def _digests(files: Iterable[tuple[str, Readable, bool]]) -> Files:
 
 
 def _not_here(
-    workspace: Workspace,
+    checkout: Checkout,
     flavor: Flavor,
     model_name: str,
-    version: str,
+    version: PublishedVersion,
     target: Target,
     store: BundleStore,
 ) -> PublishError:
@@ -106,7 +107,7 @@ def _not_here(
                 wanted=f"a version of {model_name}, which {flavor.config} names",
                 next_step="mend the flavor's `config` or its `version`",
             )
-    for other in workspace.targets.by_name.values():
+    for other in checkout.targets.by_name.values():
         if other.name == target.name:
             continue
         try:
@@ -134,6 +135,6 @@ def _not_here(
         wanted=f"a version in target {target.name} ({target.bundles}), or a run id",
         next_step=(
             f"add --target for the target it was published to, or publish its run "
-            f"(its id starts with {version[1:9]}) with --mlflow-run-id"
+            f"(its id starts with {version.run_id_start}) with --mlflow-run-id"
         ),
     )

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from adroit_publish.bundle.content import Inline
 from adroit_publish.bundle.digest import Digest
-from adroit_publish.checkout import Workspace
-from adroit_publish.config.flavors import find_flavor, is_published_version
+from adroit_publish.bundle.version_names import PublishedVersion
+from adroit_publish.checkout import Checkout
+from adroit_publish.config.flavors import find_flavor
 from adroit_publish.config.sitevars import Pointer
 from adroit_publish.config.targets import Target
 from adroit_publish.edge.user import user_name
@@ -88,7 +89,7 @@ def sitevars_of(target: Target, store: BundleStore) -> Sitevars:
 
 
 def point(
-    workspace: Workspace,
+    checkout: Checkout,
     target: Target,
     store: BundleStore,
     model_name: str,
@@ -99,7 +100,7 @@ def point(
     """Points a model at flavors by hand, and enters that in the ledger.
 
     Args:
-        workspace: The checkout that has the flavors.
+        checkout: The checkout that has the flavors.
         target: Whose sitevar it is.
         store: Its bundle store, where the ledger is.
         model_name: The model.
@@ -111,12 +112,12 @@ def point(
         PublishError: As ``check_pointer``, ``Sitevars.set`` and ``ledger.append``. The same command
             again does what is missing.
     """
-    check_pointer(workspace, store, model_name, pointer)
+    check_pointer(checkout, store, model_name, pointer)
     sitevars = sitevars_of(target, store)
     sitevars.set(model_name, pointer, expected=expected, who=user_name(), why=why)
     change = sitevars.history(model_name)[-1]
     shares = tuple(
-        Share(flavor, str(workspace.flavors[flavor].version), percent)
+        Share(flavor, str(checkout.flavors[flavor].version), percent)
         for flavor, percent in pointer.weights
     )
     key, found = f"sitevar {change.utc.isoformat()}", entries(store, model_name)
@@ -135,7 +136,7 @@ def point(
 
 
 def check_pointer(
-    workspace: Workspace, store: BundleStore, model_name: str, pointer: Pointer
+    checkout: Checkout, store: BundleStore, model_name: str, pointer: Pointer
 ) -> None:
     """Lets a pointer pass whose flavors are in flavors.yaml, of this model, and published.
 
@@ -145,8 +146,8 @@ def check_pointer(
         StoreError: The store failed.
     """
     for name in pointer.flavors:
-        flavor = find_flavor(workspace.flavors, name)
-        of_model = workspace.project(flavor).model_name
+        flavor = find_flavor(checkout.flavors, name)
+        of_model = checkout.project(flavor).model_name
         if of_model != model_name:
             raise RefusedError(
                 f"The flavor {name} is of another model.",
@@ -155,7 +156,7 @@ def check_pointer(
                 wanted=model_name,
             )
         version = flavor.version
-        if version is None or not is_published_version(version):
+        if not isinstance(version, PublishedVersion):
             raise RefusedError(
                 f"The flavor {name} is not published.",
                 where="flavors.yaml",

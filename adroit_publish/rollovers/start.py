@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from adroit_publish.config.flavors import Flavor, find_flavor, is_published_version
+from adroit_publish.bundle.version_names import PublishedVersion
+from adroit_publish.config.flavors import Flavor, find_flavor
 from adroit_publish.errors import ConfigError, RefusedError
 from adroit_publish.evidence.answers import check_address
 from adroit_publish.evidence.sources import open_traffic
@@ -62,9 +63,9 @@ def start(
     _check(asked)
     if old is None or new is None:
         old, new = _both(rolling, old, new, model)
-    flavors = rolling.workspace.flavors
+    flavors = rolling.checkout.flavors
     sides = [find_flavor(flavors, name) for name in (old, new)]
-    models = [rolling.workspace.project(flavor).model_name for flavor in sides]
+    models = [rolling.checkout.project(flavor).model_name for flavor in sides]
     if models[0] != models[1] or model not in (None, models[0]):
         raise ConfigError(
             "The flavors are of different models.",
@@ -83,7 +84,7 @@ def start(
             asked.traffic,
             asked.quiet_s,
             asked.margin,
-            rolling.workspace.project(sides[1]).rtol,
+            rolling.checkout.project(sides[1]).rtol,
             FRESH_S,
         ),
     )
@@ -138,11 +139,11 @@ def _both(rolling: Rolling, old: str | None, new: str | None, model: str | None)
         (old,) = pointer.flavors
     others = [
         flavor.name
-        for flavor in rolling.workspace.flavors.values()
+        for flavor in rolling.checkout.flavors.values()
         if flavor.name != old
-        and is_published_version(flavor.version)
+        and isinstance(flavor.version, PublishedVersion)
         and flavor.hold is None
-        and rolling.workspace.project(flavor).model_name == model
+        and rolling.checkout.project(flavor).model_name == model
     ]
     if new is None and len(others) != 1:
         raise ConfigError(
@@ -156,7 +157,7 @@ def _both(rolling: Rolling, old: str | None, new: str | None, model: str | None)
 
 def _side(store: BundleStore, model: str, flavor: Flavor) -> Side:
     published = None
-    if flavor.version is not None and is_published_version(flavor.version):
+    if isinstance(flavor.version, PublishedVersion):
         published = store.find(model, flavor.version)
     if published is None:
         raise RefusedError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from adroit_publish.checkout import Workspace
+from adroit_publish.checkout import Checkout
 from adroit_publish.config.targets import Target
 from adroit_publish.edge.user import user_name
 from adroit_publish.rollover.checklist import Box, boxes
@@ -48,22 +48,22 @@ class Status:
 class Rolling:
     """Where rollovers of one target are kept, and the world they are in."""
 
-    workspace: Workspace
+    checkout: Checkout
     store: BundleStore
     rollovers: Rollovers
     world: RealWorld
     who: str
 
 
-def open_rolling(workspace: Workspace, target: Target, store: BundleStore) -> Rolling:
+def open_rolling(checkout: Checkout, target: Target, store: BundleStore) -> Rolling:
     """Returns the rollovers of a target; nothing is read yet.
 
     Raises:
         ConfigError: The target has no sitevars.
     """
     who = user_name()
-    world = RealWorld(workspace, target, store, sitevars_of(target, store), who)
-    return Rolling(workspace, store, Rollovers(store.objects), world, who)
+    world = RealWorld(checkout, target, store, sitevars_of(target, store), who)
+    return Rolling(checkout, store, Rollovers(store.objects), world, who)
 
 
 def status(rolling: Rolling, model: str | None) -> Status:

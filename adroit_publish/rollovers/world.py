@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from adroit_publish.checkout import Workspace, read_workspace
+from adroit_publish.checkout import Checkout
 from adroit_publish.config.flavors_edit import set_hold
 from adroit_publish.config.flavors_entries import delete_flavor
 from adroit_publish.config.sitevars import Pointer
@@ -67,14 +67,14 @@ class RealWorld:
     """A checkout, a target and what the rollover was told of servers; a ``World``.
 
     Attributes:
-        workspace: The checkout; its flavors.yaml is read afresh each time.
+        checkout: The checkout; its flavors.yaml is read afresh each time.
         target: The target.
         store: Its bundle store.
         sitevars: Its sitevars.
         who: Who runs the command.
     """
 
-    workspace: Workspace
+    checkout: Checkout
     target: Target
     store: BundleStore
     sitevars: Sitevars
@@ -131,7 +131,7 @@ class RealWorld:
                 yield f"{side.version} is not, or is another image, in {images.location}"
 
     def _flavors(self, rollover: Rollover) -> FlavorsRead:
-        flavors = read_workspace(self.workspace.root).flavors
+        flavors = Checkout(self.checkout.root).flavors
         old, new = flavors.get(rollover.old.flavor), flavors.get(rollover.new.flavor)
         return FlavorsRead(
             time.time(),
@@ -213,7 +213,7 @@ class RealWorld:
             old = rollover.old
             return delete_flavor(data, old.flavor, expected=old.version)
 
-        edit_file(self.workspace.flavors_file, edit)
+        edit_file(self.checkout.flavors_file, edit)
 
     def take_back(self, rollover: Rollover, share: float, wanted: float) -> None:
         """Undoes an act that came too late; see ``World``."""

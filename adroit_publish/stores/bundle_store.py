@@ -11,7 +11,6 @@ for one. Every read is verified to the last byte. Source: OCI image specificatio
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -37,11 +36,11 @@ from adroit_publish.bundle.manifest import (
     referrer_manifest,
 )
 from adroit_publish.bundle.tar_reader import TarReader
+from adroit_publish.bundle.version_names import PublishedVersion
 from adroit_publish.config.project import NO_MODELS
 from adroit_publish.errors import ConfigError, RefusedError, StoreError, VerificationError
 from adroit_publish.stores.contract import KeyTaken, Objects, Progress, Stat, unheard
 
-_VERSION = re.compile(r"v[0-9a-f]{8}-[0-9a-f]{12}")
 _DOCUMENT_LIMIT_BYTES = 64 << 20
 
 
@@ -56,7 +55,7 @@ class Published:
     """
 
     model_name: str
-    version: str
+    version: PublishedVersion
     manifest: Descriptor
 
 
@@ -207,12 +206,13 @@ class BundleStore:
             VerificationError: Its index is damaged.
         """
         key = f"{model_name}/{version}/index.json"
-        if not _VERSION.fullmatch(version) or not _is_name(model_name):
+        if not PublishedVersion.matches(version) or not _is_name(model_name):
             return None
         if self.objects.stat(key) is None:
             return None
         where = f"{self.location}/{key}"
-        return Published(model_name, version, parse_index(self._document(key), version, where))
+        manifest = parse_index(self._document(key), version, where)
+        return Published(model_name, PublishedVersion(version), manifest)
 
     def get(self, version: str) -> Published:
         """Returns the version, whichever model it is of.
@@ -221,7 +221,7 @@ class BundleStore:
             ConfigError: No model has it, or it is no version at all.
             VerificationError: Its index is damaged.
         """
-        if _VERSION.fullmatch(version):
+        if PublishedVersion.matches(version):
             for model_name in self.models():
                 if found := self.find(model_name, version):
                     return found

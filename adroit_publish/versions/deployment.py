@@ -41,7 +41,7 @@ def manifests_of(
     record = store.bundle_record(published)
     served = ServedVersion(
         model_name=published.model_name,
-        version=published.version,
+        version=str(published.version),
         bundle_id=record.bundle_id,
         repository=f"{repository.host}/{repository.name}",
         manifest=published.manifest.digest,

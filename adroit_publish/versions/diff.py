@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 
 from adroit_publish.bundle.digest import Descriptor
 from adroit_publish.bundle.layer import KIND_ANNOTATION, ROOT
 from adroit_publish.bundle.tar_reader import TarReader
-from adroit_publish.checkout import Workspace
-from adroit_publish.config.flavors import find_flavor, is_published_version, parse_flavors
+from adroit_publish.bundle.version_names import PublishedVersion
+from adroit_publish.checkout import Checkout
+from adroit_publish.config.flavors import find_flavor, parse_flavors
 from adroit_publish.git.history import file_at
 from adroit_publish.stores.bundle_store import BundleStore, Published, blob_key
 from adroit_publish.stores.records import records
@@ -34,11 +34,11 @@ TEXT_LIMIT_BYTES = 256 << 10
 ALL_TEXTS_LIMIT_BYTES = 16 << 20
 
 
-def diff(workspace: Workspace, store: BundleStore, a: str, b: str) -> Diff:
+def diff(checkout: Checkout, store: BundleStore, a: str, b: str) -> Diff:
     """Returns what differs between two published versions.
 
     Args:
-        workspace: The checkout.
+        checkout: The checkout.
         store: Where both versions are.
         a: The one before: a version, a flavor, or ``flavor@REF``.
         b: The one after.
@@ -50,22 +50,22 @@ def diff(workspace: Workspace, store: BundleStore, a: str, b: str) -> Diff:
         VerificationError: A document or the source of a version is damaged, or a version was made
             by another schema of this program.
     """
-    before, after = (_find(workspace, store, name) for name in (a, b))
+    before, after = (_find(checkout, store, name) for name in (a, b))
     old, new = _side(store, a, before), _side(store, b, after)
     changes = [each for each in file_changes(old, new, "source") if each.change != "same"]
     return compare(old, new, _texts(store, before, after, changes))
 
 
-def _find(workspace: Workspace, store: BundleStore, name: str) -> Published:
+def _find(checkout: Checkout, store: BundleStore, name: str) -> Published:
     flavor, at, ref = name.partition("@")
     if at:
         file = f"flavors.yaml at {ref}"
-        flavors = parse_flavors(file_at(workspace.root, ref, "flavors.yaml"), file)
+        flavors = parse_flavors(file_at(checkout.root, ref, "flavors.yaml"), file)
         find_flavor(flavors, flavor, file)
-        return find_published(replace(workspace, flavors=flavors), store, flavor)
-    if not is_published_version(name):
-        find_flavor(workspace.flavors, name)
-    return find_published(workspace, store, name)
+        return find_published(flavors, store, flavor)
+    if not PublishedVersion.matches(name):
+        find_flavor(checkout.flavors, name)
+    return find_published(checkout.flavors, store, name)
 
 
 def _side(store: BundleStore, asked: str, published: Published) -> Side:

@@ -12,8 +12,8 @@ from adroit_publish.bundle.document import BundleRecord
 from adroit_publish.bundle.layer import KIND_ANNOTATION
 from adroit_publish.bundle.manifest import Manifest
 from adroit_publish.bundle.record import Record
-from adroit_publish.checkout import Workspace
-from adroit_publish.config.flavors import is_run_id
+from adroit_publish.bundle.version_names import RunId
+from adroit_publish.checkout import Checkout
 from adroit_publish.config.names import nearest
 from adroit_publish.config.sitevars import Pointer
 from adroit_publish.errors import ConfigError, PublishError
@@ -66,7 +66,7 @@ class FlavorRow:
 
 
 def list_versions(
-    workspace: Workspace | None, store: BundleStore, model_name: str
+    checkout: Checkout | None, store: BundleStore, model_name: str
 ) -> list[VersionRow]:
     """Returns the published versions of a model, oldest first.
 
@@ -75,7 +75,7 @@ def list_versions(
         VerificationError: A document of a version is damaged.
     """
     named: dict[str, list[str]] = {}
-    for flavor in workspace.flavors.values() if workspace else ():
+    for flavor in checkout.flavors.values() if checkout else ():
         named.setdefault(flavor.version or "", []).append(flavor.name)
     rows = []
     for published in store.versions(model_name):
@@ -169,28 +169,28 @@ def show(store: BundleStore, published: Published) -> VersionFacts:
 
 
 def status(
-    workspace: Workspace, store: BundleStore, pointers: Mapping[str, Pointer]
+    checkout: Checkout, store: BundleStore, pointers: Mapping[str, Pointer]
 ) -> list[FlavorRow]:
     """Returns the state of every flavor against one store; a damaged version is a detail.
 
     Args:
-        workspace: The checkout.
+        checkout: The checkout.
         store: The store.
         pointers: What the sitevar says, by model.
     """
     live = {flavor: percent for pointer in pointers.values() for flavor, percent in pointer.weights}
-    rows = (_status_of(workspace, store, name) for name in workspace.flavors)
+    rows = (_status_of(checkout, store, name) for name in checkout.flavors)
     return [replace(row, live_percent=live.get(row.flavor)) for row in rows]
 
 
-def _status_of(workspace: Workspace, store: BundleStore, name: str) -> FlavorRow:
-    flavor = workspace.flavors[name]
+def _status_of(checkout: Checkout, store: BundleStore, name: str) -> FlavorRow:
+    flavor = checkout.flavors[name]
     if flavor.version is None:
         return FlavorRow(name, None, "no version")
-    if is_run_id(flavor.version):
+    if isinstance(flavor.version, RunId):
         return FlavorRow(name, flavor.version, "pending", detail="its version is a run id")
     try:
-        model_name = workspace.project(flavor).model_name
+        model_name = checkout.project(flavor).model_name
         published = store.find(model_name, flavor.version)
         if published is None:
             return FlavorRow(name, flavor.version, "not here", detail=f"not in {store.location}")

@@ -22,8 +22,7 @@ from adroit_publish.bundle.content import Inline
 from adroit_publish.bundle.document import BundleRecord, canonical_json
 from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE, Manifest, parse_manifest
 from adroit_publish.bundle.record import SCHEMA, Promoted
-from adroit_publish.checkout import Workspace
-from adroit_publish.config.conda_envs import parse_conda_envs
+from adroit_publish.checkout import CONDA_ENVS, Checkout
 from adroit_publish.config.targets import Target
 from adroit_publish.edge.user import user_name
 from adroit_publish.errors import ConfigError, RefusedError
@@ -86,7 +85,7 @@ class Promotion:
 
 
 def promote(
-    workspace: Workspace,
+    checkout: Checkout,
     name: str,
     source: Target,
     destination: Target,
@@ -96,7 +95,7 @@ def promote(
     """Copies a version from one target to another; the same again copies what is missing.
 
     Args:
-        workspace: The checkout; its conda_envs.yaml tells where the destination keeps the env.
+        checkout: The checkout; its conda_envs.yaml tells where the destination keeps the env.
         name: The version, or a flavor that has it.
         source: Where it is.
         destination: Where it shall be.
@@ -110,13 +109,13 @@ def promote(
         StoreError: A place failed; the same again goes on.
         VerificationError: Something at the source is damaged; nothing became visible.
     """
-    _check_two(workspace, source, destination)
+    _check_two(checkout, source, destination)
     source = _as_itself(source, environ)
-    version, here = _read(workspace, name, source)
+    version, here = _read(checkout, name, source)
     there = open_places(destination, version.published.model_name)
     _check_kind(version, destination)
     prove_access(destination)
-    env = _env_repository(workspace, destination, version.record.conda_env_name)
+    env = _env_repository(checkout, destination, version.record.conda_env_name)
     carrier = Carrier(here, there, tuple(each for each in (env, here.images) if each))
     _check_base(carrier, version, destination)
     ensure_images(destination, version.published.model_name)
@@ -148,8 +147,8 @@ class _Version:
     referrers: tuple[Referrer, ...] = field(repr=False)
 
 
-def _read(workspace: Workspace, name: str, source: Target) -> tuple[_Version, Places]:
-    published = find_published(workspace, open_store(source), name)
+def _read(checkout: Checkout, name: str, source: Target) -> tuple[_Version, Places]:
+    published = find_published(checkout.flavors, open_store(source), name)
     here = open_places(source, published.model_name)
     store = here.store
     manifest_bytes = store.document(published.manifest)
@@ -184,9 +183,9 @@ def _commit(version: _Version, there: Places) -> bool:
     return there.store.commit(published.model_name, published.version, published.manifest)
 
 
-def _check_two(workspace: Workspace, source: Target, destination: Target) -> None:
+def _check_two(checkout: Checkout, source: Target, destination: Target) -> None:
     if source.name == destination.name:
-        others = sorted(workspace.targets.by_name.keys() - {source.name})
+        others = sorted(checkout.targets.by_name.keys() - {source.name})
         raise ConfigError(
             "A version is promoted from one target to another.",
             got=f"--from {source.name} --to {destination.name}",
@@ -222,13 +221,12 @@ def _check_kind(version: _Version, destination: Target) -> None:
 
 
 def _env_repository(
-    workspace: Workspace, destination: Target, env_name: str
+    checkout: Checkout, destination: Target, env_name: str
 ) -> ImageRepository | None:
     """Returns where the destination's own registry keeps an env, or None where nobody says."""
-    path = workspace.root / "conda_envs.yaml"
-    if destination.images is None or not path.is_file():
+    if destination.images is None or not (checkout.root / CONDA_ENVS).is_file():
         return None
-    env = parse_conda_envs(path.read_bytes()).get(env_name)
+    env = checkout.conda_envs.get(env_name)
     if env is None or env.image is None:
         return None
     host = registry_host(destination.images)

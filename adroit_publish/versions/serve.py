@@ -13,12 +13,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from adroit_publish.checkout import Workspace
-from adroit_publish.config.flavors import is_run_id
+from adroit_publish.bundle.version_names import PublishedVersion
+from adroit_publish.checkout import Checkout
+from adroit_publish.config.flavors import Flavor
 from adroit_publish.errors import ConfigError, VerificationError
 from adroit_publish.stores.bundle_store import BundleStore, Published
 from adroit_publish.stores.contract import Progress, unheard
@@ -28,17 +29,17 @@ _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 _END_TIMEOUT_S = 30
 
 
-def find_published(workspace: Workspace, store: BundleStore, name: str) -> Published:
+def find_published(flavors: Mapping[str, Flavor], store: BundleStore, name: str) -> Published:
     """Returns the version called ``name``, or the one that the flavor ``name`` has.
 
     Raises:
         ConfigError: There is no such flavor or version, or the flavor is not published yet.
         VerificationError: The version's index is damaged.
     """
-    flavor = workspace.flavors.get(name)
+    flavor = flavors.get(name)
     if flavor is None:
         return store.get(name)
-    if flavor.version is None or is_run_id(flavor.version):
+    if not isinstance(flavor.version, PublishedVersion):
         raise ConfigError(
             f"The flavor {name} is not published yet.",
             where="flavors.yaml",
@@ -50,7 +51,7 @@ def find_published(workspace: Workspace, store: BundleStore, name: str) -> Publi
 
 
 def serve(
-    workspace: Workspace,
+    checkout: Checkout,
     store: BundleStore,
     published: Published,
     port: int,
@@ -60,7 +61,7 @@ def serve(
     """Serves a version on loopback until SIGINT or SIGTERM, which the server gets as well.
 
     Args:
-        workspace: Where the version is kept while it is served, below ``.adroit``.
+        checkout: Where the version is kept while it is served, below ``.adroit``.
         store: Where the version is.
         published: The version.
         port: On 127.0.0.1; 0 for one that is free, which the server's log names.
@@ -74,7 +75,7 @@ def serve(
         KeyboardInterrupt: Ctrl-C ended it, and the server has ended.
     """
     _check_port(port)
-    scratch = workspace.root / ".adroit"
+    scratch = checkout.root / ".adroit"
     scratch.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="serve-", dir=scratch) as directory:
         root, home = Path(directory, "bundle"), Path(directory, "home")

@@ -4,8 +4,6 @@ import pytest
 
 from adroit_publish.config.flavors import (
     find_flavor,
-    is_published_version,
-    is_run_id,
     parse_flavors,
 )
 from adroit_publish.config.names import near_miss
@@ -134,11 +132,3 @@ def test_an_unknown_flavor_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="my_flavor") as caught:
         find_flavor(flavors, "my_flavour")
     assert "other" not in str(caught.value.wanted)
-
-
-def test_run_ids_and_published_versions_are_told_apart() -> None:
-    assert is_run_id(RUN)
-    assert is_published_version("v5f2b9c01-3f0c9a1b2c3d")
-    for neither in (None, "", RUN + "\n", RUN.upper(), "v5f2b9c01-3f0c9a1b2c3d\n", "٣" * 32):
-        assert not is_run_id(neither)
-        assert not is_published_version(neither)

@@ -17,7 +17,7 @@ from textwrap import dedent
 import pytest
 from docker import DockerClient
 
-from adroit_publish.checkout import read_workspace
+from adroit_publish.checkout import open_checkout
 from adroit_publish.config.conda_envs import CondaEnv
 from adroit_publish.config.environment_yml import Environment, parse_environment
 from adroit_publish.envs.build import PACKAGES_LABEL, BuiltEnv, build_env
@@ -104,9 +104,9 @@ def checkout(root: Path, host: str, *, python: str = MINOR, more: str = "", chan
 
 
 def built(root: Path, **options: str) -> tuple[BuiltEnv, list[str]]:
-    workspace, log = read_workspace(root), list[str]()
-    target = workspace.target("docker", {})
-    return build_env(workspace, target, "tiny", heard=log.append, **options), log
+    opened, log = open_checkout(root, {}), list[str]()
+    target = opened.target("docker")
+    return build_env(opened, target, "tiny", heard=log.append, **options), log
 
 
 NOWHERE = "http://127.0.0.1:1/no/channel"
@@ -184,9 +184,9 @@ def test_channels_that_answer_mean_micromamba(
 ) -> None:
     """Docker Hub is no part of the tests: it is enough that this build wants its image."""
     root = checkout(tmp_path, registry.host, channel=f"{index}/channel")
-    workspace, log = read_workspace(root), list[str]()
+    opened, log = open_checkout(root, {}), list[str]()
     with pytest.raises((StoreError, RefusedError)):
-        build_env(workspace, workspace.target("docker", {}), "tiny", heard=log.append)
+        build_env(opened, opened.target("docker"), "tiny", heard=log.append)
     assert log[0] == "env tiny: built with micromamba"
 
 

@@ -14,7 +14,7 @@ import pytest
 from adroit_publish import publish
 from adroit_publish.bundle.digest import Digest
 from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE, parse_manifest
-from adroit_publish.checkout import read_workspace
+from adroit_publish.checkout import open_checkout
 from adroit_publish.errors import ConfigError, RefusedError
 from adroit_publish.places import open_places, open_store
 from adroit_publish.publish.prepare import prepare
@@ -49,7 +49,7 @@ def checkout(tmp_path, trained, eng, monkeypatch):
 
 
 def target_of(root):
-    return read_workspace(root).target("eng", {})
+    return open_checkout(root, {}).target("eng")
 
 
 def requests_to(server, *methods):
@@ -72,7 +72,7 @@ def test_the_flow_publishes_one_digest_to_both_places(checkout, eng):
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    version = read_workspace(checkout).flavors["a"].version
+    version = open_checkout(checkout).flavors["a"].version
     places = open_places(target_of(checkout), "doubler")
     published = places.store.get(version)
     tagged = places.images.resolve(Tag(version))
@@ -172,10 +172,9 @@ def test_a_moved_env_tag_is_shown(checkout, eng, trained):
     moved = push_base(eng.registry, BASE, marker="2")
     try:
         (job,) = prepare(
-            read_workspace(checkout),
+            open_checkout(checkout),
             ["b"],
             Options(target="eng", run_id=trained.good[0], verify="none"),
-            os.environ,
         )
         assert job.moved_from == before.conda_env_digest
         assert job.env.digest == moved

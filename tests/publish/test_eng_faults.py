@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from adroit_publish import publish
-from adroit_publish.checkout import read_workspace
+from adroit_publish.checkout import open_checkout
 from adroit_publish.errors import PublishError, RefusedError, StoreError
 from adroit_publish.places import open_places
 from adroit_publish.registry.image_reference import Tag
@@ -119,9 +119,9 @@ def stage(tmp_path, tracking, eng, monkeypatch):
 
 def check_published(stage):
     """Everything of flavor ``a`` is in both places under one digest, by reading it back."""
-    workspace = read_workspace(stage.root)
-    places = open_places(workspace.target("eng", {}), "doubler")
-    version = workspace.flavors["a"].version
+    checkout = open_checkout(stage.root, {})
+    places = open_places(checkout.target("eng"), "doubler")
+    version = checkout.flavors["a"].version
     published = places.store.get(version)
     assert verify(places.store, published).problems == []
     assert places.images.resolve(Tag(version)).descriptor.digest == published.manifest.digest

@@ -21,7 +21,7 @@ from docker.models.containers import Container
 
 from adroit_publish import publish
 from adroit_publish.bundle.digest import Digest
-from adroit_publish.checkout import read_workspace
+from adroit_publish.checkout import open_checkout
 from adroit_publish.errors import VerificationError
 from adroit_publish.places import open_places
 from adroit_publish.publish.release import Release
@@ -141,7 +141,7 @@ def test_a_version_has_run_in_its_own_image_before_it_exists(
 ) -> None:
     assert release.verification["how"] == "image"
     assert release.verification["served"] is True
-    store = open_places(read_workspace(checkout).target("docker", {}), "doubler").store
+    store = open_places(open_checkout(checkout, {}).target("docker"), "doubler").store
     (record,) = (each.document for each in records(store, store.get(release.version)))
     outputs = record["verification"]["outputs"]
     assert outputs == [{"x": 2.0, "y": 6.0}, {"x": 4.0, "y": 8.0}]
@@ -217,7 +217,7 @@ def test_an_env_without_the_web_server_is_told_by_name_before_there_is_a_version
     flavors.write_text(before + b + after.replace("conda_env: plain", "conda_env: bare"))
     commit(checkout, "an env that is too small")
     text = flavors.read_text()
-    store = open_places(read_workspace(checkout).target("docker", {}), "doubler").store
+    store = open_places(open_checkout(checkout, {}).target("docker"), "doubler").store
     versions = [published.version for published in store.versions("doubler")]
     with pytest.raises(VerificationError, match="starlette"):
         publish("b", root=checkout, target="docker")

@@ -21,7 +21,7 @@ import pandas as pd
 import pytest
 
 from adroit_publish import publish
-from adroit_publish.checkout import read_workspace
+from adroit_publish.checkout import open_checkout
 from adroit_publish.errors import VerificationError
 from adroit_publish.gates import sandbox
 from adroit_publish.places import open_store
@@ -321,7 +321,7 @@ def check_stopped(root: Path, *causes: str) -> None:
     for cause in causes:
         assert cause in str(error.value)
     assert (root / "flavors.yaml").read_bytes() == before
-    store = open_store(read_workspace(root).target(None, {}))
+    store = open_store(open_checkout(root, {}).target(None))
     assert list(store.versions("kind")) == []
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from adroit_publish import publish, republish
-from adroit_publish.checkout import read_workspace
+from adroit_publish.checkout import open_checkout
 from adroit_publish.decide import State
 from adroit_publish.errors import ConfigError
 from adroit_publish.publish.planning import plan
@@ -29,7 +29,7 @@ def checkout(tmp_path, trained):
 
 
 def states(root: Path, *names: str) -> dict[str, State]:
-    return {each.flavor: each.state for each in plan(read_workspace(root), None, names, {})}
+    return {each.flavor: each.state for each in plan(open_checkout(root, {}), None, names)}
 
 
 def run(root: Path, *arguments: str) -> tuple[int, str]:
@@ -73,7 +73,7 @@ def test_a_changed_include_makes_a_flavor_stale(checkout):
     assert states(checkout, "a") == {"a": State.UP_TO_DATE}
     shared.write_text("A = 2\n")
     commit(checkout, "change the include")
-    (row,) = plan(read_workspace(checkout), None, ["a"], {})
+    (row,) = plan(open_checkout(checkout, {}), None, ["a"])
     assert (row.state, row.why) == (State.REPUBLISH, ("changed projects/common/text.py",))
 
 
@@ -81,7 +81,7 @@ def test_it_foretells_the_version_the_bytes_and_the_line_and_writes_nothing(chec
     (checkout / "projects/doubler/features.py").write_text("SCALE = 3\n")
     commit(checkout, "change")
     before = files(checkout)
-    (row,) = plan(read_workspace(checkout), None, ["a"], {})
+    (row,) = plan(open_checkout(checkout, {}), None, ["a"])
     assert files(checkout) == before
     release = republish("a", root=checkout, verify="none")
     (place,) = release.places
@@ -102,7 +102,7 @@ def test_a_run_id_is_resolved_and_what_cannot_be_is_a_row(checkout, trained):
     text += "f:\n  config: projects/doubler/config.yaml\n  conda_env: plain\n"
     text += "  version: v00000000-000000000000\n"
     (checkout / "flavors.yaml").write_text(text)
-    rows = {each.flavor: each for each in plan(read_workspace(checkout), None, (), {})}
+    rows = {each.flavor: each for each in plan(open_checkout(checkout, {}), None, ())}
     assert {name: row.state for name, row in rows.items()} == {
         "a": State.UP_TO_DATE,
         "b": State.UP_TO_DATE,
@@ -146,7 +146,7 @@ def test_a_held_flavor_is_named_with_its_reason_until_it_is_no_longer(checkout):
 def test_another_env_digest_is_told_and_makes_nothing_stale(checkout):
     (checkout / "environment.yml").write_text("dependencies: [python=3.11, pip]\n")
     commit(checkout, "env")
-    (row,) = plan(read_workspace(checkout), None, ["a"], {})
+    (row,) = plan(open_checkout(checkout, {}), None, ["a"])
     assert row.state is State.ENV_MOVED
     assert not row.to_do
     assert "republish.py --flavor a --env" in row.notes[0]
@@ -154,4 +154,4 @@ def test_another_env_digest_is_told_and_makes_nothing_stale(checkout):
 
 def test_an_unknown_target_is_an_error_of_the_request(checkout):
     with pytest.raises(ConfigError, match="local"):
-        plan(read_workspace(checkout), "nowhere", (), {})
+        plan(open_checkout(checkout, {}), "nowhere", ())

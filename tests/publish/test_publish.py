@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from adroit_publish import publish
-from adroit_publish.checkout import read_workspace
+from adroit_publish.checkout import open_checkout
 from adroit_publish.errors import (
     ConfigError,
     DirtyTree,
@@ -32,7 +32,7 @@ def checkout(tmp_path, trained):
 
 
 def store_of(root):
-    return open_store(read_workspace(root).target(None, {}))
+    return open_store(open_checkout(root, {}).target(None))
 
 
 def visible(root):
@@ -331,9 +331,9 @@ def test_a_handler_that_the_bundle_lacks_is_named(checkout):
 def test_one_broken_flavor_does_not_stop_the_preparation_of_the_others(tmp_path, trained):
     versions = {"a": trained.good[0], "b": "e" * 32, "c": trained.good[1]}
     root = make_checkout(tmp_path / "repo", trained.tracking_uri, versions)
-    workspace = read_workspace(root)
-    assert pending(workspace) == ("a", "b", "c")
-    a, b, c = prepare(workspace, ["a", "b", "c"], Options(), {})
+    checkout = open_checkout(root, {})
+    assert pending(checkout) == ("a", "b", "c")
+    a, b, c = prepare(checkout, ["a", "b", "c"], Options())
     assert (type(a), type(b), type(c)) == (PublishJob, Failure, PublishJob)
     assert b.flavor == "b"
 
@@ -343,7 +343,7 @@ def test_everything_the_flow_passes_between_its_steps_can_be_pickled_and_is_smal
 ):
     import pickle
 
-    jobs = prepare(read_workspace(checkout), ["a"], Options(), {})
+    jobs = prepare(open_checkout(checkout, {}), ["a"], Options())
     assert len(pickle.dumps(jobs)) < 20_000
     assert pickle.loads(pickle.dumps(jobs)) == jobs
     release = publish("a", root=checkout, verify="none")

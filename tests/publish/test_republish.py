@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from adroit_publish import publish, republish
-from adroit_publish.checkout import read_workspace
+from adroit_publish.checkout import open_checkout
 from adroit_publish.errors import ConfigError, RefusedError, StoreError, VerificationError
 from adroit_publish.places import open_store
 from adroit_publish.stores.records import records
@@ -23,7 +23,7 @@ def checkout(tmp_path, trained):
 
 
 def store_of(root):
-    return open_store(read_workspace(root).target(None, {}))
+    return open_store(open_checkout(root, {}).target(None))
 
 
 def change_source(root, text="SCALE = 3\n"):

@@ -12,7 +12,7 @@ import shutil
 import signal
 from pathlib import Path
 
-from adroit_publish.checkout import read_workspace
+from adroit_publish.checkout import open_checkout
 from adroit_publish.config.flavors import parse_flavors
 from adroit_publish.places import open_store
 from adroit_publish.publish.prepare import prepare
@@ -69,7 +69,7 @@ def blobs(root):
 
 def test_c01_a_publish_killed_anywhere_is_mended_by_the_same_command(tmp_path, trained, capsys):
     root = make_checkout(tmp_path / "repo", trained.tracking_uri, {"a": trained.weighty})
-    (job,) = prepare(read_workspace(root), ["a"], Options(verify="none"), {})
+    (job,) = prepare(open_checkout(root, {}), ["a"], Options(verify="none"))
     old = (root / "flavors.yaml").read_bytes()
     expected = run_once(job, root)
     new = (root / "flavors.yaml").read_bytes()
@@ -106,7 +106,7 @@ def _reset(root: Path, flavors: bytes) -> None:
 def _wrong_after_the_kill(root, old, new, expected):
     """I1: the old file or the new one. I2: what is named is whole. I3: nothing else is named."""
     text = (root / "flavors.yaml").read_bytes()
-    store = open_store(read_workspace(root).target(None, {}))
+    store = open_store(open_checkout(root, {}).target(None))
     wrong = [] if text in (old, new) else ["flavors.yaml is torn"]
     for published in store.versions("doubler"):
         if published.version != expected.version:

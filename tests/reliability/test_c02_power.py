@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from adroit_publish.checkout import read_workspace
+from adroit_publish.checkout import open_checkout
 from adroit_publish.places import open_store
 from adroit_publish.publish.prepare import prepare
 from adroit_publish.publish.publish import publish
@@ -33,7 +33,7 @@ DURABLE = ("fsync", "fdatasync", "rename", "replace", "link", "unlink")
 
 def publish_once(root: Path):
     """Publishes flavor ``a`` and writes it back; returns the release."""
-    (prepared,) = prepare(read_workspace(root), ["a"], Options(verify="none"), {})
+    (prepared,) = prepare(open_checkout(root, {}), ["a"], Options(verify="none"))
     if isinstance(prepared, Release):
         return prepared  # there is nothing to do
     release = publish(prepared)
@@ -43,7 +43,7 @@ def publish_once(root: Path):
 
 def whole(root: Path):
     """Returns flavors.yaml, and the problems of every version that the store names."""
-    store = open_store(read_workspace(root).target(None, {}))
+    store = open_store(open_checkout(root, {}).target(None))
     problems = [
         problem
         for published in store.versions("doubler")

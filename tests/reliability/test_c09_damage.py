@@ -11,7 +11,7 @@ import shutil
 import pytest
 
 from adroit_publish.bundle.manifest import EMPTY_BLOB
-from adroit_publish.checkout import read_workspace
+from adroit_publish.checkout import open_checkout
 from adroit_publish.errors import PublishError
 from adroit_publish.places import open_store
 from adroit_publish.publish.prepare import prepare
@@ -33,13 +33,13 @@ NEVER_READ = hashlib.sha256(EMPTY_BLOB).hexdigest()  # the empty config that eve
 
 def test_c09_every_damaged_object_is_named_and_healed_or_refused(tmp_path, trained, capsys):
     root = make_checkout(tmp_path / "repo", trained.tracking_uri, {"a": trained.good[0]})
-    (job,) = prepare(read_workspace(root), ["a"], Options(verify="none"), {})
+    (job,) = prepare(open_checkout(root, {}), ["a"], Options(verify="none"))
     release = publish(job)
     place = root / ".adroit" / "bundles"
     whole = tmp_path / "whole"
     shutil.copytree(place, whole)
     objects = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
-    store = open_store(read_workspace(root).target(None, {}))
+    store = open_store(open_checkout(root, {}).target(None))
     injected = fired = healed = violations = 0
     for path in objects:
         for name, damage in DAMAGES.items():

@@ -16,7 +16,7 @@ from adroit_publish import publish
 from adroit_publish.bundle.document import canonical_json, parse_bundle_record
 from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE
 from adroit_publish.bundle.record import parse_record
-from adroit_publish.checkout import read_workspace
+from adroit_publish.checkout import open_checkout
 from adroit_publish.errors import ConfigError, SourceError, VerificationError
 from adroit_publish.places import open_store
 from adroit_publish.stores.records import records
@@ -81,8 +81,8 @@ def run(root, *arguments, check=True):
 
 
 def in_process(root, a, b):
-    workspace = read_workspace(root)
-    return diffing.diff(workspace, open_store(workspace.target(None, {})), a, b)
+    checkout = open_checkout(root, {})
+    return diffing.diff(checkout, open_store(checkout.target(None)), a, b)
 
 
 @pytest.fixture(scope="module")
@@ -270,7 +270,7 @@ def test_a_record_that_is_no_publish_changes_no_fact(published, tmp_path):
     root, first, _ = published
     copy = tmp_path / "copy"
     shutil.copytree(root, copy)
-    store = open_store(read_workspace(copy).target(None, {}))
+    store = open_store(open_checkout(copy, {}).target(None))
     version = store.get(first.version)
     data = b'{"created_utc":"2099-01-01T00:00:00+00:00","promoted":{},"who":"x"}'
     store.attach("doubler", first.version, version.manifest, RECORD_MEDIA_TYPE, data)

@@ -19,7 +19,7 @@ from adroit_publish import publish
 from adroit_publish.aws import session as aws
 from adroit_publish.bundle.digest import Digest
 from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE, parse_manifest
-from adroit_publish.checkout import read_workspace
+from adroit_publish.checkout import open_checkout
 from adroit_publish.errors import ConfigError, PublishError, RefusedError, VerificationError
 from adroit_publish.places import open_places, open_store
 from adroit_publish.registry import referrers as registry_referrers
@@ -61,13 +61,13 @@ def run(root, *arguments, environ=None, check=True):
 
 
 def promoted(root, version, source, destination, **environ):
-    workspace = read_workspace(root)
-    here, there = (workspace.target(name, {}) for name in (source, destination))
-    return promote(workspace, version, here, there, os.environ | environ)
+    checkout = open_checkout(root, {})
+    here, there = (checkout.target(name) for name in (source, destination))
+    return promote(checkout, version, here, there, os.environ | environ)
 
 
 def store_of(root, target):
-    return open_store(read_workspace(root).target(target, {}))
+    return open_store(open_checkout(root, {}).target(target))
 
 
 def written(directory):
@@ -302,7 +302,7 @@ def two(accounts, tmp_path, trained):
 
 
 def places(root, target):
-    return open_places(read_workspace(root).target(target, {}), "doubler")
+    return open_places(open_checkout(root, {}).target(target), "doubler")
 
 
 def mutating(server):

@@ -31,7 +31,7 @@ def diff(context: Context, a: str, b: str, html: Path | None) -> None:
     Each is a version, a flavor, or FLAVOR@REF: the version that the flavor has in flavors.yaml at
     that commit, branch or tag.
     """
-    found = diffing.diff(context.workspace, context.store, a, b)
+    found = diffing.diff(context.checkout, context.store, a, b)
     if html:
         _write(html, page(found))
     if context.as_json:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from adroit_publish.checkout import Workspace, find_root, read_workspace
+from adroit_publish.checkout import Checkout, find_root, open_checkout
 from adroit_publish.config.flavors import find_flavor
 from adroit_publish.errors import ConfigError
 from adroit_publish.git.clone import clone
@@ -18,7 +17,7 @@ from adroit_publish.writeback.commit_checks import check_commit, refuse_local_pu
 
 
 @dataclass(frozen=True)
-class Checkout:
+class FlowCheckout:
     """Where the files that users write are.
 
     Attributes:
@@ -71,15 +70,15 @@ class Commit:
 
 
 @contextmanager
-def opened(checkout: Checkout) -> Iterator[Workspace]:
-    """Gives the checkout as checked values; raises as ``Checkout.open``, and ConfigError."""
-    with checkout.open() as root:
-        yield read_workspace(root)
+def opened(location: FlowCheckout) -> Iterator[Checkout]:
+    """Gives the checkout as checked values; raises as ``FlowCheckout.open``, and ConfigError."""
+    with location.open() as root:
+        yield open_checkout(root)
 
 
 def check_commit_wish(
-    workspace: Workspace,
     checkout: Checkout,
+    location: FlowCheckout,
     options: Options,
     commit: Commit,
     names: Sequence[str],
@@ -89,13 +88,13 @@ def check_commit_wish(
     Raises:
         ConfigError, SourceError, RefusedError, StoreError: As ``commit_checks.check_commit``.
     """
-    if checkout.repo is not None and not commit.push:
+    if location.repo is not None and not commit.push:
         raise ConfigError(
             "--repo goes with --push: the clone is gone after the run.", next_step="add --push"
         )
     for name in names:
-        find_flavor(workspace.flavors, name)
+        find_flavor(checkout.flavors, name)
     if commit.push:
-        refuse_local_push(workspace.target(options.target, os.environ))
+        refuse_local_push(checkout.target(options.target))
     if commit.wanted:
-        check_commit(workspace.root, push=commit.push, flavors=names)
+        check_commit(checkout.root, push=commit.push, flavors=names)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from adroit_publish.cli.flow.checkout import Checkout, Commit, check_commit_wish, opened
+from adroit_publish.cli.flow.checkout import Commit, FlowCheckout, check_commit_wish, opened
 from adroit_publish.cli.flow.program import tell
 from adroit_publish.cli.progress import step_listener
 from adroit_publish.cli.render import bytes_text
@@ -30,12 +30,12 @@ Outcome = Release | Failure
 
 
 def prepare_publish(
-    checkout: Checkout, flavors: str | None, all_pending: bool, options: Options, commit: Commit
+    location: FlowCheckout, flavors: str | None, all_pending: bool, options: Options, commit: Commit
 ) -> tuple[Prepared | None, ...]:
     """The ``start`` step of a publish: what has to be done for each flavor.
 
     Args:
-        checkout: Where the files are.
+        location: Where the files are.
         flavors: Names with commas between them, or None.
         all_pending: Take every flavor whose version is a run id.
         options: What was asked.
@@ -50,20 +50,20 @@ def prepare_publish(
             got="both --flavor and --pending" if flavors else "neither --flavor nor --pending",
             wanted="--flavor=NAME[,NAME...] or --pending",
         )
-    with opened(checkout) as workspace:
+    with opened(location) as checkout:
         if all_pending:
-            for name, why in held(workspace).items():
+            for name, why in held(checkout).items():
                 print(f"{name} is held: {why}")
-        names = pending(workspace) if all_pending else _names(flavors)
+        names = pending(checkout) if all_pending else _names(flavors)
         if all_pending and not names:
             print("No flavor waits to be published.")
             return (None,)  # Metaflow fans out over one thing at least
-        check_commit_wish(workspace, checkout, options, commit, names)
-        return _told(prepare(workspace, names, options))
+        check_commit_wish(checkout, location, options, commit, names)
+        return _told(prepare(checkout, names, options))
 
 
 def prepare_republishes(
-    checkout: Checkout, flavors: str | None, all_stale: bool, options: Options, commit: Commit
+    location: FlowCheckout, flavors: str | None, all_stale: bool, options: Options, commit: Commit
 ) -> tuple[Prepared | None, ...]:
     """The ``start`` step of a republish: what changed under each flavor.
 
@@ -78,11 +78,11 @@ def prepare_republishes(
         )
     if all_stale and options.new_flavor is not None:
         raise ConfigError("--new-flavor goes with one flavor.", got="--stale")
-    with opened(checkout) as workspace:
-        check_commit_wish(workspace, checkout, options, commit, _names(flavors))
+    with opened(location) as checkout:
+        check_commit_wish(checkout, location, options, commit, _names(flavors))
         if not all_stale:
-            return _told(prepare_republish(workspace, _names(flavors), options))
-        found, left_out = prepare_stale(workspace, options)
+            return _told(prepare_republish(checkout, _names(flavors), options))
+        found, left_out = prepare_stale(checkout, options)
     for line in left_out:
         print(line)
     if not found:
@@ -91,12 +91,17 @@ def prepare_republishes(
 
 
 def prepare_version(
-    checkout: Checkout, model_name: str, version: str, config: str, options: Options, commit: Commit
+    location: FlowCheckout,
+    model_name: str,
+    version: str,
+    config: str,
+    options: Options,
+    commit: Commit,
 ) -> tuple[Prepared | None, ...]:
     """The ``start`` step of a republish in its older spelling, which names a version.
 
     Args:
-        checkout: Where the files are.
+        location: Where the files are.
         model_name: The version's model.
         version: A published version: that of the one flavor that has it, or of none.
         config: The config.yaml to take where no flavor has it.
@@ -112,28 +117,28 @@ def prepare_version(
             wanted="--model_name M --version V --config_path P",
             next_step="or name a flavor: python republish.py --flavor NAME",
         )
-    with opened(checkout) as workspace:
-        flavor = flavor_of_version(workspace, model_name, version, config, options)
+    with opened(location) as checkout:
+        flavor = flavor_of_version(checkout, model_name, version, config, options)
         names = [flavor.name] if flavor.name else []
-        check_commit_wish(workspace, checkout, options, commit, names)
-        return _told([prepare_one(workspace, flavor, options)])
+        check_commit_wish(checkout, location, options, commit, names)
+        return _told([prepare_one(checkout, flavor, options)])
 
 
-def work_on(item: Prepared | None, checkout: Checkout, attempts_left: int) -> Outcome | None:
+def work_on(item: Prepared | None, location: FlowCheckout, attempts_left: int) -> Outcome | None:
     """The ``publish`` step: one flavor, all the way.
 
     Args:
         item: What ``start`` found; anything but a job passes through.
-        checkout: Where the files are.
+        location: Where the files are.
         attempts_left: How often Metaflow would run this step again; a transient failure is raised
             for it to do so, any other is an outcome.
     """
     if not isinstance(item, PublishJob | RepublishJob):
         return item
     try:
-        if checkout.repo is None:
+        if location.repo is None:
             return _work_in(item)
-        with checkout.open(item.commit) as root:
+        with location.open(item.commit) as root:
             return _work_in(replace(item, root=str(root)))
     except PublishError as error:
         if attempts_left and getattr(error, "transient", False):
@@ -167,7 +172,7 @@ def run_facts() -> dict[str, str]:
 
 
 def write_back(
-    checkout: Checkout, branches: Sequence[Outcome | None], commit: Commit
+    location: FlowCheckout, branches: Sequence[Outcome | None], commit: Commit
 ) -> tuple[Outcome, ...]:
     """The ``record`` step: all new versions into flavors.yaml, in one edit; and into git.
 
@@ -182,7 +187,7 @@ def write_back(
     releases = [item for item in outcomes if isinstance(item, Release) and item.flavor]
     if not releases:
         return tuple(outcomes)
-    with checkout.open() as root:
+    with location.open() as root:
         changed, refused = try_releases(root / "flavors.yaml", releases)
         by_name = {release.flavor: release.version for release in releases}
         for flavor in changed:
