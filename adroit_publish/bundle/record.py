@@ -14,11 +14,20 @@ wrote them, so:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from adroit_publish.bundle.document import parse_json_object
-from adroit_publish.errors import VerificationError
+from adroit_publish.bundle.kept import (
+    Fields,
+    count,
+    listed,
+    number,
+    optional,
+    reading,
+    table,
+    text,
+)
 
 SCHEMA = 1
 
@@ -142,54 +151,53 @@ def parse_record(data: bytes, where: str) -> Record:
         VerificationError: It is damaged, or was written by a newer version of this program.
     """
     document = parse_json_object(data, where)
-    schema = document.get("schema", SCHEMA)
-    if schema != SCHEMA:
-        raise VerificationError(
-            "A record was written by a newer version of this program.",
-            where=where,
-            got=f"schema {schema!r}",
-            wanted=f"schema {SCHEMA}",
-            next_step="update this checkout and its environment, then run the command again",
-        )
-    try:
+    with reading("A record", where, document.get("schema", SCHEMA), SCHEMA):
         return _record(document)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise VerificationError("A record is damaged.", where=where, got=str(error)) from error
 
 
 def _record(document: Mapping[str, Any]) -> Record:
-    def text(name: str) -> str | None:
-        value = document.get(name)
-        return None if value is None else str(value)
-
-    verification, promoted = document.get("verification"), document.get("promoted")
+    fields = Fields(document)
     return Record(
         document=document,
-        created_utc=text("created_utc"),
-        who=text("who"),
-        run_id=text("run_id"),
-        run_url=text("run_url"),
-        metrics=dict(document.get("metrics") or {}),
-        trained_by=dict(document.get("trained_by") or {}),
-        origin=dict(document.get("origin") or {}),
-        commit=text("commit"),
-        commit_url=text("commit_url"),
-        dirty=tuple(document.get("dirty") or ()),
-        republished_from=text("republished_from"),
-        verification=None if verification is None else _verification(verification),
-        promoted=None
-        if promoted is None
-        else Promoted(
-            str(promoted.get("from", "")),
-            str(promoted.get("to", "")),
-            tuple(map(str, promoted.get("places", ()))),
-        ),
+        created_utc=fields.take("created_utc", optional(text), None),
+        who=fields.take("who", optional(text), None),
+        run_id=fields.take("run_id", optional(text), None),
+        run_url=fields.take("run_url", optional(text), None),
+        metrics=fields.take("metrics", table, {}),
+        trained_by=fields.take("trained_by", table, {}),
+        origin=fields.take("origin", table, {}),
+        commit=fields.take("commit", optional(text), None),
+        commit_url=fields.take("commit_url", optional(text), None),
+        dirty=fields.take("dirty", listed(text), ()),
+        republished_from=fields.take("republished_from", optional(text), None),
+        verification=fields.take("verification", optional(_verification), None),
+        promoted=fields.take("promoted", optional(_promoted), None),
     )
 
 
-def _verification(value: Mapping[str, Any]) -> Verification:
-    known = {each.name for each in fields(Verification)}
-    seen = Verification(**{name: given for name, given in value.items() if name in known})
-    if not isinstance(seen.how, str) or not isinstance(seen.packages, Mapping):
-        raise TypeError("a verification of another shape")
-    return seen
+def _promoted(value: Any) -> Promoted:
+    fields = Fields(value)
+    return Promoted(
+        fields.take("from", text, ""),
+        fields.take("to", text, ""),
+        fields.take("places", listed(text), ()),
+    )
+
+
+def _verification(value: Any) -> Verification:
+    fields = Fields(value)
+    return Verification(
+        how=fields.take("how", text, "none"),
+        predicted=fields.take("predicted", bool, False),
+        outputs=fields.take("outputs", lambda outputs: outputs, None),
+        outputs_sha256=fields.take("outputs_sha256", optional(text), None),
+        outputs_truncated=fields.take("outputs_truncated", bool, False),
+        served=fields.take("served", bool, False),
+        load_seconds=fields.take("load_seconds", optional(number), None),
+        predict_seconds=fields.take("predict_seconds", optional(number), None),
+        peak_memory_bytes=fields.take("peak_memory_bytes", optional(count), None),
+        python_version=fields.take("python_version", optional(text), None),
+        packages=fields.take("packages", table, {}),
+        env=fields.take("env", optional(table), None),
+        replay=fields.take("replay", optional(table), None),
+    )

@@ -20,15 +20,16 @@ import json
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from adroit_publish.bundle.document import canonical_json, parse_json_object
+from adroit_publish.bundle.kept import Fields, optional, reading, text
 from adroit_publish.config.sitevars import Pointer, check_model_name, parse_sitevar, with_pointer
-from adroit_publish.errors import ConfigError, RefusedError, StoreError, VerificationError
+from adroit_publish.errors import ConfigError, RefusedError, StoreError
 
 GIVE_UP_S = 55.0
 _SCHEMA = 1
@@ -234,20 +235,16 @@ class Sitevars:
     def _change(self, key: str) -> Change:
         where = f"{self._kept.location}/{key}"
         seen = self._kept.read(key)
-        entry: Mapping[str, Any] = parse_json_object(seen.data if seen else b"", where)
-        try:
-            before = entry["before"]
+        entry = parse_json_object(seen.data if seen else b"", where)
+        with reading("A change in the sitevar's history", where, entry.get("schema"), _SCHEMA):
+            fields = Fields(entry)
             return Change(
-                datetime.fromisoformat(entry["utc"]),
-                str(entry["who"]),
-                str(entry["why"]),
-                None if before is None else Pointer.of(before),
-                Pointer.of(entry["after"]),
+                fields.take("utc", datetime.fromisoformat),
+                fields.take("who", text),
+                fields.take("why", text),
+                fields.take("before", optional(Pointer.of), None),
+                fields.take("after", Pointer.of),
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise VerificationError(
-                "A record of a sitevar's history is damaged.", where=where, got=error
-            ) from error
 
     def _key(self, model: str) -> str:
         return self._shared or model

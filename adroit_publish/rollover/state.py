@@ -1,11 +1,14 @@
 """A rollover as it is kept: a frozen value, and its form in JSON.
 
-    {"schema": 1, "id": "0001", "model": "m", "old": {"flavor", "version", "bundle_id"},
+    {"schema": 2, "id": "0001", "model": "m", "old": {"flavor", "version", "bundle_id"},
      "new": {...}, "steps": [1, 10, 50, 100], "checks": {...}, "state": "pointed",
      "shares": [10], "goal": null, "moved_s": 1795536000.0, "resume": null, "counters": null,
      "history": [{"at_s", "who", "before", "after", "why", "facts"}, ...]}
 
-Times are POSIX seconds in UTC, shares percent of the traffic that the new flavor gets.
+Times are POSIX seconds in UTC, shares percent of the traffic that the new flavor gets. A missing
+field has the default of its class; one that is not known is of a newer version, and the rollover
+is left to that. Schema 1 said where traffic is counted in ``prometheus`` and ``metrics``; schema 2
+says it in ``traffic``, and writes the other two for who reads the JSON of a command.
 """
 
 from __future__ import annotations
@@ -14,9 +17,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from adroit_publish.errors import VerificationError
+from adroit_publish.bundle.kept import Fields, count, listed, number, optional, reading, table, text
 
-SCHEMA = 1
+SCHEMA = 2
 LIVE = (
     "proposed",
     "deployed",
@@ -143,16 +146,34 @@ class Rollover:
         return {flavor: percent for flavor, percent in both.items() if percent}
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns it as JSON values; ``parse_rollover`` reads them.
-
-        ``checks`` has ``prometheus`` and ``metrics`` as well, for who reads the JSON of a command.
-        """
-        value = {"schema": SCHEMA, **_plain(asdict(self))}
-        value["checks"] |= {
-            "prometheus": next(iter(self.checks.urls_of("prometheus")), None),
-            "metrics": self.checks.urls_of("metrics"),
+        """Returns it as JSON values; ``parse_rollover`` reads them."""
+        checks = self.checks
+        return {
+            "schema": SCHEMA,
+            "id": self.id,
+            "model": self.model,
+            "old": asdict(self.old),
+            "new": asdict(self.new),
+            "steps": list(self.steps),
+            "checks": {
+                "urls": list(checks.urls),
+                "replicas": checks.replicas,
+                "traffic": list(checks.traffic),
+                "prometheus": next(iter(checks.urls_of("prometheus")), None),
+                "metrics": checks.urls_of("metrics"),
+                "quiet_s": checks.quiet_s,
+                "margin": checks.margin,
+                "rtol": checks.rtol,
+                "fresh_s": checks.fresh_s,
+            },
+            "state": self.state,
+            "shares": list(self.shares),
+            "goal": self.goal,
+            "moved_s": self.moved_s,
+            "resume": self.resume,
+            "counters": self.counters,
+            "history": [asdict(entry) for entry in self.history],
         }
-        return value
 
 
 def parse_rollover(value: Mapping[str, Any], where: str) -> Rollover:
@@ -163,69 +184,72 @@ def parse_rollover(value: Mapping[str, Any], where: str) -> Rollover:
         where: Where it is kept, for messages.
 
     Raises:
-        VerificationError: It is not one, or of another schema.
+        VerificationError: It is damaged, or was written by a newer version of this program.
     """
-    if value.get("schema") != SCHEMA:
-        raise VerificationError(
-            "The rollover was written by another version of this program.",
-            where=where,
-            got=f"schema {value.get('schema')!r}",
-            wanted=f"schema {SCHEMA}",
-            next_step="update this checkout and its environment, then run the command again",
+    with reading("The rollover", where, value.get("schema"), 1, SCHEMA):
+        fields = Fields(value)
+        fields.take("schema", count)
+        rollover = Rollover(
+            id=fields.take("id", text),
+            model=fields.take("model", text),
+            old=fields.take("old", _side),
+            new=fields.take("new", _side),
+            steps=fields.take("steps", listed(number)),
+            checks=fields.take("checks", _checks),
+            state=fields.take("state", _state, "proposed"),
+            shares=fields.take("shares", listed(number), (0.0,)),
+            goal=fields.take("goal", optional(number), None),
+            moved_s=fields.take("moved_s", optional(number), None),
+            resume=fields.take("resume", optional(_state), None),
+            counters=fields.take("counters", optional(table), None),
+            history=fields.take("history", listed(_entry), ()),
         )
-    try:
-        value = {**value, "checks": _with_traffic(value["checks"])}
-        rollover = _read(value)
-        same = rollover.as_dict() == value
-    except (KeyError, TypeError, ValueError, AttributeError):
-        same = False
-    if not same or rollover.state not in (*LIVE, *ENDED):
-        raise VerificationError(
-            "A rollover's state is damaged.",
-            where=where,
-            wanted="a rollover as this program writes it",
-            next_step="restore the object from the store's older versions; nothing was changed",
-        )
+        fields.end()
     return rollover
 
 
-def _read(value: Mapping[str, Any]) -> Rollover:
-    """Every value is made its type again; what is not of it differs from ``value`` afterwards."""
-    checks = value["checks"]
-    return Rollover(
-        id=str(value["id"]),
-        model=str(value["model"]),
-        old=Side(**{key: str(text) for key, text in value["old"].items()}),
-        new=Side(**{key: str(text) for key, text in value["new"].items()}),
-        steps=tuple(map(float, value["steps"])),
-        checks=Checks(
-            urls=tuple(map(str, checks["urls"])),
-            replicas=None if checks["replicas"] is None else int(checks["replicas"]),
-            traffic=tuple(map(str, checks["traffic"])),
-            **{key: float(checks[key]) for key in ("quiet_s", "margin", "rtol", "fresh_s")},
-        ),
-        state=str(value["state"]),
-        shares=tuple(map(float, value["shares"])),
-        goal=None if value["goal"] is None else float(value["goal"]),
-        moved_s=None if value["moved_s"] is None else float(value["moved_s"]),
-        resume=None if value["resume"] is None else str(value["resume"]),
-        counters=None if value["counters"] is None else dict(value["counters"]),
-        history=tuple(
-            Entry(**{**entry, "at_s": float(entry["at_s"]), "facts": dict(entry["facts"])})
-            for entry in value["history"]
-        ),
+def _state(value: Any) -> str:
+    if value not in (*LIVE, *ENDED):
+        raise ValueError(f"no state {value!r}")
+    return text(value)
+
+
+def _side(value: Any) -> Side:
+    fields = Fields(value)
+    side = Side(*(fields.take(name, text) for name in ("flavor", "version", "bundle_id")))
+    fields.end()
+    return side
+
+
+def _checks(value: Any) -> Checks:
+    fields = Fields(value)
+    prometheus = fields.take("prometheus", optional(text), None)
+    no_urls: tuple[str, ...] = ()
+    metrics = fields.take("metrics", listed(text), no_urls)
+    of_schema_1 = [f"prometheus:{prometheus}"] if prometheus else []
+    of_schema_1 += [f"metrics:{url}" for url in metrics]
+    checks = Checks(
+        urls=fields.take("urls", listed(text)),
+        replicas=fields.take("replicas", optional(count), None),
+        traffic=fields.take("traffic", listed(text), tuple(of_schema_1)),
+        quiet_s=fields.take("quiet_s", number),
+        margin=fields.take("margin", number),
+        rtol=fields.take("rtol", number),
+        fresh_s=fields.take("fresh_s", number),
     )
+    fields.end()
+    return checks
 
 
-def _with_traffic(checks: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns checks that say where traffic is counted by addresses; schema 1 had two fields."""
-    one = [f"prometheus:{checks['prometheus']}"] if checks["prometheus"] else []
-    several = [f"metrics:{url}" for url in checks["metrics"]]
-    return {"traffic": one + several, **checks}
-
-
-def _plain(value: Any) -> Any:
-    """Tuples as lists: the value is the same before and after a trip through JSON."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+def _entry(value: Any) -> Entry:
+    fields = Fields(value)
+    entry = Entry(
+        at_s=fields.take("at_s", number),
+        who=fields.take("who", text),
+        before=fields.take("before", optional(text), None),
+        after=fields.take("after", text),
+        why=fields.take("why", optional(text), None),
+        facts=fields.take("facts", table, {}),
+    )
+    fields.end()
+    return entry

@@ -23,6 +23,7 @@ from typing import Any
 from adroit_publish.bundle.content import Inline
 from adroit_publish.bundle.digest import Digest
 from adroit_publish.bundle.document import canonical_json, parse_json_object
+from adroit_publish.bundle.kept import Fields, WrittenByNewer, reading, table, text
 from adroit_publish.bundle.record import Record
 from adroit_publish.config.names import name_problem
 from adroit_publish.errors import RefusedError, VerificationError
@@ -227,22 +228,26 @@ def _read(store: BundleStore, model: str, name: str) -> Entry:
             next_step="restore it from the store's backup or versions; nothing of ours changes one",
         )
     value = parse_json_object(data, where)
-    try:
-        if value["schema"] != SCHEMA or value["model"] != model:
-            raise ValueError(value["schema"])
-        utc = datetime.fromisoformat(value["utc"])
-        if utc != _time_of(name):
-            raise ValueError(utc)
-        _shares(value["facts"].get("live", ()))
-        return Entry(utc, model, value["kind"], value["who"], value["facts"], value["key"])
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise VerificationError(
-            "An entry of the ledger cannot be understood.",
-            where=where,
-            got=data[:300].decode(errors="replace"),
-            wanted=f"an entry of schema {SCHEMA}",
-            next_step="update this checkout, then run the command again",
-        ) from None
+    with reading("An entry of the ledger", where, value.get("schema"), SCHEMA):
+        return _entry(value, model, _time_of(name))
+
+
+def _entry(value: Any, model: str, utc: datetime) -> Entry:
+    fields = Fields(value)
+    entry = Entry(
+        datetime.fromisoformat(fields.take("utc", text)),
+        fields.take("model", text),
+        fields.take("kind", text),
+        fields.take("who", text),
+        fields.take("facts", table),
+        fields.take("key", text),
+    )
+    if (entry.utc, entry.model) != (utc, model):
+        raise ValueError(f"{entry.utc} of {entry.model}")
+    if entry.kind not in KINDS:
+        raise WrittenByNewer(f"the kind {entry.kind}")
+    _shares(entry.facts.get("live", ()))
+    return entry
 
 
 def _same(there: Entry, kind: str, facts: Mapping[str, Any], store: BundleStore) -> Entry:

@@ -16,16 +16,17 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from adroit_publish.bundle.content import Inline
 from adroit_publish.bundle.digest import Digest
 from adroit_publish.bundle.document import canonical_json, parse_json_object
-from adroit_publish.errors import RefusedError, VerificationError
+from adroit_publish.bundle.kept import Fields, number, reading, text
+from adroit_publish.errors import RefusedError
 from adroit_publish.stores.contract import KeyTaken, Objects, Stat
 
+SCHEMA = 1
 HOLD_S = 90.0
 SKEW_S = 15.0
 PATIENCE_S = HOLD_S + 2 * SKEW_S
@@ -42,6 +43,15 @@ class Held:
     def left_s(self) -> float:
         """Returns for how long it certainly still is; 0 or less: no more."""
         return self.until_s - SKEW_S - self.clock()
+
+
+@dataclass(frozen=True)
+class _Lock:
+    """What the object says: who holds the lock, by which token (empty: nobody), until when."""
+
+    who: str
+    token: str
+    until_s: float
 
 
 @contextmanager
@@ -70,40 +80,37 @@ def hold(
     end = time.monotonic() + patience_s
     token = secrets.token_hex(16)
     while True:
-        seen, found = _look(objects, key)
-        until_s = clock() + HOLD_S
-        busy = found is not None and found["token"] and clock() < found["until_s"] + SKEW_S
-        if not busy and _put(objects, key, _lock(who, token, until_s), seen):
+        seen, lock = _look(objects, key)
+        mine = _Lock(who, token, clock() + HOLD_S)
+        busy = lock is not None and lock.token and clock() < lock.until_s + SKEW_S
+        if not busy and _put(objects, key, mine, seen):
             break
         if time.monotonic() >= end:
-            raise _kept_away(f"{objects.location}/{key}", found)
+            raise _kept_away(f"{objects.location}/{key}", lock)
         time.sleep(random.uniform(0.02, 0.2))
     try:
-        yield Held(until_s, clock)
+        yield Held(mine.until_s, clock)
     finally:
-        seen, found = _look(objects, key)
-        if found is not None and found["token"] == token:
-            _put(objects, key, _lock(who, "", clock()), seen)
+        seen, lock = _look(objects, key)
+        if lock is not None and lock.token == token:
+            _put(objects, key, _Lock(who, "", clock()), seen)
 
 
-def _lock(who: str, token: str, until_s: float) -> bytes:
-    return canonical_json({"who": who, "token": token, "until_s": until_s})
-
-
-def _look(objects: Objects, key: str) -> tuple[Stat | None, dict[str, Any] | None]:
+def _look(objects: Objects, key: str) -> tuple[Stat | None, _Lock | None]:
     seen = objects.stat(key)
     if seen is None:
         return None, None
     where = f"{objects.location}/{key}"
-    found = parse_json_object(b"".join(bytes(chunk) for chunk in objects.read(key)), where)
-    if not isinstance(found.get("token"), str) or not isinstance(found.get("until_s"), float):
-        raise VerificationError(
-            "What is here is no lock.", where=where, got=found, next_step="remove that object"
+    value = parse_json_object(b"".join(map(bytes, objects.read(key))), where)
+    with reading("The lock", where, value.get("schema", SCHEMA), SCHEMA):
+        fields = Fields(value)
+        return seen, _Lock(
+            fields.take("who", text, ""), fields.take("token", text), fields.take("until_s", number)
         )
-    return seen, found
 
 
-def _put(objects: Objects, key: str, data: bytes, seen: Stat | None) -> bool:
+def _put(objects: Objects, key: str, lock: _Lock, seen: Stat | None) -> bool:
+    data = canonical_json({"schema": SCHEMA, **asdict(lock)})
     try:
         if seen is None:
             objects.create(key, Inline(data), Digest.of(data))
@@ -114,11 +121,11 @@ def _put(objects: Objects, key: str, data: bytes, seen: Stat | None) -> bool:
     return True
 
 
-def _kept_away(where: str, found: dict[str, Any] | None) -> RefusedError:
-    until = datetime.fromtimestamp(found["until_s"], UTC) if found else None
+def _kept_away(where: str, lock: _Lock | None) -> RefusedError:
+    until = datetime.fromtimestamp(lock.until_s, UTC) if lock else None
     return RefusedError(
         "Somebody else holds the lock.",
         where=where,
-        got=f"{found['who']}, until {until:%Y-%m-%d %H:%M:%S} UTC" if found else None,
+        got=f"{lock.who}, until {until:%Y-%m-%d %H:%M:%S} UTC" if lock else None,
         next_step="run the same command again when they are done",
     )

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from adroit_publish import publish
+from adroit_publish.bundle.content import Inline
+from adroit_publish.bundle.digest import Digest
+from adroit_publish.bundle.document import canonical_json
 from adroit_publish.errors import RefusedError, VerificationError
 from adroit_publish.stores import ledger
 from adroit_publish.stores.bundle_store import BundleStore
@@ -23,6 +28,7 @@ from adroit_publish.stores.s3.objects import S3Objects
 from tests.servers.object_servers import ACCESS_KEY, SECRET_KEY
 from tests.support.checkouts import FLOW, make_checkout
 
+pytest_plugins = ["tests.servers.object_servers"]
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 OLD, NEW = "v0b5c5b2f-3f0c9a1b2c3d", "v5f2b9c01-aaaaaaaaaaaa"
@@ -318,3 +324,56 @@ def test_a_model_that_does_not_exist_ends_with_exit_2_and_near_names(published, 
     told = json.loads(run(root, command, "dobuler", "--json", code=2))
     assert (told["error"], told["wanted"]) == ("ConfigError", "doubler")
     assert ledger.history(BundleStore(DirectoryObjects(root / ".adroit/bundles")), "dobuler") == []
+
+
+# What other versions of this program wrote.
+
+SAMPLES = Path(__file__).parent / "samples"
+
+
+def put(store, facts):
+    """Puts an entry as another version of this program would."""
+    data = canonical_json(facts)
+    step, digest = Digest.of(facts["key"].encode()).hex[:16], Digest.of(data)
+    name = f"20261124T120000.000000Z-{step}{digest.hex[:16]}.json"
+    store.objects.create(f"ledger/m/{name}", Inline(data), digest)
+
+
+ENTRY = {
+    "schema": 1,
+    "utc": "2026-11-24T12:00:00+00:00",
+    "model": "m",
+    "kind": "held",
+    "who": "ada",
+    "facts": {"flavor": "a", "version": OLD},
+    "key": "k",
+}
+
+
+def test_entries_of_the_first_release_are_read(store):
+    shutil.copytree(SAMPLES / "ledger", store.objects.root / "ledger")
+    found = entries(store, "m")
+    kinds = ["pointed", "rolled-back", "held", "deleted", "pointed"]
+    assert [entry.kind for entry in found] == kinds
+    assert {entry.who for entry in found} == {"ada"}
+    assert live_at(found, NOON).shares == (Share("a", OLD, 90), Share("b", NEW, 10))
+    assert live_at(found, NOON + 5 * HOUR).shares == ()
+
+
+def test_a_field_that_is_not_known_changes_no_entry(store):
+    put(store, ENTRY | {"host": "laptop"})
+    assert entries(store, "m")[0].facts == ENTRY["facts"]
+
+
+@pytest.mark.parametrize("change", [{"schema": 2}, {"kind": "split"}])
+def test_an_entry_of_a_newer_number_or_kind_is_never_taken_for_less_than_it_says(store, change):
+    put(store, ENTRY | change)
+    with pytest.raises(VerificationError, match=r"(?s)newer version.*update this checkout"):
+        entries(store, "m")
+
+
+@pytest.mark.parametrize("change", [{"utc": "noon"}, {"facts": []}, {"who": None}, {"model": "n"}])
+def test_a_damaged_entry_is_an_error_and_not_a_crash(store, change):
+    put(store, ENTRY | change)
+    with pytest.raises(VerificationError, match="damaged"):
+        entries(store, "m")

@@ -44,6 +44,7 @@ from tests.servers.object_servers import ACCESS_KEY, SECRET_KEY
 from tests.support.objects_contract import *  # noqa: F403
 from tests.support.objects_contract import Broken, create, read_all
 
+pytest_plugins = ["tests.servers.object_servers"]
 ACCOUNT = "123456789012"
 PART = 5 << 20
 

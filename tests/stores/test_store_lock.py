@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,7 @@ from adroit_publish.stores.lock import HOLD_S, SKEW_S, hold
 from adroit_publish.stores.s3.objects import S3Objects
 from tests.servers.object_servers import ACCESS_KEY, SECRET_KEY
 
+pytest_plugins = ["tests.servers.object_servers"]
 KEY = "sitevars/m/lock"
 
 
@@ -123,3 +125,35 @@ def test_an_object_that_is_no_lock_is_named(objects):
     objects.create(KEY, Inline(data), Digest.of(data))
     with pytest.raises(VerificationError, match=KEY), hold(objects, KEY, "x"):
         pytest.fail("it was held")
+
+
+SAMPLES = Path(__file__).parent / "samples"
+
+
+def put(objects, data):
+    objects.create(KEY, Inline(data), Digest.of(data))
+
+
+def test_a_lock_of_the_first_release_is_held_and_free_as_it_says(tmp_path):
+    held, free = DirectoryObjects(tmp_path / "held"), DirectoryObjects(tmp_path / "free")
+    data = (SAMPLES / "lock_held.json").read_bytes()
+    until_s = json.loads(data)["until_s"]
+    put(held, data)
+    put(free, (SAMPLES / "lock_free.json").read_bytes())
+    with (
+        pytest.raises(RefusedError, match="ada@here"),
+        hold(held, KEY, "bob", patience_s=0, clock=lambda: until_s - 1),
+    ):
+        pass
+    with hold(free, KEY, "bob", patience_s=0):
+        pass
+
+
+def test_a_lock_of_a_newer_number_is_left_alone(tmp_path):
+    objects = DirectoryObjects(tmp_path)
+    put(objects, b'{"schema":2,"token":"","until_s":0.0,"who":"ada"}')
+    with (
+        pytest.raises(VerificationError, match="newer version"),
+        hold(objects, KEY, "bob", patience_s=0),
+    ):
+        pass
