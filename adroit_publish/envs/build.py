@@ -19,8 +19,6 @@ import json
 import os
 import re
 import tarfile
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -165,14 +163,19 @@ def _reference(env: CondaEnv, target: Target) -> ImageReference:
 
 
 def _answers(channel: str) -> bool:
+    import requests
+
     url = _CHANNELS.get(channel, channel)
     url = url if "://" in url else f"https://conda.anaconda.org/{url}"
-    request = urllib.request.Request(f"{url.rstrip('/')}/noarch/repodata.json", method="HEAD")
     try:
-        with urllib.request.urlopen(request, timeout=_PROBE_TIMEOUT_S):
-            return True
-    except (OSError, ValueError):  # no such host, no answer, 404, no URL
+        answer = requests.head(
+            f"{url.rstrip('/')}/noarch/repodata.json",
+            timeout=_PROBE_TIMEOUT_S,
+            allow_redirects=True,
+        )
+    except requests.RequestException:  # no such host, no answer, no URL
         return False
+    return answer.ok
 
 
 def _pulled_base(

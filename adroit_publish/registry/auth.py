@@ -33,7 +33,7 @@ from adroit_publish.edge.patience import Patience
 from adroit_publish.errors import ConfigError, RefusedError, StoreError
 from adroit_publish.registry.docker_config import Credentials, Login
 from adroit_publish.registry.errors import failure, may_help_to_try_again, shown, unreachable
-from adroit_publish.registry.http import NETWORK_ERRORS, Answer, Endpoint, Http, read_answer
+from adroit_publish.registry.http import Answer, Endpoint, Http, read_answer
 
 _PARAMETER = re.compile(r'([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 _SCHEME = re.compile(r"(?:^|,)\s*(Basic|Bearer)(?=\s|$)", re.IGNORECASE)
@@ -203,7 +203,7 @@ class Authorization:
                     realm, method, path, headers, body, timeout_s=patience.timeout_s
                 ) as response:
                     answer = read_answer(response)
-            except NETWORK_ERRORS as error:
+            except OSError as error:
                 patience.wait_or_raise(unreachable(error, what, realm))
                 continue
             patience.heard()

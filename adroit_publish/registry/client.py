@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from http.client import HTTPResponse
+from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from adroit_publish.edge.patience import GIVE_UP_S, Patience
@@ -19,7 +19,10 @@ from adroit_publish.errors import ConfigError, PublishError, RefusedError, Store
 from adroit_publish.registry.auth import Authorization
 from adroit_publish.registry.docker_config import Credentials
 from adroit_publish.registry.errors import failure, may_help_to_try_again, unreachable
-from adroit_publish.registry.http import NETWORK_ERRORS, Answer, Body, Endpoint, Http, read_answer
+from adroit_publish.registry.http import Answer, Body, Endpoint, Http, read_answer
+
+if TYPE_CHECKING:
+    from urllib3.response import BaseHTTPResponse as HTTPResponse
 
 _USER_AGENT = "adroit-publish"
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -90,7 +93,7 @@ class Registry:
                     method, url, scopes, what, headers=headers, body=body, patience=patience
                 ) as response:
                     answer = read_answer(response)
-            except NETWORK_ERRORS as error:
+            except OSError as error:
                 patience.wait_or_raise(unreachable(error, what, where))
                 continue
             patience.heard()
@@ -124,7 +127,6 @@ class Registry:
 
         Raises:
             OSError: The connection failed.
-            http.client.HTTPException: The response is none.
             RefusedError: As ``call``.
             StoreError: The server of tokens cannot be reached.
         """

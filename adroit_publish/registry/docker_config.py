@@ -5,13 +5,15 @@
 that is also the order in which they are asked. A helper is asked as Docker asks it:
 ``docker-credential-NAME get`` with the registry on its standard input.
 
+``docker.auth`` reads the entries and matches them to registries. It is guarded, because it takes
+malformed JSON for no config and raises a bare ValueError for bad base64. A helper is run here:
+``docker.credentials`` drops what a helper says on its standard error, and waits for it forever.
+
 Source: Docker CLI reference, "Credential stores", and docker/docker-credential-helpers, README.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import re
 import subprocess
@@ -90,11 +92,8 @@ class DockerCredentials:
             for key in keys[:2]:
                 if login := self._ask(str(store), key):
                     return login
-        for written, entry in _section(config, "auths").items():
-            same = written == _DOCKER_HUB_KEY if hub else _host_of(written) == host
-            if same and isinstance(entry, dict) and (login := self._stored(entry, written)):
-                return login
-        return None
+        entries = _section(config, "auths")
+        return self._stored(entries, _DOCKER_HUB[0] if hub else host) if entries else None
 
     def renew(self, host: str) -> Login | None:
         """Returns what ``get`` returns now: helpers issue new tokens, files are edited."""
@@ -117,26 +116,32 @@ class DockerCredentials:
             )
         return config
 
-    def _stored(self, entry: dict[str, Any], written: str) -> Login | None:
-        if token := entry.get("identitytoken"):
-            return Login("", str(token))
-        if entry.get("username") and entry.get("password"):
-            return Login(str(entry["username"]), str(entry["password"]))
-        if not entry.get("auth"):
-            return None  # Docker leaves an empty entry where a helper holds the credentials
-        try:
-            decoded = base64.b64decode(str(entry["auth"]), validate=True).decode()
-            username, colon, secret = decoded.rstrip("\0").partition(":")
-        except (binascii.Error, UnicodeDecodeError):
-            username = colon = secret = ""
-        if not (colon and username):
-            raise ConfigError(
-                "The Docker config is malformed.",
-                where=f"{self.path}, auths, {written}",
-                wanted="`auth`: base64 of user:password",
-                next_step=f"docker login {written}",
-            )
-        return Login(username, secret)
+    def _stored(self, entries: Mapping[str, Any], host: str) -> Login | None:
+        """Returns the login that the config itself holds for a registry, if it does."""
+        from docker.auth import AuthConfig, resolve_index_name
+
+        for written, entry in entries.items():
+            if not isinstance(entry, dict) or resolve_index_name(written) != host:
+                continue
+            if entry.get("username") and entry.get("password"):
+                return Login(str(entry["username"]), str(entry["password"]))
+            filled = {name: value for name, value in entry.items() if value}  # Docker leaves blanks
+            try:
+                login = AuthConfig.parse_auth({written: filled})[written]
+            except (ValueError, TypeError):
+                login = {"username": ""}
+            if login.get("IdentityToken"):
+                return Login("", str(login["IdentityToken"]))
+            if login.get("username"):
+                return Login(login["username"], login["password"].rstrip("\0"))
+            if login:
+                raise ConfigError(
+                    "The Docker config is malformed.",
+                    where=f"{self.path}, auths, {written}",
+                    wanted="`auth`: base64 of user:password",
+                    next_step=f"docker login {written}",
+                )
+        return None
 
     def _ask(self, helper: str, key: str) -> Login | None:
         program = f"docker-credential-{helper}"
@@ -179,12 +184,3 @@ def _helper_failed(program: str, key: str, reason: str) -> RefusedError:
 def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     found = config.get(name)
     return found if isinstance(found, dict) else {}
-
-
-def _host_of(written: str) -> str:
-    """Returns the host of a key, which Docker writes with or without scheme and path."""
-    return (
-        written.partition("://")[2].partition("/")[0]
-        if "://" in written
-        else (written.partition("/")[0])
-    )

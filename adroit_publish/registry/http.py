@@ -1,34 +1,35 @@
 """HTTP as far as a registry needs it: kept connections, streamed bodies, bounded patience.
 
-Built on ``http.client`` because the data path of the usual libraries costs twice as much.
+It is urllib3, which ``requests`` and botocore stand on as well, without what they add: an iterable
+body goes out piece by piece as it is read, with its known length, at the cost of the bare socket.
 
-* One connection serves one request at a time and is kept for the next; a kept one that the
-  server closed meanwhile is replaced without a word.
-* A body is sent as it is read, with its known length; a server that answers early is heard.
+* One connection serves one request at a time and is kept for the next.
+* A server that answers before it has the whole body is heard.
 * ``http:`` is for loopback only.
 """
 
 from __future__ import annotations
 
-import http.client
 import ipaddress
-import select
 import ssl
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.message import Message
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from adroit_publish.edge.patience import SILENCE_TIMEOUT_S, retry_after_s
 from adroit_publish.errors import ConfigError
 
-CONNECT_TIMEOUT_S = 10.0
+if TYPE_CHECKING:
+    from urllib3 import HTTPConnectionPool, HTTPHeaderDict, Timeout
+    from urllib3.response import BaseHTTPResponse as HTTPResponse
+
 ANSWER_LIMIT_BYTES = 8 << 20
 TRY_AGAIN = frozenset({429, 500, 502, 503, 504})
-NETWORK_ERRORS = (OSError, http.client.HTTPException)
+_KEPT_CONNECTIONS = 32
 
 Body = bytes | Callable[[], Iterable[memoryview | bytes]]
 
@@ -107,7 +108,7 @@ class Answer:
     """
 
     status: int
-    headers: Message
+    headers: Message | HTTPHeaderDict
     body: bytes
 
     @property
@@ -117,16 +118,11 @@ class Answer:
 
 
 class Http:
-    """Connections to servers, kept and shared between threads; each serves one at a time.
-
-    They are closed when this is no longer used.
-    """
+    """Connections to servers, kept and shared between threads; each serves one at a time."""
 
     def __init__(self) -> None:
-        self._idle: dict[Endpoint, list[http.client.HTTPConnection]] = {}
-        weakref.finalize(self, _close_all, self._idle)
+        self._pools: dict[Endpoint, HTTPConnectionPool] = {}
         self._lock = threading.Lock()
-        self._tls: ssl.SSLContext | None = None
 
     @contextmanager
     def exchange(
@@ -139,140 +135,98 @@ class Http:
         *,
         timeout_s: float = SILENCE_TIMEOUT_S,
         answer_timeout_s: float | None = None,
-    ) -> Iterator[http.client.HTTPResponse]:
+    ) -> Iterator[HTTPResponse]:
         """Sends one request and gives its response, to be read inside the context.
 
         Args:
             endpoint: To whom.
             method: HTTP method.
             target: Path and query, encoded.
-            headers: Beside Host; a streamed body needs its Content-Length here.
+            headers: A streamed body needs its Content-Length here.
             body: Bytes, or what gives the pieces of a streamed body.
             timeout_s: How long the peer may neither take nor give anything.
             answer_timeout_s: How long it may take to answer once it has the whole body.
 
         Raises:
-            OSError: The connection failed.
-            http.client.HTTPException: The response is none.
+            OSError: The connection failed, or the response is none.
         """
-        connection, response = self._ask(
-            endpoint, method, target, headers, body, timeout_s, answer_timeout_s or timeout_s
-        )
-        kept = False
-        try:
-            if connection.sock is not None:
-                connection.sock.settimeout(timeout_s)
-            yield response
-            kept = response.isclosed() and connection.sock is not None
-        finally:
-            if kept:
-                with self._lock:
-                    self._idle.setdefault(endpoint, []).append(connection)
-            else:
-                response.close()
-                connection.close()
+        from urllib3 import Timeout
+        from urllib3.exceptions import HTTPError
 
-    def _ask(
+        timeout = Timeout(connect=timeout_s, read=answer_timeout_s or timeout_s)
+        response = None
+        try:
+            response = self._response(endpoint, method, target, headers, body, timeout)
+            yield response
+        except HTTPError as error:
+            raise _cause(error) from error
+        finally:
+            if response is not None:
+                response.close()  # of no effect on a connection that was read to its end
+
+    def _response(
         self,
         endpoint: Endpoint,
         method: str,
         target: str,
         headers: Mapping[str, str],
         body: Body,
-        timeout_s: float,
-        answer_timeout_s: float,
-    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        timeout: Timeout,
+    ) -> HTTPResponse:
+        from urllib3.exceptions import ProtocolError
+
+        pool = self._pool(endpoint)
         while True:
-            kept = self._kept(endpoint)
-            connection = kept or self._connect(endpoint, timeout_s)
-            assert connection.sock is not None
-            connection.sock.settimeout(timeout_s)
+            made = pool.num_connections
             try:
-                _send(connection, method, target, headers, body)
-                connection.sock.settimeout(answer_timeout_s)
-                return connection, connection.getresponse()
-            except (ConnectionError, http.client.BadStatusLine):
-                connection.close()
+                return pool.urlopen(
+                    method,
+                    target,
+                    body if isinstance(body, bytes) else body(),  # type: ignore[arg-type]
+                    headers,
+                    retries=False,
+                    redirect=False,
+                    assert_same_host=False,
+                    timeout=timeout,
+                    preload_content=False,
+                    decode_content=False,
+                )
+            except ProtocolError:
                 # Closed by the server while it was kept: no attempt at all. A streamed body has
                 # been read in part, and is the caller's to send again.
-                if kept is None or not isinstance(body, bytes):
+                if pool.num_connections > made or not isinstance(body, bytes):
                     raise
-            except BaseException:
-                connection.close()
-                raise
 
-    def _kept(self, endpoint: Endpoint) -> http.client.HTTPConnection | None:
-        while True:
-            with self._lock:
-                idle = self._idle.get(endpoint)
-                connection = idle.pop() if idle else None
-            # Closed by the server, where there is something to read that nobody asked for.
-            if connection is None or not _has_something_to_read(connection, wait_ms=0):
-                return connection
-            connection.close()
+    def _pool(self, endpoint: Endpoint) -> HTTPConnectionPool:
+        from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 
-    def _connect(self, endpoint: Endpoint, timeout_s: float) -> http.client.HTTPConnection:
-        timeout_s = min(timeout_s, CONNECT_TIMEOUT_S)
-        connection: http.client.HTTPConnection
-        if endpoint.https:
-            with self._lock:
-                self._tls = self._tls or ssl.create_default_context()
-            connection = http.client.HTTPSConnection(
-                endpoint.host, endpoint.port, timeout=timeout_s, context=self._tls
-            )
-        else:
-            connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=timeout_s)
-        connection.connect()  # sets TCP_NODELAY; the kernel sizes the buffers best itself
-        return connection
+        with self._lock:
+            if endpoint not in self._pools:
+                self._pools[endpoint] = (
+                    HTTPSConnectionPool(
+                        endpoint.host,
+                        endpoint.port,
+                        maxsize=_KEPT_CONNECTIONS,
+                        ssl_context=ssl.create_default_context(),
+                    )
+                    if endpoint.https
+                    else HTTPConnectionPool(endpoint.host, endpoint.port, maxsize=_KEPT_CONNECTIONS)
+                )
+            return self._pools[endpoint]
 
 
-def _send(
-    connection: http.client.HTTPConnection,
-    method: str,
-    target: str,
-    headers: Mapping[str, str],
-    body: Body,
-) -> None:
-    connection.putrequest(method, target, skip_accept_encoding=True)
-    for name, value in headers.items():
-        connection.putheader(name, value)
-    if isinstance(body, bytes):
-        if body or method in ("POST", "PUT", "PATCH"):
-            connection.putheader("Content-Length", str(len(body)))
-        connection.endheaders(body or None)
-        return
-    connection.endheaders()
-    try:
-        for piece in body():
-            connection.send(piece)
-    except (BrokenPipeError, ConnectionResetError):
-        # A server that refuses a body may answer and close before it has read all of it.
-        if not _has_something_to_read(connection, wait_ms=1000):
-            raise
+def _cause(error: BaseException) -> OSError:
+    """Returns the OSError behind one of urllib3's; one of our own where there is none."""
+    behind: BaseException | None = error
+    while behind is not None and not isinstance(behind, OSError):
+        inner = [each for each in (getattr(behind, "reason", None), *behind.args) if each]
+        behind = next((each for each in inner if isinstance(each, BaseException)), behind.__cause__)
+    return behind or ConnectionError(type(error).__name__)
 
 
-def _close_all(idle: dict[Endpoint, list[http.client.HTTPConnection]]) -> None:
-    for connection in (each for several in idle.values() for each in several):
-        connection.close()
-
-
-def _has_something_to_read(connection: http.client.HTTPConnection, wait_ms: int) -> bool:
-    if connection.sock is None:
-        return False
-    poll = select.poll()
-    poll.register(connection.sock, select.POLLIN)
-    return bool(poll.poll(wait_ms))
-
-
-def read_answer(response: http.client.HTTPResponse) -> Answer:
-    """Returns the whole response; one that is too long is cut behind ``ANSWER_LIMIT_BYTES``.
-
-    Raises:
-        http.client.IncompleteRead: It ended before its Content-Length.
-    """
+def read_answer(response: HTTPResponse) -> Answer:
+    """Returns the whole response; one that is too long is cut behind ``ANSWER_LIMIT_BYTES``."""
     body = response.read(ANSWER_LIMIT_BYTES + 1)
     if len(body) <= ANSWER_LIMIT_BYTES:
-        if response.length and response.length > 0:
-            raise http.client.IncompleteRead(body, response.length)
-        response.read()  # lets http.client see the end, so that the connection can be kept
+        response.read(1)  # raises where it ended before its Content-Length
     return Answer(response.status, response.headers, body)

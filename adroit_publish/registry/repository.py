@@ -73,7 +73,7 @@ class ImageRepository(Blobs):
             return None
         if answer.status != 200:
             raise failure(answer, what, where)
-        media_type = answer.headers.get_content_type()
+        media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if media_type.startswith("application/vnd.docker.distribution.manifest.v1"):
             raise RefusedError(
                 "An image is of Docker's schema 1, which nothing current can read.",

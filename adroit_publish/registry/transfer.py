@@ -26,7 +26,7 @@ from adroit_publish.registry.errors import (
     may_help_to_try_again,
     unreachable,
 )
-from adroit_publish.registry.http import NETWORK_ERRORS, Answer, read_answer
+from adroit_publish.registry.http import Answer, read_answer
 from adroit_publish.stores.contract import Progress
 
 COMMIT_BYTES_PER_S = 32 << 20
@@ -86,7 +86,7 @@ def send_blob(upload: Upload) -> None:
         body = _Body(upload, patience)
         try:
             answer = _put(upload, session_url, body, patience)
-        except NETWORK_ERRORS as error:
+        except OSError as error:
             if upload.is_there(patience.part()):
                 upload.progress(upload.descriptor.size_bytes - body.sent_bytes)
                 return
@@ -149,7 +149,7 @@ def receive_blob(
             if at >= descriptor.size_bytes:
                 return
             raise ConnectionResetError(f"the body ended after {at} bytes")
-        except NETWORK_ERRORS as error:
+        except OSError as error:
             patience.wait_or_raise(unreachable(error, _READ, where))
 
 

@@ -424,7 +424,8 @@ def test_a_kept_connection_that_fails_at_once_costs_no_attempt(fake):
 def test_a_connection_that_was_closed_while_it_was_kept_gets_no_body(fake):
     repository = connect(fake)
     repository.has_blob(blob_of(b"x"))
-    (kept,) = (each for pool in repository.registry._http._idle.values() for each in pool)
+    (pool,) = repository.registry._http._pools.values()
+    (kept,) = filter(None, pool.pool.queue)
     kept.sock.shutdown(socket.SHUT_RDWR)
     with repository.registry.open(
         "PUT",

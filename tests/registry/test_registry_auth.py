@@ -302,3 +302,11 @@ def test_a_registry_elsewhere_cannot_point_to_this_machine():
     authorization = Authorization("reg.example", registry.endpoint, ANONYMOUS, Http(), 1.0)
     with pytest.raises(RefusedError, match="names this machine"):
         authorization.answer(Answer(401, headers, b""), (), None)
+
+
+@pytest.mark.parametrize("auth", [17, ["x"], "ä", "/w==", pair(":only a secret")])
+def test_a_login_of_the_docker_config_that_cannot_be_read_is_our_error(tmp_path, auth):
+    credentials = docker_config(tmp_path, {"auths": {"h": {"auth": auth}, "i": {}}})
+    with pytest.raises(ConfigError, match="docker login h"):
+        credentials.get("h")
+    assert credentials.get("i") is None
