@@ -178,3 +178,14 @@ def test_modules_import_each_other_in_no_circle():
 
     for name in sorted(below):
         visit(name, [])
+
+
+def test_no_two_classes_have_one_name():
+    places = {}
+    for path in modules("adroit_publish"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    twice = {name: paths for name, paths in places.items() if len(paths) > 1}
+    # The artifacts' room still has two of its own.
+    assert twice.keys() <= {"Entry", "Patience", "Stopped"}, twice

@@ -27,7 +27,7 @@ SHOWN_CHARS = 200
 
 
 @dataclass(frozen=True)
-class Answer:
+class Reply:
     """What a server answered.
 
     Attributes:
@@ -99,7 +99,7 @@ class Visit:
         body: bytes | Mapping[str, str] | None = None,
         *,
         limit_bytes: int = 1 << 20,
-    ) -> Answer:
+    ) -> Reply:
         """Returns the answer to a GET, or to a POST where there is a body.
 
         Args:
@@ -124,7 +124,7 @@ class Visit:
                 stream=True,
             ) as response,
         ):
-            return Answer(where, response.status_code, self._body(response, where, limit_bytes))
+            return Reply(where, response.status_code, self._body(response, where, limit_bytes))
 
     def _body(self, response: requests.Response, where: str, limit_bytes: int) -> bytes:
         deadline = time.monotonic() + self._timeout_s

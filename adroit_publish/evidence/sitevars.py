@@ -30,6 +30,7 @@ from adroit_publish.bundle.document import canonical_json, parse_json_object
 from adroit_publish.bundle.kept import Fields, optional, reading, text
 from adroit_publish.config.sitevars import Pointer, check_model_name, parse_sitevar, with_pointer
 from adroit_publish.errors import ConfigError, RefusedError, StoreError
+from adroit_publish.stores.lock import Held
 
 GIVE_UP_S = 55.0
 _SCHEMA = 1
@@ -77,20 +78,12 @@ class Documents(Protocol):
         ...
 
 
-class Held(Protocol):
-    """A lock that is held."""
-
-    def left_s(self) -> float:
-        """Returns for how long it certainly still is, in seconds; 0 or less: no more."""
-        ...
-
-
 Lock = Callable[[str], AbstractContextManager[Held]]
 """Gives the lock of a model while a context lasts; raises RefusedError where another keeps it."""
 
 
 @dataclass(frozen=True)
-class Reading:
+class PointerReading:
     """A model's pointer as it was read.
 
     Attributes:
@@ -135,7 +128,7 @@ class Sitevars:
     def __init__(self, documents: Documents, shared: str | None, kept: Documents) -> None:
         self._documents, self._shared, self._kept = documents, shared, kept
 
-    def get(self, model: str) -> Reading:
+    def get(self, model: str) -> PointerReading:
         """Returns what the sitevar says of a model now.
 
         Raises:
@@ -146,7 +139,7 @@ class Sitevars:
         check_model_name(model)
         now, seen = datetime.now(UTC), self._documents.read(self._key(model))
         pointers = self._parsed(model, seen)
-        return Reading(pointers.get(model), seen.tag if seen else None, now)
+        return PointerReading(pointers.get(model), seen.tag if seen else None, now)
 
     def pointers(self) -> dict[str, Pointer]:
         """Returns every model's pointer, sorted by model; raises as ``get`` does."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from adroit_publish.errors import ConfigError, RefusedError, SourceError, StoreError
 from adroit_publish.git.history import current_branch
-from adroit_publish.git.repository import Answer, ask_remote, read_git
+from adroit_publish.git.repository import RemoteAnswer, ask_remote, read_git
 
 # Reasons with which a server says that somebody else was faster.
 _FASTER = ("failed to update ref", "incorrect old value", "cannot lock ref", "fetch first")
@@ -103,13 +103,13 @@ class RemoteBranch:
         known = read_git(self.root, "rev-list", "--no-walk", "--ignore-missing", commit)
         return known.strip() != b""
 
-    def _ask(self, command: str, *arguments: str) -> Answer:
+    def _ask(self, command: str, *arguments: str) -> RemoteAnswer:
         answer = ask_remote(self.root, command, *arguments)
         if answer.code != 0:
             raise self._failure(command, answer)
         return answer
 
-    def _failure(self, command: str, answer: Answer) -> StoreError:
+    def _failure(self, command: str, answer: RemoteAnswer) -> StoreError:
         return StoreError(
             f"git {command} failed.",
             transient=True,

@@ -46,7 +46,7 @@ _KEPT_VARIABLES = (
 
 
 @dataclass(frozen=True)
-class Answer:
+class RemoteAnswer:
     """What git ended with.
 
     Attributes:
@@ -115,7 +115,7 @@ def run_git(
     given: bytes = b"",
     variables: Mapping[str, str] | None = None,
     timeout_s: float | None = None,
-) -> Answer:
+) -> RemoteAnswer:
     """Runs git to its end.
 
     Args:
@@ -136,9 +136,9 @@ def run_git(
         if remote:
             os.killpg(process.pid, signal.SIGKILL)
         if isinstance(error, subprocess.TimeoutExpired):
-            return Answer(None, b"", f"no end after {timeout_s:.0f} s")
+            return RemoteAnswer(None, b"", f"no end after {timeout_s:.0f} s")
         raise
-    return Answer(process.returncode, output, _shown(complaint))
+    return RemoteAnswer(process.returncode, output, _shown(complaint))
 
 
 def read_git(directory: Path, *arguments: str) -> bytes:
@@ -173,7 +173,7 @@ def write_git(
     return answer.output.decode(errors="replace").strip()
 
 
-def ask_remote(directory: Path, *arguments: str) -> Answer:
+def ask_remote(directory: Path, *arguments: str) -> RemoteAnswer:
     """Runs a command that talks to a remote, for ``REMOTE_TIMEOUT_S`` at most."""
     return run_git(directory, *arguments, timeout_s=REMOTE_TIMEOUT_S)
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from functools import partial
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 
 from adroit_publish.bundle.layer import Layer, LayerRecipe, hash_layer
 from adroit_publish.bundle.manifest import Bundle
+from adroit_publish.edge.threads import Together
 from adroit_publish.places import Place
 from adroit_publish.publish.release import LayerReceipt
 from adroit_publish.stores.contract import Progress
 
 HASHING_THREADS = 2
 SENDING_THREADS = 4
-
-
-class _Stopped(Exception):
-    """Ends an upload because another one failed."""
 
 
 def hash_and_upload(
@@ -37,60 +32,32 @@ def hash_and_upload(
     Raises:
         PublishError: Whatever a file or a place failed with; the rest is stopped.
     """
-    stop = threading.Event()
-
-    def until_stopped(progress: Progress) -> Progress:
-        def heard(size_bytes: int) -> None:
-            if stop.is_set():
-                raise _Stopped
-            progress(size_bytes)
-
-        return heard
-
-    hashed = until_stopped(lambda _size_bytes: None)
-    heard = {place.location: until_stopped(progress_to(place.location)) for place in places}
-
     layers: list[Layer] = []
     puts: list[dict[str, Future[bool]]] = []
     with (
-        ThreadPoolExecutor(HASHING_THREADS, "hash") as hashing,
-        ThreadPoolExecutor(SENDING_THREADS * len(places), "send") as sending,
+        Together(HASHING_THREADS, "hash") as hashing,
+        Together(SENDING_THREADS * len(places), "send", hashing) as sending,
     ):
-        try:
-            for layer in hashing.map(partial(hash_layer, heard=hashed), recipes):
-                layers.append(layer)
-                _raise_failed(puts)
-                puts.append(
-                    {
-                        place.location: sending.submit(
-                            place.put_blob,
-                            layer.descriptor,
-                            layer.content,
-                            heard[place.location],
-                        )
-                        for place in places
-                    }
-                )
-            futures = [future for put in puts for future in put.values()]
-            for future in wait(futures, return_when=FIRST_EXCEPTION).done:
-                future.result()
-            receipts = tuple(
-                receipt(layer, {where: future.result() for where, future in put.items()})
-                for layer, put in zip(layers, puts, strict=True)
+        hashed = hashing.heeding(lambda _size_bytes: None)
+        heard = {place.location: sending.heeding(progress_to(place.location)) for place in places}
+        for layer in [hashing.start(hash_layer, recipe, hashed) for recipe in recipes]:
+            layers.append(layer.result())
+            puts.append(
+                {
+                    place.location: sending.start(
+                        place.put_blob,
+                        layers[-1].descriptor,
+                        layers[-1].content,
+                        heard[place.location],
+                    )
+                    for place in places
+                }
             )
-        except BaseException:
-            stop.set()
-            hashing.shutdown(wait=False, cancel_futures=True)
-            sending.shutdown(wait=False, cancel_futures=True)
-            raise
-    return tuple(layers), receipts
-
-
-def _raise_failed(puts: Sequence[Mapping[str, Future[bool]]]) -> None:
-    """Raises what a put that is over failed with, before more is hashed in vain."""
-    for future in (future for put in puts for future in put.values()):
-        if future.done():
-            future.result()
+    receipts = (
+        receipt(layer, {where: sent.result() for where, sent in put.items()})
+        for layer, put in zip(layers, puts, strict=True)
+    )
+    return tuple(layers), tuple(receipts)
 
 
 def upload_record(bundle: Bundle, places: Sequence[Place]) -> LayerReceipt:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adroit_publish.rollover.needs import weights_text
-from adroit_publish.rollover.state import Entry, Rollover
+from adroit_publish.rollover.state import Rollover, Transition
 
 
 @dataclass(frozen=True)
@@ -88,22 +88,22 @@ def _box(
     return Box(title, True, detail(entry), kept, entry.at_s, entry.who)
 
 
-def _published(entry: Entry) -> str:
+def _published(entry: Transition) -> str:
     return "whole in the store and the registry" if entry.facts.get("published") else ""
 
 
-def _served(entry: Entry) -> str:
+def _served(entry: Transition) -> str:
     urls = _part(entry, "endpoints", "facts").get("urls", [])
     replicas = sum(each["replicas"] for each in urls)
     return f"{replicas} servers behind {len(urls)} addresses answer as recorded"
 
 
-def _traffic(entry: Entry) -> str:
+def _traffic(entry: Transition) -> str:
     read = _part(entry, "traffic")
     return f"{read['old']['requests']:.0f} requests in {read['window_s']:.0f} s" if read else ""
 
 
-def _part(entry: Entry, *names: str) -> Mapping[str, Any]:
+def _part(entry: Transition, *names: str) -> Mapping[str, Any]:
     found: Any = entry.facts
     for name in names:
         found = found.get(name) or {}

@@ -42,7 +42,7 @@ from dataclasses import dataclass, replace
 
 from adroit_publish.rollover.evidence import Evidence
 from adroit_publish.rollover.needs import Lack, busy_text, changes, lacking, read_by
-from adroit_publish.rollover.state import Entry, Rollover
+from adroit_publish.rollover.state import Rollover, Transition
 
 _EARLY = ("proposed", "deployed", "verified")
 _LATE = ("pointing", "pointed", "draining", "drained", "retiring")
@@ -220,7 +220,7 @@ def _moved(
     """Returns the rollover in the row's state, with what that state brings."""
     state = row.to or rollover.resume or ""
     facts = evidence.facts(read_by(row.needs))
-    entry = Entry(now_s, who, rollover.state, state, why, facts)
+    entry = Transition(now_s, who, rollover.state, state, why, facts)
     moved = replace(rollover, state=state, resume=None, history=(*rollover.history, entry))
     match row.to:
         case "held":

@@ -81,7 +81,7 @@ class Checks:
 
 
 @dataclass(frozen=True)
-class Entry:
+class Transition:
     """One transition.
 
     Attributes:
@@ -133,7 +133,7 @@ class Rollover:
     moved_s: float | None = None
     resume: str | None = None
     counters: Mapping[str, Any] | None = None
-    history: tuple[Entry, ...] = ()
+    history: tuple[Transition, ...] = ()
 
     @property
     def live(self) -> bool:
@@ -241,9 +241,9 @@ def _checks(value: Any) -> Checks:
     return checks
 
 
-def _entry(value: Any) -> Entry:
+def _entry(value: Any) -> Transition:
     fields = Fields(value)
-    entry = Entry(
+    entry = Transition(
         at_s=fields.take("at_s", number),
         who=fields.take("who", text),
         before=fields.take("before", optional(text), None),

@@ -12,7 +12,7 @@ from adroit_publish.errors import ConfigError, RefusedError
 from adroit_publish.evidence.answers import check_address
 from adroit_publish.evidence.sources import open_traffic
 from adroit_publish.rollover.needs import weights_text
-from adroit_publish.rollover.state import Checks, Entry, Rollover, Side
+from adroit_publish.rollover.state import Checks, Rollover, Side, Transition
 from adroit_publish.rollovers.verbs import Rolling
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.rollovers import Kept
@@ -93,7 +93,7 @@ def start(
         return _the_same(rolling, last, rollover)
     _check_start(rolling, rollover, sides[1])
     facts = _check_published(rolling, rollover)
-    entry = Entry(rolling.world.now_s(), rolling.who, None, "proposed", facts=facts)
+    entry = Transition(rolling.world.now_s(), rolling.who, None, "proposed", facts=facts)
     number = int(last.rollover.id) + 1 if last else 1
     return rolling.rollovers.create(replace(rollover, id=f"{number:04d}", history=(entry,)))
 

@@ -48,7 +48,7 @@ _NAME = re.compile(r"(\d{8}T\d{6}\.\d{6}Z)-([0-9a-f]{16})([0-9a-f]{16})\.json")
 
 
 @dataclass(frozen=True)
-class Entry:
+class LedgerEntry:
     """One thing that happened to a model.
 
     Attributes:
@@ -111,7 +111,7 @@ def append(
     key: str,
     who: str,
     now: datetime,
-) -> Entry:
+) -> LedgerEntry:
     """Records a step, once: where its key has an entry already, that one stands.
 
     Args:
@@ -140,7 +140,7 @@ def append(
             return _same(_read(store, model, name), kind, facts, store)
     if names:
         now = max(now, _time_of(names[-1]) + timedelta(microseconds=1))
-    entry = Entry(now.astimezone(UTC), model, kind, who, facts, key)
+    entry = LedgerEntry(now.astimezone(UTC), model, kind, who, facts, key)
     data = canonical_json(entry.as_dict() | {"schema": SCHEMA})
     digest = Digest.of(data)
     name = f"{entry.utc.strftime(_TIME)}-{step}{digest.hex[:16]}.json"
@@ -149,7 +149,7 @@ def append(
     return _read(store, model, name)
 
 
-def entries(store: BundleStore, model: str) -> list[Entry]:
+def entries(store: BundleStore, model: str) -> list[LedgerEntry]:
     """Returns all entries of a model, oldest first, one for each step.
 
     Raises:
@@ -158,14 +158,14 @@ def entries(store: BundleStore, model: str) -> list[Entry]:
     """
     if not _is_model(model):
         return []
-    found: dict[str, Entry] = {}
+    found: dict[str, LedgerEntry] = {}
     for name in _names(store, model):
         entry = _read(store, model, name)
         found.setdefault(entry.key, entry)  # of two recorders at once, the first one
     return list(found.values())
 
 
-def history(store: BundleStore, model: str) -> list[Entry]:
+def history(store: BundleStore, model: str) -> list[LedgerEntry]:
     """Returns what was published and all entries, oldest first; raises as ``entries`` does.
 
     A publish says ``version``, ``run_id`` and, where it is one, ``republished_from``; a promotion
@@ -173,7 +173,7 @@ def history(store: BundleStore, model: str) -> list[Entry]:
     with them.
     """
     published = [
-        Entry(
+        LedgerEntry(
             _time(record.created_utc),
             model,
             PROMOTED if record.promoted else PUBLISHED,
@@ -186,7 +186,7 @@ def history(store: BundleStore, model: str) -> list[Entry]:
     return sorted([*published, *entries(store, model)], key=lambda entry: entry.utc)
 
 
-def live_at(found: Iterable[Entry], when: datetime) -> Live | None:
+def live_at(found: Iterable[LedgerEntry], when: datetime) -> Live | None:
     """Returns what was live at ``when``, or None where nothing had been pointed to yet.
 
     Args:
@@ -214,7 +214,7 @@ def _names(store: BundleStore, model: str) -> list[str]:
     return names
 
 
-def _read(store: BundleStore, model: str, name: str) -> Entry:
+def _read(store: BundleStore, model: str, name: str) -> LedgerEntry:
     key = f"ledger/{model}/{name}"
     where = f"{store.location}/{key}"
     data = b"".join(bytes(chunk) for chunk in store.objects.read(key))
@@ -232,9 +232,9 @@ def _read(store: BundleStore, model: str, name: str) -> Entry:
         return _entry(value, model, _time_of(name))
 
 
-def _entry(value: Any, model: str, utc: datetime) -> Entry:
+def _entry(value: Any, model: str, utc: datetime) -> LedgerEntry:
     fields = Fields(value)
-    entry = Entry(
+    entry = LedgerEntry(
         datetime.fromisoformat(fields.take("utc", text)),
         fields.take("model", text),
         fields.take("kind", text),
@@ -250,7 +250,9 @@ def _entry(value: Any, model: str, utc: datetime) -> Entry:
     return entry
 
 
-def _same(there: Entry, kind: str, facts: Mapping[str, Any], store: BundleStore) -> Entry:
+def _same(
+    there: LedgerEntry, kind: str, facts: Mapping[str, Any], store: BundleStore
+) -> LedgerEntry:
     """Returns the entry that stands, unless it says that something else was done."""
     wanted = {"kind": kind} | {name: facts[name] for name in KINDS[kind]}
     got = {"kind": there.kind} | {name: there.facts.get(name) for name in KINDS[kind]}

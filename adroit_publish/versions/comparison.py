@@ -23,7 +23,7 @@ EXAMPLES = ("input_example.json", "serving_input_example.json")
 
 
 @dataclass(frozen=True)
-class Side:
+class Compared:
     """One of two versions.
 
     Attributes:
@@ -166,7 +166,7 @@ class Diff:
         return facts
 
 
-def compare(a: Side, b: Side, texts: Iterable[TextDiff]) -> Diff:
+def compare(a: Compared, b: Compared, texts: Iterable[TextDiff]) -> Diff:
     """Returns what differs between two versions.
 
     Args:
@@ -195,7 +195,7 @@ def compare(a: Side, b: Side, texts: Iterable[TextDiff]) -> Diff:
     )
 
 
-def file_changes(a: Side, b: Side, kind: str) -> list[FileChange]:
+def file_changes(a: Compared, b: Compared, kind: str) -> list[FileChange]:
     """Returns every file of a kind in either version, sorted by path."""
     before, after = a.files(kind), b.files(kind)
     return [
@@ -248,7 +248,7 @@ def _file_change(
     )
 
 
-def _facts(side: Side) -> dict[str, Any]:
+def _facts(side: Compared) -> dict[str, Any]:
     record = side.record
     return {
         "asked": side.asked,
@@ -265,7 +265,7 @@ def _facts(side: Side) -> dict[str, Any]:
     }
 
 
-def _env(side: Side) -> dict[str, Any]:
+def _env(side: Compared) -> dict[str, Any]:
     return {
         "name": side.bundle.conda_env_name,
         "digest": side.bundle.conda_env_digest,
@@ -312,7 +312,7 @@ def _packages_note(before: Verification, after: Verification) -> str:
     return f"{same}as the verifications saw them ({before.how}, {after.how})"
 
 
-def _outputs(a: Side, b: Side) -> Outputs:
+def _outputs(a: Compared, b: Compared) -> Outputs:
     before, after = a.verification, b.verification
     if not (before.predicted and after.predicted):
         return Outputs("not compared: a version has no recorded outputs")
@@ -330,6 +330,6 @@ def _outputs(a: Side, b: Side) -> Outputs:
     return Outputs(note + ("; only the recorded rows are compared" if truncated else ""), replay)
 
 
-def _examples(side: Side) -> list[FileEntry | None]:
+def _examples(side: Compared) -> list[FileEntry | None]:
     files = side.files("model")
     return [files.get(name) for name in EXAMPLES]

@@ -7,15 +7,16 @@ held as a whole. Documents are small, and are held.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from adroit_publish.bundle.content import Inline
 from adroit_publish.bundle.digest import Descriptor
 from adroit_publish.bundle.layer import KIND_ANNOTATION
 from adroit_publish.bundle.manifest import Manifest, parse_manifest
+from adroit_publish.edge.threads import Together
 from adroit_publish.errors import VerificationError
 from adroit_publish.places import Places
 from adroit_publish.publish.upload import SENDING_THREADS
@@ -93,10 +94,6 @@ class Carrier:
         return images.put_blob(layer, StoredBlob(self.here.store, layer), progress)
 
 
-class _Stopped(Exception):
-    """Ends a copy because another one failed."""
-
-
 def copy_layers(
     carrier: Carrier, manifest: Manifest, progress: Progress
 ) -> tuple[CopiedLayer, ...]:
@@ -115,50 +112,38 @@ def copy_layers(
         VerificationError: A layer is damaged at the source.
     """
     store, images = carrier.there.store, carrier.there.images
-    stop = threading.Event()
-
-    def carried(carry: Callable[[Progress], bool], layer: Descriptor) -> bool:
-        def heard(size_bytes: int) -> None:
-            if stop.is_set():
-                raise _Stopped
-            progress(size_bytes)
-
-        heard(0)
-        try:
-            sent = carry(heard)
-        except VerificationError as error:
-            raise _damaged(error, layer) from error
-        if not sent:
-            heard(layer.size_bytes)
-        return sent
-
     copies: list[dict[str, Future[bool]]] = []
-    with ThreadPoolExecutor(SENDING_THREADS * len(carrier.there.all), "copy") as pool:
-        try:
-            for layer in manifest.layers:
-                copy = {}
-                if layer in manifest.own_layers:
-                    copy[store.location] = pool.submit(carried, _to_store(carrier, layer), layer)
-                if images:
-                    carry = _to_images(carrier, images, layer)
-                    copy[images.location] = pool.submit(carried, carry, layer)
-                copies.append(copy)
-            futures = [future for copy in copies for future in copy.values()]
-            for future in wait(futures, return_when=FIRST_EXCEPTION).done:
-                future.result()
-        except BaseException:
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with Together(SENDING_THREADS * len(carrier.there.all), "copy") as threads:
+        heard = threads.heeding(progress)
+        for layer in manifest.layers:
+            copy = {}
+            if layer in manifest.own_layers:
+                copy[store.location] = threads.start(_carried, carrier.to_store, layer, heard)
+            if images:
+                to_images = partial(carrier.to_images, images)
+                copy[images.location] = threads.start(_carried, to_images, layer, heard)
+            copies.append(copy)
     return tuple(
         CopiedLayer(
             layer.annotations.get(KIND_ANNOTATION, "env"),
             str(layer.digest),
             layer.size_bytes,
-            {where: future.result() for where, future in copy.items()},
+            {where: sent.result() for where, sent in copy.items()},
         )
         for layer, copy in zip(manifest.layers, copies, strict=True)
     )
+
+
+def _carried(
+    carry: Callable[[Descriptor, Progress], bool], layer: Descriptor, progress: Progress
+) -> bool:
+    try:
+        sent = carry(layer, progress)
+    except VerificationError as error:
+        raise _damaged(error, layer) from error
+    if not sent:
+        progress(layer.size_bytes)
+    return sent
 
 
 def read_referrers(here: Places, published: Published) -> tuple[Referrer, ...]:
@@ -214,16 +199,6 @@ def _referrer(
     parsed = parse_manifest(data, where)
     blobs = tuple((blob, place.document(blob)) for blob in (parsed.config, *parsed.layers))
     return Referrer(manifest, data, blobs, stored)
-
-
-def _to_store(carrier: Carrier, layer: Descriptor) -> Callable[[Progress], bool]:
-    return lambda progress: carrier.to_store(layer, progress)
-
-
-def _to_images(
-    carrier: Carrier, images: ImageRepository, layer: Descriptor
-) -> Callable[[Progress], bool]:
-    return lambda progress: carrier.to_images(images, layer, progress)
 
 
 def _damaged(error: VerificationError, layer: Descriptor) -> VerificationError:

@@ -20,9 +20,9 @@ from adroit_publish.git.history import file_at
 from adroit_publish.stores.bundle_store import BundleStore, Published, blob_key
 from adroit_publish.stores.records import records
 from adroit_publish.versions.comparison import (
+    Compared,
     Diff,
     FileChange,
-    Side,
     TextDiff,
     compare,
     file_changes,
@@ -68,11 +68,11 @@ def _find(checkout: Checkout, store: BundleStore, name: str) -> Published:
     return find_published(checkout.flavors, store, name)
 
 
-def _side(store: BundleStore, asked: str, published: Published) -> Side:
+def _side(store: BundleStore, asked: str, published: Published) -> Compared:
     sizes: Counter[str] = Counter()
     for layer in store.manifest(published).layers:
         sizes[_kind(layer)] += layer.size_bytes
-    return Side(
+    return Compared(
         asked,
         published.model_name,
         published.version,

@@ -16,7 +16,7 @@ from adroit_publish.stores.contract import Progress, unheard
 
 
 @dataclass
-class Report:
+class VerifyReport:
     """What a check of a version found.
 
     Attributes:
@@ -32,13 +32,13 @@ class Report:
     problems: list[str] = field(default_factory=list)
 
 
-def verify(store: BundleStore, published: Published, progress: Progress = unheard) -> Report:
+def verify(store: BundleStore, published: Published, progress: Progress = unheard) -> VerifyReport:
     """Reads every byte of a version and its records, and recomputes every digest.
 
     Returns:
         What was read and every problem found; nothing is raised for a damaged object.
     """
-    report = Report(published.version)
+    report = VerifyReport(published.version)
     check = _Checker(store, report, progress)
     check.blob(published.manifest)
     if report.problems:  # nothing below it can be found
@@ -64,7 +64,7 @@ def verify(store: BundleStore, published: Published, progress: Progress = unhear
 
 
 class _Checker:
-    def __init__(self, store: BundleStore, report: Report, progress: Progress) -> None:
+    def __init__(self, store: BundleStore, report: VerifyReport, progress: Progress) -> None:
         self.store = store
         self.report = report
         self.progress = progress

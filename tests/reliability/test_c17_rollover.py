@@ -37,7 +37,7 @@ from adroit_publish.rollover.evidence import (
     TrafficRead,
 )
 from adroit_publish.rollover.rules import PASSING, TABLE, commands
-from adroit_publish.rollover.state import ENDED, LIVE, Checks, Entry, Rollover, Side
+from adroit_publish.rollover.state import ENDED, LIVE, Checks, Rollover, Side, Transition
 from adroit_publish.rollovers.steps import step
 from adroit_publish.stores.directory import DirectoryObjects
 from adroit_publish.stores.rollovers import Rollovers
@@ -186,7 +186,7 @@ class Operators(RuleBasedStateMachine):
         self._directory = tempfile.TemporaryDirectory(dir=_scratch())
         self.rollovers = Rollovers(DirectoryObjects(Path(self._directory.name)))
         self.world = SimulatedWorld()
-        self.seen: tuple[Entry, ...] = ()
+        self.seen: tuple[Transition, ...] = ()
 
     @property
     def rollover(self) -> Rollover:
@@ -201,7 +201,7 @@ class Operators(RuleBasedStateMachine):
         number = int(last.rollover.id) + 1 if last else 1
         self.world.away, self.world.stale = set(), set()
         self.world.reset()
-        entry = Entry(self.world.clock, "starter", None, "proposed")
+        entry = Transition(self.world.clock, "starter", None, "proposed")
         begun = Rollover(f"{number:04d}", "m", OLD, NEW, steps, CHECKS, history=(entry,))
         self.rollovers.create(begun)
         self.seen = begun.history

@@ -23,7 +23,7 @@ from adroit_publish.errors import RefusedError, VerificationError
 from adroit_publish.stores import ledger
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.directory import DirectoryObjects
-from adroit_publish.stores.ledger import Entry, Share, append, entries, live_at
+from adroit_publish.stores.ledger import LedgerEntry, Share, append, entries, live_at
 from adroit_publish.stores.s3.objects import S3Objects
 from tests.servers.object_servers import ACCESS_KEY, SECRET_KEY
 from tests.support.checkouts import FLOW, make_checkout
@@ -172,7 +172,7 @@ steps = st.lists(
 def test_what_was_live_is_what_the_last_pointer_before_said(told, hour):
     told = sorted(told, key=lambda step: step[1])
     found = [
-        Entry(NOON + at * HOUR, "m", kind, "w", live((flavor, OLD, 100)) | {"flavor": flavor})
+        LedgerEntry(NOON + at * HOUR, "m", kind, "w", live((flavor, OLD, 100)) | {"flavor": flavor})
         for kind, at, flavor in told
     ]
     at_that_time = None

@@ -27,7 +27,7 @@ from adroit_publish.stores.s3 import objects as s3
 from adroit_publish.stores.s3 import parts as s3_parts
 from adroit_publish.stores.s3 import session as s3_session
 from adroit_publish.stores.s3.objects import S3Objects
-from adroit_publish.stores.s3.problem import Problem
+from adroit_publish.stores.s3.problem import S3Problem
 from tests.servers.fault_proxy import (
     FaultProxy,
     answer,
@@ -155,7 +155,7 @@ def test_half_of_all_requests_may_fail(behind, proxy):
 def test_the_servers_pause_is_kept_and_a_long_one_is_told_to_the_user(behind, proxy):
     waited_s = []
     patience = Patience(s3_http.GIVE_UP_S, waited_s.append)
-    asked = Problem.of_answer(503, {"retry-after": "7"}, b"")
+    asked = S3Problem.of_answer(503, {"retry-after": "7"}, b"")
     patience.wait_or_raise(asked.error("k", None), asked.retry_after_s)
     assert 7 <= waited_s[0] <= 7.2
     proxy.inject(answer(503, {"Retry-After": "3600"}), "PUT")
@@ -174,7 +174,7 @@ def test_a_silent_peer_is_given_up_within_a_minute(monkeypatch, timeout_s):
         clock_s[0] += seconds
 
     patience = Patience(s3_http.GIVE_UP_S, passes)
-    silent = Problem(0, "ReadTimeoutError").error("k", None)
+    silent = S3Problem(0, "ReadTimeoutError").error("k", None)
 
     def attempt():
         patience.begin()

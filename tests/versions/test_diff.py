@@ -22,7 +22,7 @@ from adroit_publish.places import open_store
 from adroit_publish.stores.records import records
 from adroit_publish.versions import comparison
 from adroit_publish.versions import diff as diffing
-from adroit_publish.versions.comparison import Side, compare, text_diff
+from adroit_publish.versions.comparison import Compared, compare, text_diff
 from tests.support.checkouts import FLOW, commit, git, make_checkout
 
 SCRIPT = "<script>alert('x')</script>"
@@ -297,7 +297,7 @@ def side(files=(), *, record=None, **document):
     } | document
     records = (parse_record(canonical_json(record), "m"),) if record else ()
     bundle = parse_bundle_record(canonical_json(whole))
-    return Side("v", "m", "v", "sha256:" + "0" * 64, bundle, {}, records)
+    return Compared("v", "m", "v", "sha256:" + "0" * 64, bundle, {}, records)
 
 
 def verified(**facts):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from adroit_publish.cli.diff.sections import Section, line_marks, printable, sections
+from adroit_publish.cli.diff.sections import DiffSection, line_marks, printable, sections
 from adroit_publish.versions.comparison import Diff, TextDiff
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -75,7 +75,7 @@ def _lead(diff: Diff) -> Iterator[str]:
     yield f"A is {printable(diff.before['asked'])}, B is {printable(diff.after['asked'])}."
 
 
-def _section(section: Section) -> str:
+def _section(section: DiffSection) -> str:
     parts = [f"<h2>{escape(section.title)}</h2>"]
     if section.rows:
         heads = "".join(f'<th scope="col">{escape(header)}</th>' for header in section.headers)

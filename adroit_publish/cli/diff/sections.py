@@ -17,7 +17,7 @@ _CELL_CHARS = 2000
 
 
 @dataclass(frozen=True)
-class Section:
+class DiffSection:
     """One table of a diff.
 
     Attributes:
@@ -33,10 +33,10 @@ class Section:
     note: str = ""
 
 
-def sections(diff: Diff) -> list[Section]:
+def sections(diff: Diff) -> list[DiffSection]:
     """Returns every table of a diff; one without rows says that nothing differs."""
     return [
-        Section("Versions", ("", "", "A", "B"), tuple(_facts(diff.before, diff.after))),
+        DiffSection("Versions", ("", "", "A", "B"), tuple(_facts(diff.before, diff.after))),
         _files(diff.files),
         _values("Config", diff.serve, "serve"),
         _values("Conda env", diff.env),
@@ -70,7 +70,7 @@ def _facts(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tupl
         yield mark, name, _text(value), _text(after[name])
 
 
-def _files(files: Iterable[FileChange]) -> Section:
+def _files(files: Iterable[FileChange]) -> DiffSection:
     # A model's files are few, and that they are the same is what one wants to see.
     shown = [each for each in files if each.change != "same" or each.kind == "model"]
     rows = [
@@ -88,22 +88,24 @@ def _files(files: Iterable[FileChange]) -> Section:
         for kind in FILE_KINDS
     ]
     headers = ("", "file", "change", "A", "B", "digest (of its layer, where it is alone in it)")
-    return Section("Files", headers, tuple(rows), f"the same: {', '.join(same)}")
+    return DiffSection("Files", headers, tuple(rows), f"the same: {', '.join(same)}")
 
 
 def _sizes_of(change: FileChange) -> tuple[int | None, int | None]:
     return change.before_bytes, change.after_bytes
 
 
-def _values(title: str, changes: Iterable[ValueChange], name: str = "", note: str = "") -> Section:
+def _values(
+    title: str, changes: Iterable[ValueChange], name: str = "", note: str = ""
+) -> DiffSection:
     rows = [
         (_mark(each), printable(each.name), _text(each.before), _text(each.after))
         for each in changes
     ]
-    return Section(title, ("", name, "A", "B"), tuple(rows), note)
+    return DiffSection(title, ("", name, "A", "B"), tuple(rows), note)
 
 
-def _outputs(diff: Diff) -> Section:
+def _outputs(diff: Diff) -> DiffSection:
     replay = diff.outputs.replay
     rows = [
         (
@@ -117,17 +119,17 @@ def _outputs(diff: Diff) -> Section:
         for each in (replay.largest if replay else ())
     ]
     headers = ("", "row", "column", "A", "B", "relative")
-    return Section("Golden outputs", headers, tuple(rows), diff.outputs.note)
+    return DiffSection("Golden outputs", headers, tuple(rows), diff.outputs.note)
 
 
-def _sizes(changes: Iterable[ValueChange]) -> Section:
+def _sizes(changes: Iterable[ValueChange]) -> DiffSection:
     rows = []
     for each in changes:
         moved = (each.after or 0) - (each.before or 0)
         sizes = ("" if size is None else bytes_text(size) for size in (each.before, each.after))
         moved_text = f"{'+' if moved > 0 else '-'}{bytes_text(abs(moved))}" if moved else ""
         rows.append(("~" if moved else "", each.name, *sizes, moved_text))
-    return Section("Sizes", ("", "layers", "A", "B", "change"), tuple(rows))
+    return DiffSection("Sizes", ("", "layers", "A", "B", "change"), tuple(rows))
 
 
 def _mark(change: ValueChange) -> str:

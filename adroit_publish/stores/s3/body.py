@@ -12,7 +12,7 @@ from adroit_publish.errors import VerificationError
 from adroit_publish.stores.contract import Progress, unheard
 
 
-class Body:
+class SentBody:
     """The bytes ``[start, stop)`` of a content; iterating begins again at the first of them.
 
     Args:

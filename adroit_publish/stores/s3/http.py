@@ -23,8 +23,8 @@ from adroit_publish.aws.errors import EXPIRED_CODES, error_of, translated
 from adroit_publish.bundle.content import CHUNK_BYTES
 from adroit_publish.edge.patience import Patience
 from adroit_publish.errors import StoreError
-from adroit_publish.stores.s3.body import Body
-from adroit_publish.stores.s3.problem import DAMAGED_CODES, Problem
+from adroit_publish.stores.s3.body import SentBody
+from adroit_publish.stores.s3.problem import DAMAGED_CODES, S3Problem
 from adroit_publish.stores.s3.session import Connection, connect
 
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -41,19 +41,19 @@ class Call:
         key: The object's whole key.
         query: Parameters, not yet encoded.
         headers: Next to those that every request has.
-        body: What to PUT; None for a GET, whose answer is read by ``Answer.chunks``.
+        body: What to PUT; None for a GET, whose answer is read by ``S3Answer.chunks``.
         payload_sha256: Signed in the body's place: its hex sha256, or ``UNSIGNED``.
     """
 
     key: str
     query: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: Body | None = None
+    body: SentBody | None = None
     payload_sha256: str = EMPTY_SHA256
 
 
 @dataclass(frozen=True)
-class Answer:
+class S3Answer:
     """What the bucket answered.
 
     Attributes:
@@ -89,7 +89,7 @@ class Answer:
             self.raw.release_conn()
 
 
-Attempt = Callable[[Connection], Answer | Problem]
+Attempt = Callable[[Connection], S3Answer | S3Problem]
 
 
 class Bucket:
@@ -111,7 +111,7 @@ class Bucket:
         self._lock = threading.Lock()
         self._connection: Connection | None = None
 
-    def ask(self, operation: str, accept: tuple[str, ...] = (), **request: Any) -> Answer:
+    def ask(self, operation: str, accept: tuple[str, ...] = (), **request: Any) -> S3Answer:
         """Makes one of S3's control calls, until there is an answer.
 
         Args:
@@ -125,12 +125,12 @@ class Bucket:
         """
         where = f"s3://{self.name}/{request.get('Key') or request.get('Prefix') or ''}"
 
-        def attempt(connection: Connection) -> Answer | Problem:
+        def attempt(connection: Connection) -> S3Answer | S3Problem:
             return self._asked(connection, operation, request, where)
 
         return self._until_answered(attempt, where, accept)
 
-    def send(self, call: Call, accept: tuple[str, ...] = ()) -> Answer:
+    def send(self, call: Call, accept: tuple[str, ...] = ()) -> S3Answer:
         """Makes a data call until there is an answer; raises as ``ask`` does.
 
         Args:
@@ -141,7 +141,7 @@ class Bucket:
             PublishError: Whatever the body's content failed with.
         """
 
-        def attempt(connection: Connection) -> Answer | Problem:
+        def attempt(connection: Connection) -> S3Answer | S3Problem:
             return self._sent(connection, call)
 
         return self._until_answered(attempt, f"s3://{self.name}/{call.key}", accept, call.body)
@@ -151,8 +151,8 @@ class Bucket:
         return self._connected().region
 
     def _until_answered(
-        self, attempt: Attempt, where: str, accept: tuple[str, ...], body: Body | None = None
-    ) -> Answer:
+        self, attempt: Attempt, where: str, accept: tuple[str, ...], body: SentBody | None = None
+    ) -> S3Answer:
         patience = Patience(GIVE_UP_S)
         uncertain = refreshed = False
         if body:
@@ -161,12 +161,12 @@ class Bucket:
             patience.begin()
             connection = self._connected()
             problem = attempt(connection)
-            if isinstance(problem, Answer):
+            if isinstance(problem, S3Answer):
                 return replace(problem, uncertain=uncertain)
             if body:
                 body.take_back()
             if problem.code in accept:
-                return Answer(code=problem.code, uncertain=uncertain)
+                return S3Answer(code=problem.code, uncertain=uncertain)
             if problem.code in EXPIRED_CODES and not refreshed:
                 refreshed = True
                 self._forget(connection)
@@ -183,27 +183,27 @@ class Bucket:
 
     def _asked(
         self, connection: Connection, operation: str, request: Mapping[str, Any], where: str
-    ) -> Answer | Problem:
+    ) -> S3Answer | S3Problem:
         """Makes a control call once; a HEAD that failed without a reason is asked for it."""
         from botocore import exceptions as botocore
 
         owner = {"ExpectedBucketOwner": self.account} if self.account else {}
         try:
             method = getattr(connection.client, operation)
-            return Answer(method(Bucket=self.name, **owner, **request))
+            return S3Answer(method(Bucket=self.name, **owner, **request))
         except botocore.ClientError as error:
-            problem = Problem.of_client(error)
+            problem = S3Problem.of_client(error)
             if operation != "head_object" or problem.status not in (301, 400, 403):
                 return problem
             asked = {"Key": request["Key"], "Range": "bytes=0-0"}
             explained = self._asked(connection, "get_object", asked, where)
-            return explained if isinstance(explained, Problem) else Problem(500, "HTTP 500")
+            return explained if isinstance(explained, S3Problem) else S3Problem(500, "HTTP 500")
         except botocore.HTTPClientError as error:
-            return Problem.of_connection(error)
+            return S3Problem.of_connection(error)
         except botocore.BotoCoreError as error:
             raise error_of(error, where) from error
 
-    def _sent(self, connection: Connection, call: Call) -> Answer | Problem:
+    def _sent(self, connection: Connection, call: Call) -> S3Answer | S3Problem:
         """Makes a data call once."""
         from botocore import exceptions as botocore
         from urllib3.exceptions import HTTPError
@@ -221,10 +221,10 @@ class Bucket:
                 wrapped = error.kwargs.get("error")
             if wrapped is not None and not isinstance(wrapped, OSError | HTTPError):
                 raise wrapped from None  # a bug of ours, not a connection
-            return Problem.of_connection(error)
+            return S3Problem.of_connection(error)
         if response.status_code < 300 and b"<Error>" not in data[:1024]:
-            return Answer(response.headers, raw=response.raw if streamed else None)
-        return Problem.of_answer(response.status_code, response.headers, data)
+            return S3Answer(response.headers, raw=response.raw if streamed else None)
+        return S3Problem.of_answer(response.status_code, response.headers, data)
 
     def _signed(self, connection: Connection, call: Call) -> Any:
         from botocore.awsrequest import AWSRequest

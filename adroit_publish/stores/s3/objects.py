@@ -27,10 +27,10 @@ from adroit_publish.edge.patience import Patience
 from adroit_publish.errors import ConfigError, StoreError
 from adroit_publish.stores.contract import KeyTaken, Progress, Stat, unheard
 from adroit_publish.stores.s3 import parts as s3_parts
-from adroit_publish.stores.s3.body import Body
-from adroit_publish.stores.s3.http import GIVE_UP_S, Answer, Bucket, Call
+from adroit_publish.stores.s3.body import SentBody
+from adroit_publish.stores.s3.http import GIVE_UP_S, Bucket, Call, S3Answer
 from adroit_publish.stores.s3.parts import Unfinished
-from adroit_publish.stores.s3.problem import Problem
+from adroit_publish.stores.s3.problem import S3Problem
 
 SINGLE_PUT_BYTES = 128 << 20
 
@@ -88,7 +88,7 @@ class S3Objects:
         answer = self._bucket.ask("list_objects_v2", Prefix=self._prefix, MaxKeys=1)
         region = answer.facts["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
         if region not in (None, self._bucket.region()):  # boto3 followed it there; data would not
-            raise Problem(301, "PermanentRedirect", region=region).error(self.location, None)
+            raise S3Problem(301, "PermanentRedirect", region=region).error(self.location, None)
 
     def stat(self, key: str, *, checksum: bool = False) -> Stat | None:
         facts = self._head(key, checksum)
@@ -166,7 +166,7 @@ class S3Objects:
                 **{f"x-amz-meta-{name}": value for name, value in metadata.items()},
                 **{_HEADERS[name]: value for name, value in condition.items()},
             }
-            body = Body(content, digest, progress)
+            body = SentBody(content, digest, progress)
             call = Call(self._prefix + key, {}, headers, body, digest.hex)
             answer = self._bucket.send(call, accept=_REFUSALS)
         if answer.code is None:
@@ -187,7 +187,7 @@ class S3Objects:
         )
         return None if answer.code else answer.facts
 
-    def _opened(self, call: Call) -> Answer:
+    def _opened(self, call: Call) -> S3Answer:
         answer = self._bucket.send(call, accept=_REFUSALS)
         where = f"s3://{self._bucket.name}/{call.key}"
         if answer.code == "NoSuchKey":

@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -24,10 +23,11 @@ from typing import Any
 
 from adroit_publish.bundle.content import PART_BYTES, Content
 from adroit_publish.bundle.digest import Digest
+from adroit_publish.edge.threads import Together
 from adroit_publish.errors import PublishError, StoreError, VerificationError
 from adroit_publish.stores.contract import Progress
-from adroit_publish.stores.s3.body import Body, crc32_of
-from adroit_publish.stores.s3.http import UNSIGNED, Answer, Bucket, Call
+from adroit_publish.stores.s3.body import SentBody, crc32_of
+from adroit_publish.stores.s3.http import UNSIGNED, Bucket, Call, S3Answer
 
 CONTENT_TYPE = "application/octet-stream"
 MOST_PARTS = 10_000
@@ -69,10 +69,6 @@ class _Part:
         return {"PartNumber": self.number, "ETag": self.etag, "ChecksumCRC32": self.checksum}
 
 
-class _Stopped(Exception):
-    """Ends a part because another one failed."""
-
-
 def put_parts(
     bucket: Bucket,
     key: str,
@@ -81,7 +77,7 @@ def put_parts(
     progress: Progress,
     metadata: Mapping[str, str],
     condition: Mapping[str, str],
-) -> Answer:
+) -> S3Answer:
     """Makes a large object, whole or not at all.
 
     Args:
@@ -171,33 +167,21 @@ def _send_all(
     progress: Progress,
 ) -> list[_Part]:
     """Sends the parts as soon as their CRCs are known; the first failure stops the others."""
-    stop = threading.Event()
+    with Together(PARTS_AT_ONCE, "part") as threads:
+        heard = threads.heeding(progress)
 
-    def heard(size_bytes: int) -> None:
-        if stop.is_set():
-            raise _Stopped
-        progress(size_bytes)
+        def send(part: _Part) -> _Part:
+            body = SentBody(content, part.crc32, heard, part.start, part.stop)
+            query = {"partNumber": str(part.number), "uploadId": upload_id}
+            headers = {"x-amz-checksum-crc32": part.checksum}
+            answer = bucket.send(Call(key, query, headers, body, UNSIGNED))
+            return replace(part, etag=answer.facts["ETag"])
 
-    def send(part: _Part) -> _Part:
-        body = Body(content, part.crc32, heard, part.start, part.stop)
-        query = {"partNumber": str(part.number), "uploadId": upload_id}
-        headers = {"x-amz-checksum-crc32": part.checksum}
-        answer = bucket.send(Call(key, query, headers, body, UNSIGNED))
-        return replace(part, etag=answer.facts["ETag"])
-
-    futures: list[Future[_Part]] = []
-    with ThreadPoolExecutor(PARTS_AT_ONCE, "part") as pool:
-        try:
-            for part in _checked(content, digest):
-                if len(futures) >= PARTS_AHEAD:
-                    futures[-PARTS_AHEAD].result()
-                futures.append(pool.submit(send, part))
-            for future in wait(futures, return_when=FIRST_EXCEPTION).done:
-                future.result()
-        except BaseException:
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        futures: list[Future[_Part]] = []
+        for part in _checked(content, digest):
+            if len(futures) >= PARTS_AHEAD:
+                futures[-PARTS_AHEAD].result()
+            futures.append(threads.start(send, part))
     return [future.result() for future in futures]
 
 

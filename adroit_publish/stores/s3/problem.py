@@ -33,7 +33,7 @@ _BY_STATUS = {403: "AccessDenied", 404: "NoSuchKey", 412: "PreconditionFailed"}
 
 
 @dataclass(frozen=True)
-class Problem:
+class S3Problem:
     """A try that did not succeed.
 
     Attributes:
@@ -51,19 +51,19 @@ class Problem:
     retry_after_s: float | None = None
 
     @classmethod
-    def of_connection(cls, error: Exception) -> Problem:
+    def of_connection(cls, error: Exception) -> S3Problem:
         """Returns the problem of a connection that failed; its text could hold a signed URL."""
         return cls(0, type(error).__name__)
 
     @classmethod
-    def of_client(cls, error: Any) -> Problem:
+    def of_client(cls, error: Any) -> S3Problem:
         """Returns the problem that boto3's client raised as a ``ClientError``."""
         answer = error.response.get("ResponseMetadata", {})
         status, headers = answer.get("HTTPStatusCode", 0), answer.get("HTTPHeaders", {})
         return cls._of_answer(status, headers, error.response.get("Error", {}))
 
     @classmethod
-    def of_answer(cls, status: int, headers: Mapping[str, str], data: bytes) -> Problem:
+    def of_answer(cls, status: int, headers: Mapping[str, str], data: bytes) -> S3Problem:
         """Returns what an answer that is no success says.
 
         Args:
@@ -81,7 +81,7 @@ class Problem:
     @classmethod
     def _of_answer(
         cls, status: int, headers: Mapping[str, str], facts: Mapping[str, str]
-    ) -> Problem:
+    ) -> S3Problem:
         code = facts.get("Code", "")
         if not code or code.isdecimal():  # nothing but the status was said
             code = _BY_STATUS.get(status, f"HTTP {status}")
