@@ -14,7 +14,7 @@ from typing import Any
 from adroit_publish.bundle.content import Content
 from adroit_publish.bundle.digest import Descriptor, Digest
 from adroit_publish.bundle.document import BundleRecord
-from adroit_publish.bundle.layer import KIND_ANNOTATION, FileEntry, Layer
+from adroit_publish.bundle.layer import FileEntry, Layer
 from adroit_publish.bundle.manifest import BaseImage, Manifest
 from adroit_publish.errors import VerificationError
 
@@ -32,14 +32,11 @@ def carried_layers(
     Raises:
         VerificationError: The two do not tell of the same layers.
     """
-    descriptors = [
-        layer for layer in manifest.own_layers if layer.annotations[KIND_ANNOTATION] == "model"
-    ]
     by_layer: dict[Digest | None, list[FileEntry]] = {}
     for entry in record.files["model"]:
         by_layer.setdefault(entry.digest if entry.alone else None, []).append(entry)
     layers = []
-    for descriptor in descriptors:
+    for descriptor in manifest.layers_of("model"):
         # The layer that is named by no file is the one that the other files share.
         entries = by_layer.pop(descriptor.digest, None) or by_layer.pop(None, [])
         layers.append(Layer("model", descriptor, tuple(entries), (), content_of(descriptor)))

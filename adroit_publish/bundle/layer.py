@@ -37,6 +37,11 @@ _BLOCK = 512
 _USTAR_SIZE_LIMIT = 8**11
 
 
+def layer_kind(layer: Descriptor) -> str:
+    """Returns ``model``, ``runtime``, ``source`` or ``record``; ``env`` for a base image's."""
+    return layer.annotations.get(KIND_ANNOTATION, "env")
+
+
 @dataclass(frozen=True)
 class PackedFile:
     """One file of a layer.

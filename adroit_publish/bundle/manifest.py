@@ -23,12 +23,12 @@ from adroit_publish.bundle.document import (
     parse_json_object,
 )
 from adroit_publish.bundle.layer import (
-    KIND_ANNOTATION,
     LAYER_MEDIA_TYPE,
     Layer,
     LayerRecipe,
     PackedFile,
     hash_layer,
+    layer_kind,
 )
 from adroit_publish.bundle.version_names import PublishedVersion
 from adroit_publish.errors import RefusedError, VerificationError
@@ -82,15 +82,19 @@ class Manifest:
     config: Descriptor
     layers: tuple[Descriptor, ...]
 
+    def layers_of(self, kind: str) -> tuple[Descriptor, ...]:
+        """Returns the layers of one kind, as ``layer_kind`` tells them."""
+        return tuple(layer for layer in self.layers if layer_kind(layer) == kind)
+
     @property
     def base_layers(self) -> tuple[Descriptor, ...]:
         """The layers that belong to the conda env image; no store holds these."""
-        return tuple(layer for layer in self.layers if KIND_ANNOTATION not in layer.annotations)
+        return self.layers_of("env")
 
     @property
     def own_layers(self) -> tuple[Descriptor, ...]:
         """The layers that a publish makes: model, runtime, source, record."""
-        return tuple(layer for layer in self.layers if KIND_ANNOTATION in layer.annotations)
+        return tuple(layer for layer in self.layers if layer_kind(layer) != "env")
 
 
 @dataclass(frozen=True)

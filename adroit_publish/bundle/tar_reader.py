@@ -7,7 +7,7 @@ each of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from adroit_publish.bundle.layer import ROOT, tar_header
@@ -49,6 +49,15 @@ class TarReader:
         self._rest = memoryview(b"")
         self._unread = 0
         self._padding = 0
+
+    def files(self, paths: Collection[str]) -> dict[str, bytes]:
+        """Returns the bytes of some files by their path in the image, those that are there.
+
+        Reads to the end of the stream, where a verifying iterator gets to its verdict. Raises as
+        ``members`` does.
+        """
+        wanted = (member for member in self.members() if member.path in paths)
+        return {member.path: b"".join(map(bytes, self.content())) for member in wanted}
 
     def members(self) -> Iterator[Member]:
         """Yields the members; the content of each may be read by ``content`` before the next.

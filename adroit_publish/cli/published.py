@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from adroit_publish.bundle.layer import layer_kind
 from adroit_publish.checkout import find_root, open_checkout
 from adroit_publish.cli.options import Context, at_target, json_option
 from adroit_publish.cli.progress import bar
@@ -67,7 +68,7 @@ def show(context: Context, version: str) -> None:
     print_table(
         ["layer", "size", "digest"],
         [
-            [inspection.layer_kind(layer), bytes_text(layer.size_bytes), layer.digest]
+            [layer_kind(layer), bytes_text(layer.size_bytes), layer.digest]
             for layer in facts.manifest.layers
         ],
     )

@@ -81,7 +81,7 @@ def _box(
     whole: bool = True,
 ) -> Box:
     """Returns a box that is ticked where ``state`` was reached, and ``whole`` says it still is."""
-    entry = next((each for each in reversed(rollover.history) if each.after == state), None)
+    entry = next((past for past in reversed(rollover.history) if past.after == state), None)
     kept = tuple(link for link in links if link)
     if entry is None or not whole:
         return Box(title, False, otherwise, kept)
@@ -94,7 +94,7 @@ def _published(entry: Transition) -> str:
 
 def _served(entry: Transition) -> str:
     urls = _part(entry, "endpoints", "facts").get("urls", [])
-    replicas = sum(each["replicas"] for each in urls)
+    replicas = sum(url["replicas"] for url in urls)
     return f"{replicas} servers behind {len(urls)} addresses answer as recorded"
 
 
@@ -104,7 +104,7 @@ def _traffic(entry: Transition) -> str:
 
 
 def _part(entry: Transition, *names: str) -> Mapping[str, Any]:
-    found: Any = entry.facts
+    part: Any = entry.facts
     for name in names:
-        found = found.get(name) or {}
-    return found if isinstance(found, Mapping) else {}
+        part = part.get(name) or {}
+    return part if isinstance(part, Mapping) else {}

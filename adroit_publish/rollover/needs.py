@@ -34,8 +34,8 @@ def lacking(
     needs: Iterable[str], rollover: Rollover, evidence: Evidence, now_s: float
 ) -> tuple[Lack, ...]:
     """Returns what is missing of ``needs``; empty where all of it is there."""
-    found = (_lack(need, rollover, evidence, now_s) for need in needs)
-    return tuple(lack for lack in found if lack)
+    lacks = (_lack(need, rollover, evidence, now_s) for need in needs)
+    return tuple(filter(None, lacks))
 
 
 def read_by(needs: Iterable[str]) -> frozenset[str]:
@@ -81,8 +81,8 @@ def _lack(need: str, rollover: Rollover, evidence: Evidence, now_s: float) -> La
         if reading is None:
             return Lack(need, evidence.absent.get(name, "it was not read"), _HOW_TO_READ[name])
         if abs(now_s - reading.utc_s) > rollover.checks.fresh_s:
-            found = f"the reading is {now_s - reading.utc_s:.0f} s old, so it is no evidence"
-            return Lack(need, found, _HOW_TO_READ[name])
+            stale = f"the reading is {now_s - reading.utc_s:.0f} s old, too old to go by"
+            return Lack(need, stale, _HOW_TO_READ[name])
     found_instead = kind.check(rollover, evidence)
     return Lack(need, found_instead, kind.how) if found_instead else None
 
@@ -106,15 +106,15 @@ def _published(_rollover: Rollover, evidence: Evidence) -> str | None:
 
 def _deployed(_rollover: Rollover, evidence: Evidence) -> str | None:
     assert evidence.endpoints
-    said = "; ".join(evidence.endpoints.problems)
-    return None if evidence.endpoints.deployed else said or "not every server runs it"
+    problems = "; ".join(evidence.endpoints.problems)
+    return None if evidence.endpoints.deployed else problems or "not every server runs it"
 
 
 def _verified(_rollover: Rollover, evidence: Evidence) -> str | None:
     assert evidence.endpoints
-    said = "; ".join(evidence.endpoints.problems)
+    problems = "; ".join(evidence.endpoints.problems)
     right = evidence.endpoints.deployed and evidence.endpoints.verified
-    return None if right else said or "an answer is not the recorded one"
+    return None if right else problems or "an answer is not the recorded one"
 
 
 def _unchanged(rollover: Rollover, evidence: Evidence) -> str | None:

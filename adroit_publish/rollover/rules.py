@@ -247,5 +247,5 @@ def _against(row: Row, rollover: Rollover, evidence: Evidence) -> str:
 
 def _not_from_here(rollover: Rollover, command: str) -> Lack:
     ways = ", ".join(f"`rollover {way}`" for way in commands(rollover))
-    found = f"the rollover is {rollover.state}, which `rollover {command}` does not lead on from"
-    return Lack("state", found, f"from here: {ways}" if ways else "it has ended; start another")
+    stands = f"the rollover is {rollover.state}, which `rollover {command}` does not lead on from"
+    return Lack("state", stands, f"from here: {ways}" if ways else "it has ended; start another")

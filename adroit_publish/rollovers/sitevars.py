@@ -120,9 +120,9 @@ def point(
         Share(flavor, str(checkout.flavors[flavor].version), percent)
         for flavor, percent in pointer.weights
     )
-    key, found = f"sitevar {change.utc.isoformat()}", entries(store, model_name)
-    known = live_at(found, datetime.max.replace(tzinfo=UTC))
-    if any(entry.key == key for entry in found) or (known and set(known.shares) == set(shares)):
+    key, entered = f"sitevar {change.utc.isoformat()}", entries(store, model_name)
+    known = live_at(entered, datetime.max.replace(tzinfo=UTC))
+    if any(entry.key == key for entry in entered) or (known and set(known.shares) == set(shares)):
         return  # it pointed there already, and whoever moved it has entered that
     append(
         store,

@@ -114,8 +114,8 @@ def step(
         evidence, counters = world.read(kept.rollover, readings(kept.rollover, command))
         if counters != kept.rollover.counters:
             kept = rollovers.keep(kept, replace(kept.rollover, counters=counters))
-        found = next_step(kept.rollover, evidence, world.now_s(), who=who, command=command, why=why)
-        match found:
+        now_s = world.now_s()
+        match next_step(kept.rollover, evidence, now_s, who=who, command=command, why=why):
             case Missing(lacks):
                 return Outcome(kept.rollover, before, lacks)
             case Do(action):

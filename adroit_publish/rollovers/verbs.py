@@ -1,6 +1,6 @@
 """The verbs of a rollover that has begun: look at it, move it on, undo it.
 
-``rollover_start`` begins one; ``rollover_steps`` is how one is moved on.
+``start`` begins one; ``steps`` is how one is moved on.
 """
 
 from __future__ import annotations
@@ -83,14 +83,14 @@ def status(rolling: Rolling, model: str | None) -> Status:
     names = {*readings(rollover, command), *_READINGS}
     evidence, _ = rolling.world.read(rollover, names)
     now_s = rolling.world.now_s()
-    found = next_step(rollover, evidence, now_s, who=rolling.who, command=command)
-    lacks = found.lacks if isinstance(found, Missing) else ()
+    step_now = next_step(rollover, evidence, now_s, who=rolling.who, command=command)
+    lacks = step_now.lacks if isinstance(step_now, Missing) else ()
     ways = tuple(commands(rollover))
     return Status(rollover, boxes(rollover), lacks, ways, _warnings(rollover, evidence, now_s))
 
 
 def move(rolling: Rolling, model: str | None, command: str, why: str | None = None) -> Outcome:
-    """Does the next step of a rollover, if its evidence is there; see ``rollover_steps.step``.
+    """Does the next step of a rollover, if its evidence is there; see ``steps.step``.
 
     Args:
         rolling: Where.
@@ -105,7 +105,7 @@ def move(rolling: Rolling, model: str | None, command: str, why: str | None = No
 def move_until(
     rolling: Rolling, model: str | None, until: str, wait: Callable[[Outcome], None]
 ) -> Outcome:
-    """Advances until a state is reached; see ``rollover_steps.advance_until``."""
+    """Advances until a state is reached; see ``steps.advance_until``."""
     kept = find_rollover(rolling.rollovers, model)
     return advance_until(
         rolling.rollovers, kept, rolling.world, until=until, who=rolling.who, wait=wait

@@ -92,20 +92,20 @@ class RealWorld:
         wanted = set(names)
         with suppress(ConfigError):  # a scheme of another program: no evidence, below
             wanted |= {"traffic"} if open_traffic(rollover.checks.traffic).watches else set()
-        found: dict[str, Any] = {}
+        readings: dict[str, Any] = {}
         absent: dict[str, str] = {}
         counters = rollover.counters
         for name in sorted(wanted):
             try:
                 if name == "traffic":
-                    found[name], counters = self._traffic(rollover)
+                    readings[name], counters = self._traffic(rollover)
                 else:
-                    found[name] = getattr(self, f"_{name}")(rollover)
+                    readings[name] = getattr(self, f"_{name}")(rollover)
             except _NoEvidence as reason:
                 absent[name], counters = str(reason), reason.counters or counters
             except PublishError as error:
                 absent[name] = "; ".join(filter(None, (error.what, str(error.where or ""))))
-        return Evidence(**found, absent=absent), counters
+        return Evidence(**readings, absent=absent), counters
 
     def _published(self, rollover: Rollover) -> Publication:
         return Publication(
@@ -157,7 +157,7 @@ class RealWorld:
             replicas=checks.replicas,
         )
         right = not reading.problems
-        facts = {"urls": [{"url": each.url, "replicas": each.replicas} for each in reading.urls]}
+        facts = {"urls": [{"url": at.url, "replicas": at.replicas} for at in reading.urls]}
         utc_s = reading.utc.timestamp()
         return EndpointsRead(utc_s, right, right and bool(question), reading.problems, facts)
 

@@ -95,14 +95,14 @@ class BundleStore:
             VerificationError: ``content`` is not what ``descriptor`` says.
         """
         key = blob_key(descriptor.digest)
-        found = self.objects.stat(key, checksum=True)
-        if found is not None and _is(found, descriptor):
+        stat = self.objects.stat(key, checksum=True)
+        if stat is not None and _is(stat, descriptor):
             return False
         try:
-            if found is None:
+            if stat is None:
                 self.objects.create(key, content, descriptor.digest, progress)
             else:  # rotted: it is healed
-                self.objects.replace(key, content, descriptor.digest, found)
+                self.objects.replace(key, content, descriptor.digest, stat)
         except KeyTaken:
             if self.has_blob(descriptor):
                 return False
@@ -123,8 +123,8 @@ class BundleStore:
                 for it.
         """
         checksum = not (at_a_glance and self.objects.checksum_reads)
-        found = self.objects.stat(blob_key(descriptor.digest), checksum=checksum)
-        return found is not None and _is(found, descriptor)
+        stat = self.objects.stat(blob_key(descriptor.digest), checksum=checksum)
+        return stat is not None and _is(stat, descriptor)
 
     def put_documents(self, bundle: Bundle) -> None:
         """Stores the config and the manifest of ``bundle``, by digest, still without a name."""
@@ -195,9 +195,8 @@ class BundleStore:
         if not _is_name(model_name):
             return
         for version in self.objects.children(f"{model_name}/"):
-            found = self.find(model_name, version)
-            if found is not None:
-                yield found
+            if published := self.find(model_name, version):
+                yield published
 
     def find(self, model_name: str, version: str) -> Published | None:
         """Returns the version, or None where it was never committed here.
@@ -223,8 +222,8 @@ class BundleStore:
         """
         if PublishedVersion.matches(version):
             for model_name in self.models():
-                if found := self.find(model_name, version):
-                    return found
+                if published := self.find(model_name, version):
+                    return published
         raise ConfigError(
             f"There is no version {version} in this store.",
             where=self.location,
@@ -273,10 +272,10 @@ class BundleStore:
         where = f"{self.location} {published.version}"
         own = self.manifest(published).own_layers
         reader = TarReader(iter([self.document(own[-1])]) if own else iter([]), where)
-        for member in reader.members():
-            if member.path == BUNDLE_PATH:
-                return parse_bundle_record(b"".join(map(bytes, reader.content())))
-        raise VerificationError("A version has no bundle record.", where=where)
+        data = reader.files({BUNDLE_PATH}).get(BUNDLE_PATH)
+        if data is None:
+            raise VerificationError("A version has no bundle record.", where=where)
+        return parse_bundle_record(data)
 
     def attached(self, published: Published, media_type: str) -> Iterator[bytes]:
         """Yields the documents of ``media_type`` that are attached to a version, verified."""
@@ -333,9 +332,9 @@ def _is_name(model_name: str) -> bool:
     return "/" not in model_name and model_name not in ("", ".", "..")
 
 
-def _is(found: Stat, descriptor: Descriptor) -> bool:
-    same_size = found.size_bytes == descriptor.size_bytes
-    return same_size and found.sha256 in (None, descriptor.digest)
+def _is(stat: Stat, descriptor: Descriptor) -> bool:
+    same_size = stat.size_bytes == descriptor.size_bytes
+    return same_size and stat.sha256 in (None, descriptor.digest)
 
 
 def blob_key(digest: Digest) -> str:

@@ -158,11 +158,11 @@ def entries(store: BundleStore, model: str) -> list[LedgerEntry]:
     """
     if not _is_model(model):
         return []
-    found: dict[str, LedgerEntry] = {}
+    by_step: dict[str, LedgerEntry] = {}
     for name in _names(store, model):
         entry = _read(store, model, name)
-        found.setdefault(entry.key, entry)  # of two recorders at once, the first one
-    return list(found.values())
+        by_step.setdefault(entry.key, entry)  # of two recorders at once, the first one
+    return list(by_step.values())
 
 
 def history(store: BundleStore, model: str) -> list[LedgerEntry]:
@@ -186,15 +186,15 @@ def history(store: BundleStore, model: str) -> list[LedgerEntry]:
     return sorted([*published, *entries(store, model)], key=lambda entry: entry.utc)
 
 
-def live_at(found: Iterable[LedgerEntry], when: datetime) -> Live | None:
+def live_at(entries: Iterable[LedgerEntry], when: datetime) -> Live | None:
     """Returns what was live at ``when``, or None where nothing had been pointed to yet.
 
     Args:
-        found: Entries of one model, oldest first.
+        entries: Entries of one model, oldest first.
         when: Aware of its zone; what happened at this very moment had happened.
     """
     live = None
-    for entry in found:
+    for entry in entries:
         if "live" in KINDS.get(entry.kind, ()) and entry.utc <= when:
             live = Live(entry.utc, entry.who, _shares(entry.facts["live"]))
     return live
@@ -206,10 +206,10 @@ def _names(store: BundleStore, model: str) -> list[str]:
     for name in names:
         if not _NAME.fullmatch(name):
             raise VerificationError(
-                "Something in the ledger is no entry.",
+                "Something in the ledger is not an entry.",
                 where=f"{store.location}/ledger/{model}/{name}",
                 wanted="UTC-32HEX.json",
-                next_step="find out who put it there; nothing of ours did",
+                next_step="find out who put it there; this program did not",
             )
     return names
 
@@ -225,7 +225,7 @@ def _read(store: BundleStore, model: str, name: str) -> LedgerEntry:
             where=where,
             got=got.hex[:16],
             wanted=name[-21:-5],
-            next_step="restore it from the store's backup or versions; nothing of ours changes one",
+            next_step="restore it from a backup of the store; this program never changes one",
         )
     value = parse_json_object(data, where)
     with reading("An entry of the ledger", where, value.get("schema"), SCHEMA):
@@ -269,7 +269,7 @@ def _same(
 
 def _shares(live: Iterable[Mapping[str, Any]]) -> tuple[Share, ...]:
     return tuple(
-        Share(str(each["flavor"]), str(each["version"]), float(each["weight"])) for each in live
+        Share(str(share["flavor"]), str(share["version"]), float(share["weight"])) for share in live
     )
 
 
@@ -282,10 +282,10 @@ def _facts(record: Record) -> dict[str, Any]:
 def _time(text: object) -> datetime:
     """Returns a record's time; the beginning of time where it has none that can be read."""
     try:
-        found = datetime.fromisoformat(str(text))
+        time = datetime.fromisoformat(str(text))
     except ValueError:
         return datetime.min.replace(tzinfo=UTC)
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _time_of(name: str) -> datetime:

@@ -69,7 +69,7 @@ class Rollovers:
         data = b"".join(bytes(chunk) for chunk in self._objects.read(key))
         if stat is None:
             raise StoreError(
-                "A rollover came to be while it was read.", where=where, transient=True
+                "A rollover was started while it was read.", where=where, transient=True
             )
         return Kept(parse_rollover(parse_json_object(data, where), where), stat)
 
@@ -104,9 +104,9 @@ class Rollovers:
 
     def check(self, kept: Kept) -> None:
         """Lets pass who still has the last word; raises as ``keep`` does for anybody else."""
-        found = self.get(kept.rollover.model, kept.rollover.id)
-        if found != kept:
-            raise self._raced(found.rollover)
+        there = self.get(kept.rollover.model, kept.rollover.id)
+        if there != kept:
+            raise self._raced(there.rollover)
 
     def _raced(self, there: Rollover) -> RefusedError:
         last = there.history[-1]

@@ -1,11 +1,13 @@
-"""A blob of a bundle store as content, to be sent on to another place: streamed, never kept."""
+"""What a bundle store holds, read again: a blob to be sent on, streamed; some files of a layer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from adroit_publish.bundle.digest import Descriptor
-from adroit_publish.stores.bundle_store import BundleStore, blob_key
+from adroit_publish.bundle.layer import ROOT
+from adroit_publish.bundle.tar_reader import TarReader
+from adroit_publish.stores.bundle_store import BundleStore, Published, blob_key
 
 
 class StoredBlob:
@@ -32,3 +34,19 @@ class StoredBlob:
             yield from self.store.read_blob(self.descriptor)
         else:
             yield from self.store.objects.read(blob_key(self.descriptor.digest), start, stop)
+
+
+def stored_files(
+    store: BundleStore, published: Published, kind: str, paths: Iterable[str]
+) -> dict[str, bytes]:
+    """Returns some files of a version, verified, by path below their kind's directory.
+
+    Only layers of that kind are read, and those to their end. Raises as ``BundleStore.read_blob``.
+    """
+    prefix = f"{ROOT}/{kind}/"
+    wanted, files = {prefix + path for path in paths}, dict[str, bytes]()
+    for layer in store.manifest(published).layers_of(kind):
+        if len(files) < len(wanted):
+            where = f"{store.location}/{blob_key(layer.digest)}"
+            files |= TarReader(store.read_blob(layer), where).files(wanted)
+    return {path.removeprefix(prefix): data for path, data in files.items()}

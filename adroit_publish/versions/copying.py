@@ -14,7 +14,7 @@ from functools import partial
 
 from adroit_publish.bundle.content import Inline
 from adroit_publish.bundle.digest import Descriptor
-from adroit_publish.bundle.layer import KIND_ANNOTATION
+from adroit_publish.bundle.layer import layer_kind
 from adroit_publish.bundle.manifest import Manifest, parse_manifest
 from adroit_publish.edge.threads import Together
 from adroit_publish.errors import VerificationError
@@ -78,7 +78,7 @@ class Carrier:
     def can_have(self, layer: Descriptor) -> bool:
         """Tells whether a layer is in the destination's repository, or can be taken from one."""
         images = (self.there.images, *self.repositories)
-        return any(each.has_blob(layer) for each in images if each)
+        return any(repository.has_blob(layer) for repository in images if repository)
 
     def to_store(self, layer: Descriptor, progress: Progress) -> bool:
         """Makes sure that the store has a layer of our own; tells whether it was sent."""
@@ -125,7 +125,7 @@ def copy_layers(
             copies.append(copy)
     return tuple(
         CopiedLayer(
-            layer.annotations.get(KIND_ANNOTATION, "env"),
+            layer_kind(layer),
             str(layer.digest),
             layer.size_bytes,
             {where: sent.result() for where, sent in copy.items()},
@@ -153,20 +153,20 @@ def read_referrers(here: Places, published: Published) -> tuple[Referrer, ...]:
         StoreError: A place failed.
         VerificationError: A referrer is not what its digest says.
     """
-    found = {}
+    by_digest = {}
     for name in here.store.referrers(published):
         manifest = here.store.referrer(published, name)[0]
         data = here.store.document(manifest)
         where = f"{here.store.location}/{blob_key(manifest.digest)}"
-        found[manifest.digest] = _referrer(here.store, manifest, data, where, stored=True)
+        by_digest[manifest.digest] = _referrer(here.store, manifest, data, where, stored=True)
     images = here.images
     listed = registry_referrers.referrers(images, published.manifest.digest) if images else ()
     for manifest in listed:
-        if images and manifest.digest not in found:
+        if images and manifest.digest not in by_digest:
             data = images.resolve(manifest.digest).data
             where = f"{images.location}@{manifest.digest}"
-            found[manifest.digest] = _referrer(images, manifest, data, where, stored=False)
-    return tuple(found.values())
+            by_digest[manifest.digest] = _referrer(images, manifest, data, where, stored=False)
+    return tuple(by_digest.values())
 
 
 def copy_referrers(referrers: tuple[Referrer, ...], published: Published, there: Places) -> None:

@@ -10,15 +10,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from adroit_publish.bundle.digest import Descriptor
-from adroit_publish.bundle.layer import KIND_ANNOTATION, ROOT
-from adroit_publish.bundle.tar_reader import TarReader
+from adroit_publish.bundle.layer import layer_kind
 from adroit_publish.bundle.version_names import PublishedVersion
 from adroit_publish.checkout import Checkout
 from adroit_publish.config.flavors import find_flavor, parse_flavors
 from adroit_publish.git.history import file_at
-from adroit_publish.stores.bundle_store import BundleStore, Published, blob_key
+from adroit_publish.stores.bundle_store import BundleStore, Published
 from adroit_publish.stores.records import records
+from adroit_publish.stores.stored_blob import stored_files
 from adroit_publish.versions.comparison import (
     Compared,
     Diff,
@@ -52,7 +51,7 @@ def diff(checkout: Checkout, store: BundleStore, a: str, b: str) -> Diff:
     """
     before, after = (_find(checkout, store, name) for name in (a, b))
     old, new = _side(store, a, before), _side(store, b, after)
-    changes = [each for each in file_changes(old, new, "source") if each.change != "same"]
+    changes = [file for file in file_changes(old, new, "source") if file.change != "same"]
     return compare(old, new, _texts(store, before, after, changes))
 
 
@@ -71,7 +70,7 @@ def _find(checkout: Checkout, store: BundleStore, name: str) -> Published:
 def _side(store: BundleStore, asked: str, published: Published) -> Compared:
     sizes: Counter[str] = Counter()
     for layer in store.manifest(published).layers:
-        sizes[_kind(layer)] += layer.size_bytes
+        sizes[layer_kind(layer)] += layer.size_bytes
     return Compared(
         asked,
         published.model_name,
@@ -95,28 +94,9 @@ def _texts(
             shown.append(change)
             left -= size_bytes
     paths = {change.path for change in shown}
-    old, new = _read(store, before, paths), _read(store, after, paths)
+    old, new = (stored_files(store, published, "source", paths) for published in (before, after))
     for change in changes:
         if change.path in paths:
             yield text_diff(change.path, old.get(change.path), new.get(change.path))
         else:
             yield TextDiff(change.path, (), "too large to be shown")
-
-
-def _read(store: BundleStore, published: Published, paths: set[str]) -> dict[str, bytes]:
-    """Returns source files by path, out of the version's source layer, verified."""
-    prefix = f"{ROOT}/source/"
-    found = {}
-    for layer in store.manifest(published).own_layers if paths else ():
-        if _kind(layer) != "source":
-            continue
-        reader = TarReader(store.read_blob(layer), f"{store.location}/{blob_key(layer.digest)}")
-        for member in reader.members():
-            path = member.path.removeprefix(prefix)
-            if path in paths and not member.directory:
-                found[path] = b"".join(bytes(piece) for piece in reader.content())
-    return found
-
-
-def _kind(layer: Descriptor) -> str:
-    return layer.annotations.get(KIND_ANNOTATION, "env")

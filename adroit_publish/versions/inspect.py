@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from adroit_publish.bundle.digest import Descriptor
 from adroit_publish.bundle.document import BundleRecord
-from adroit_publish.bundle.layer import KIND_ANNOTATION
+from adroit_publish.bundle.layer import layer_kind
 from adroit_publish.bundle.manifest import Manifest
 from adroit_publish.bundle.record import Record
 from adroit_publish.bundle.version_names import RunId
@@ -147,11 +146,6 @@ class VersionFacts:
         }
 
 
-def layer_kind(layer: Descriptor) -> str:
-    """Returns ``model``, ``runtime``, ``source`` or ``record``; ``env`` for a base image's."""
-    return layer.annotations.get(KIND_ANNOTATION, "env")
-
-
 def show(store: BundleStore, published: Published) -> VersionFacts:
     """Returns everything that is known of a version.
 
@@ -194,12 +188,12 @@ def _status_of(checkout: Checkout, store: BundleStore, name: str) -> FlavorRow:
         published = store.find(model_name, flavor.version)
         if published is None:
             return FlavorRow(name, flavor.version, "not here", detail=f"not in {store.location}")
-        found = records(store, published)
+        of_version = records(store, published)
     except PublishError as error:
         if is_of_the_place(error):
             raise
         return FlavorRow(name, flavor.version, "not here", detail=error.what)
-    age_days = _age_days(found[0]) if found else None
+    age_days = _age_days(of_version[0]) if of_version else None
     if flavor.hold is not None:
         return FlavorRow(name, flavor.version, "held", age_days, flavor.hold)
     return FlavorRow(name, flavor.version, "published", age_days)

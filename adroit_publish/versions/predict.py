@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from adroit_publish.bundle.layer import KIND_ANNOTATION, ROOT
-from adroit_publish.bundle.tar_reader import TarReader
 from adroit_publish.errors import ConfigError, RefusedError, StoreError, VerificationError
-from adroit_publish.stores.bundle_store import BundleStore, Published, blob_key
+from adroit_publish.stores.bundle_store import BundleStore, Published
+from adroit_publish.stores.stored_blob import stored_files
 
 if TYPE_CHECKING:
     import requests
@@ -30,7 +29,7 @@ class Prediction:
 
     Attributes:
         answer: The parsed body, ``{"predictions": ...}``.
-        request_id: As the server's log has it, or None where it is no server of ours.
+        request_id: As the server's log has it, or None where another kind of server answered.
         seconds: How long it took, the network included.
     """
 
@@ -43,13 +42,13 @@ def served_version(store: BundleStore, url: str) -> Published:
     """Returns the version that the server at ``url`` runs, by its bundle id.
 
     Raises:
-        ConfigError: ``url`` is none.
-        RefusedError: The bundle is no version of this store.
+        ConfigError: ``url`` is not the URL of a server.
+        RefusedError: This store has no version with that bundle.
         StoreError: The server does not answer; or the store failed.
-        VerificationError: It is no server of ours; or a document of a version is damaged.
+        VerificationError: It is another kind of server; or a document of a version is damaged.
     """
-    said = _json_of(_ask("GET", url, "/bundle"), f"{_shown(url)}/bundle")
-    model_name, bundle_id = said.get("model_name"), said.get("bundle_id")
+    served = _json_of(_ask("GET", url, "/bundle"), f"{_shown(url)}/bundle")
+    model_name, bundle_id = served.get("model_name"), served.get("bundle_id")
     for published in store.versions(str(model_name)) if model_name in store.models() else ():
         if store.bundle_record(published).bundle_id == bundle_id:
             return published
@@ -69,18 +68,12 @@ def example_request(store: BundleStore, published: Published) -> bytes:
         StoreError: The store failed.
         VerificationError: The version's bytes are not what they should be.
     """
-    found: dict[str, bytes] = {}
-    for layer in store.manifest(published).own_layers:
-        if layer.annotations.get(KIND_ANNOTATION) != "model" or len(found) == len(_EXAMPLES):
-            continue
-        reader = TarReader(store.read_blob(layer), f"{store.location}/{blob_key(layer.digest)}")
-        for member in reader.members():  # to the end, where the layer's digest is verified
-            name = member.path.removeprefix(f"{ROOT}/model/")
-            if name in _EXAMPLES:
-                found[name] = b"".join(bytes(piece) for piece in reader.content())
-    for name in _EXAMPLES:
-        if name in found:
-            return found[name] if name == _EXAMPLES[0] else _as_request(found[name])
+    files = stored_files(store, published, "model", _EXAMPLES)
+    serving, logged = (files.get(name) for name in _EXAMPLES)
+    if serving is not None:
+        return serving
+    if logged is not None:
+        return _as_request(logged)
     raise ConfigError(
         "The model has no input example.",
         where=published.version,
@@ -97,7 +90,7 @@ def predict(url: str, body: bytes) -> Prediction:
         body: JSON in one of MLflow's forms.
 
     Raises:
-        ConfigError: ``url`` is none, or ``body`` is empty.
+        ConfigError: ``url`` is not the URL of a server, or ``body`` is empty.
         StoreError: The server does not answer, or is not ready.
         VerificationError: It refuses the request, or answers no JSON.
     """
@@ -120,7 +113,7 @@ def _is_server(url: str) -> bool:
     try:
         parts = urlsplit(url)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port or an address that is none
+    except ValueError:  # a malformed port or address
         return False
 
 
@@ -128,7 +121,7 @@ def _ask(method: str, url: str, path: str, body: bytes | None = None) -> request
     import requests
 
     if not _is_server(url):
-        raise ConfigError("This is no server's URL.", got=_shown(url), wanted="http://HOST:PORT")
+        raise ConfigError("Not the URL of a server.", got=_shown(url), wanted="http://HOST:PORT")
     if body is not None and not body.strip():
         raise ConfigError(
             "The request is empty.",

@@ -116,7 +116,7 @@ def promote(
     _check_kind(version, destination)
     prove_access(destination)
     env = _env_repository(checkout, destination, version.record.conda_env_name)
-    carrier = Carrier(here, there, tuple(each for each in (env, here.images) if each))
+    carrier = Carrier(here, there, tuple(filter(None, (env, here.images))))
     _check_base(carrier, version, destination)
     ensure_images(destination, version.published.model_name)
     layers = copy_layers(carrier, version.manifest, progress)

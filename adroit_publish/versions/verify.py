@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 from adroit_publish.bundle.digest import Descriptor
@@ -69,8 +70,8 @@ class _Checker:
         self.report = report
         self.progress = progress
 
-    def problems(self) -> _Noted:
-        return _Noted(self.report.problems.append)
+    def problems(self) -> AbstractContextManager[None]:
+        return _noted(self.report.problems)
 
     def blob(self, descriptor: Descriptor) -> None:
         with self.problems():
@@ -119,17 +120,13 @@ def is_of_the_place(error: PublishError) -> bool:
     return isinstance(error, RefusedError) or getattr(error, "transient", False)
 
 
-class _Noted:
+@contextmanager
+def _noted(problems: list[str]) -> Iterator[None]:
     """Turns a PublishError into a line of the report."""
-
-    def __init__(self, note: Callable[[str], None]) -> None:
-        self._note = note
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> bool:
-        if not isinstance(error, PublishError) or is_of_the_place(error):
-            return False
+    try:
+        yield
+    except PublishError as error:
+        if is_of_the_place(error):
+            raise
         got = f", got {error.got}" if error.got is not None else ""
-        self._note(f"{error.where}: {error.what.rstrip('.')}{got}")
-        return True
+        problems.append(f"{error.where}: {error.what.rstrip('.')}{got}")

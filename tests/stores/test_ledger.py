@@ -119,7 +119,7 @@ def test_an_entry_under_another_date_is_found(store):
 def test_what_is_no_entry_is_found(store):
     point(store, "1", NOON, ("new", NEW, 100))
     (store.objects.root / "ledger/m/notes.txt").write_text("hello")
-    with pytest.raises(VerificationError, match="no entry"):
+    with pytest.raises(VerificationError, match="not an entry"):
         entries(store, "m")
 
 
