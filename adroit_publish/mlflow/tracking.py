@@ -1,7 +1,7 @@
 """The edge to MLflow's tracking store: one client, bounded in time, its errors translated.
 
 Allowed are ``sqlite:``, ``file:``, ``https:``, ``http:`` on loopback and ``databricks``. A local
-store has to exist already: MLflow would create a missing one without a word. Redirects are off, so
+store has to exist already, and is read by a copy (``snapshot.py``). Redirects are off, so
 that no credential follows one. MLflow's settings are environment variables, so they are set for
 the length of a call and put back.
 """
@@ -9,13 +9,12 @@ the length of a call and put back.
 from __future__ import annotations
 
 import os
-import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from adroit_publish.edge.urls import (
     check_http_address,
@@ -24,6 +23,7 @@ from adroit_publish.edge.urls import (
     without_credentials,
 )
 from adroit_publish.errors import ModelNotFound, RefusedError, SourceError
+from adroit_publish.mlflow.snapshot import snapshot_of, view_of
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -67,27 +67,30 @@ def tracking_client(tracking_uri: str, *, patient: bool = True) -> Iterator[Mlfl
 
         login = Workspace(tracking_uri).mlflow_settings()
     settings = login if patient else {**login, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-    with _ENVIRONMENT, _environment(settings), _translated(tracking_uri):
+    with (
+        _ENVIRONMENT,
+        _environment(settings),
+        _readable(tracking_uri) as readable,
+        _translated(tracking_uri),
+    ):
         from mlflow.tracking import MlflowClient
 
-        yield MlflowClient(tracking_uri="databricks" if login else tracking_uri)
+        yield MlflowClient(tracking_uri=readable)
 
 
 def check_tracking_store(tracking_uri: str) -> None:
     """Lets an address pass that is allowed; a store of this machine has to be there, and MLflow's.
 
-    Nothing is written: MLflow's own client fills a database, and makes a directory beside it.
+    Nothing is written: what MLflow's own client would change is a copy (``snapshot.py``).
 
     Raises:
         SourceError: It is not.
     """
     scheme = urlsplit(tracking_uri).scheme
     if scheme == "sqlite":
-        _check_sqlite(tracking_uri)
+        snapshot_of(_database_of(tracking_uri))
     elif scheme == "file":
-        directory = Path(unquote(urlsplit(tracking_uri).path))
-        if not directory.is_dir():
-            raise _no_store(tracking_uri, directory)
+        _directory_of(tracking_uri)
     elif scheme in ("http", "https"):
         check_http_address(tracking_uri, "The tracking server")
     elif not is_databricks(tracking_uri):
@@ -99,26 +102,31 @@ def check_tracking_store(tracking_uri: str) -> None:
         )
 
 
-def _check_sqlite(tracking_uri: str) -> None:
-    """Reads the file read-only first: MLflow would create or fill one that is not its own."""
+def _database_of(tracking_uri: str) -> Path:
     file = Path(tracking_uri.removeprefix("sqlite:///").partition("?")[0])
     if not file.is_file():
         raise _no_store(tracking_uri, file)
-    try:
-        with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True)) as database:
-            found = database.execute("SELECT name FROM sqlite_master WHERE name = 'runs'")
-            is_mlflow = found.fetchone() is not None
-    except sqlite3.Error as error:
-        raise SourceError(
-            "The tracking store cannot be read.", where=file, got=error, wanted="an MLflow database"
-        ) from error
-    if not is_mlflow:
-        raise SourceError(
-            "The file is not an MLflow tracking store.",
-            where=file,
-            got="a database without MLflow's tables",
-            next_step="train a model first, or set the target's tracking_uri in adroit.toml",
-        )
+    return file.absolute()
+
+
+def _directory_of(tracking_uri: str) -> Path:
+    directory = Path(unquote(urlsplit(tracking_uri).path))
+    if not directory.is_dir():
+        raise _no_store(tracking_uri, directory)
+    return directory
+
+
+@contextmanager
+def _readable(tracking_uri: str) -> Iterator[str]:
+    """Gives an address of the same runs that MLflow's client may open, and write to."""
+    scheme = urlsplit(tracking_uri).scheme
+    if scheme == "sqlite":
+        yield f"sqlite:///{snapshot_of(_database_of(tracking_uri))}"
+    elif scheme == "file":
+        with view_of(_directory_of(tracking_uri)) as view:
+            yield view.as_uri()
+    else:
+        yield "databricks" if is_databricks(tracking_uri) else tracking_uri
 
 
 def _no_store(tracking_uri: str, place: Path) -> SourceError:
