@@ -1,12 +1,17 @@
 """The cache of downloaded models: one directory a model, filled side by side, resumed after a kill.
 
-    <cache>/<key>/files/<path>            whole files, by their listed length
-    <cache>/<key>/parts/<name>.part       what has arrived of a file that is not whole yet
-    <cache>/<key>/parts/<name>.<k>.done   piece k of that part has arrived
+    <cache>/<key>/files/<path>   finished files
+    <cache>/<key>/seals/         what each of them is (``arrival.seal``)
+    <cache>/<key>/parts/         what has arrived of files that are not finished (``arrival.part``)
 
-A file gets its final name by a rename, once its last byte is there. One process at a time fills a
-model's directory (a lock on the directory, gone with the process); the others wait, and then find
-the files there.
+No byte is believed for its length. A file that is here already is used where its digest is the one
+of its seal and the store says that it still has these bytes. A download is held to the digest that
+the store states; where it states none, a file of at most ``TWICE_BYTES`` is fetched a second time
+and compared, and a longer one is noted as vouched for by its length only.
+
+A file gets its final name by a rename, once it is whole and on the disk. One process at a time
+fills a model's directory (a lock on the directory, gone with the process); the others wait, and
+then find the files there.
 """
 
 from __future__ import annotations
@@ -15,37 +20,36 @@ import errno
 import fcntl
 import os
 import shutil
-import stat
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
-from hashlib import sha256
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-from adroit_publish.artifacts.remote_root import (
-    Body,
-    CorruptBody,
-    Patience,
-    RemoteRoot,
-    Stopped,
-    TransientFault,
+from adroit_publish.artifacts.arrival.download import Download
+from adroit_publish.artifacts.arrival.seal import (
+    BY_DIGEST,
+    BY_LENGTH,
+    TWICE,
+    Seal,
+    read_seal,
+    seal_path,
+    write_seal,
 )
+from adroit_publish.artifacts.arrival.stated import is_proven
+from adroit_publish.artifacts.remote_root import RemoteRoot, Stopped, persist
 from adroit_publish.bundle.listing import RemoteFile
+from adroit_publish.edge.patience import Patience
 from adroit_publish.errors import PublishError, SourceError, StoreError
 
 THREADS = 8
+TWICE_BYTES = 64 << 20
+"""The longest file that is fetched a second time where its store states no digest."""
+_ATTEMPTS = 3
 
-
-@dataclass(frozen=True)
-class _Piece:
-    """Bytes ``[start, stop)`` of a file, fetched as one stream."""
-
-    file: RemoteFile
-    index: int
-    start: int
-    stop: int
+T = TypeVar("T")
 
 
 class ModelCache:
@@ -56,6 +60,10 @@ class ModelCache:
         root: Where the files come from.
         progress: Called with the number of further bytes that are here, one thread at a time.
         give_up_after_s: Seconds without a byte after which a file is given up.
+
+    Attributes:
+        files_directory: Where finished files lie.
+        bytes_downloaded: What came over the network; what was fetched twice counts once.
     """
 
     def __init__(
@@ -67,40 +75,41 @@ class ModelCache:
     ) -> None:
         self.directory = directory.absolute()
         self.files_directory = self.directory / "files"
+        self.bytes_downloaded = 0
         self._parts = self.directory / "parts"
+        self._seals = self.directory / "seals"
         self._root = root
         self._progress = progress
         self._give_up_after_s = give_up_after_s
         self._stopped = threading.Event()
         self._counting = threading.Lock()
-        self._bytes_downloaded = 0
 
-    def file_path(self, path: str) -> Path:
-        """Returns where a whole file lies."""
-        return self.files_directory / path
-
-    def fill(self, files: Sequence[RemoteFile]) -> int:
-        """Downloads what is missing and returns how many bytes that took.
+    def fill(self, files: Sequence[RemoteFile]) -> Mapping[str, Seal]:
+        """Downloads what is missing and returns the seal of every file, by its path.
 
         Raises:
-            SourceError: A file could not be fetched, or is of another length than listed.
+            SourceError: A file could not be fetched, is of another length than listed, or what
+                arrives is not what the store states.
             RefusedError: The artifact store wants other credentials.
             StoreError: The disk is full or cannot be written.
         """
         with _disk_errors(self.directory), self._locked():
-            missing = [file for file in files if not self._is_whole(file)]
-            here = sum(f.size_bytes for f in files) - sum(f.size_bytes for f in missing)
-            self._count(here, downloaded=False)
-            pieces = {file: self._missing_pieces(file) for file in missing}
-            self._check_space(sum(p.stop - p.start for ps in pieces.values() for p in ps))
-            self._fetch_all([piece for ps in pieces.values() for piece in ps])
-            for file in missing:
-                self._finish(file)
-        return self._bytes_downloaded
+            kept = self._side_by_side([partial(self._kept, file) for file in files])
+            seals = {file.path: seal for file, seal in zip(files, kept, strict=True) if seal}
+            downloads = [self._download(file) for file in files if file.path not in seals]
+            self._count(sum(seal.size_bytes for seal in seals.values()))
+            self._side_by_side([download.plan for download in downloads])
+            self._check_space(sum(download.part.unallocated_bytes for download in downloads))
+            work = [task for download in downloads for task in self._tasks(download)]
+            seals |= dict(filter(None, self._side_by_side(work)))
+            for leftover in self._parts.iterdir():
+                leftover.unlink()
+        return seals
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        self._parts.mkdir(parents=True, exist_ok=True)
+        for directory in (self.files_directory, self._parts, self._seals):
+            directory.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -108,39 +117,59 @@ class ModelCache:
         finally:
             os.close(descriptor)
 
-    def _is_whole(self, file: RemoteFile) -> bool:
+    def _side_by_side(self, tasks: Sequence[Callable[[], T]]) -> list[T]:
+        """Returns what the tasks return, in their order; where one fails, the others are ended."""
+        pool = ThreadPoolExecutor(THREADS, thread_name_prefix="pull")
+        finished = False
         try:
-            found = self.file_path(file.path).lstat()
-        except OSError:
-            return False
-        return stat.S_ISREG(found.st_mode) and found.st_size == file.size_bytes
+            futures = [pool.submit(task) for task in tasks]
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            failures = [error for future in done if (error := future.exception())]
+            finished = not failures
+        finally:
+            # Reached by Ctrl-C too: what runs ends at its next chunk, what waits never starts.
+            if not finished:
+                self._stopped.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+        if failures:
+            # A refusal says more than the network fault that may have come with it.
+            raise min(failures, key=_weight)
+        return [future.result() for future in futures]
 
-    def _is_split(self, file: RemoteFile) -> bool:
-        piece_bytes = self._root.piece_bytes
-        return piece_bytes is not None and file.size_bytes > piece_bytes
+    def _kept(self, file: RemoteFile) -> Seal | None:
+        """Returns the seal of a file that is here and still what the store has, or None."""
+        seal = read_seal(seal_path(self._seals, file.path))
+        place = self.files_directory / file.path
+        if seal is None or seal.size_bytes != file.size_bytes or not seal.fits(place):
+            return None
+        if file.tag is None and seal.tag is not None:
+            ask = partial(self._root.stated, file, seal.tag)
+            tag = persist(ask, f"The request for {file.path!r}", self._patience()).tag
+        else:
+            tag = file.tag
+        if tag is None:
+            # It is fetched once more and compared, where that is not too much to ask.
+            return seal if file.size_bytes > TWICE_BYTES else None
+        return seal if tag == seal.tag else None
 
-    def _missing_pieces(self, file: RemoteFile) -> list[_Piece]:
-        """Splits a file as its store wants it, less what an earlier pull has left here."""
-        if not self._is_split(file):
-            part = self._part(file)
-            arrived = part.stat().st_size if part.exists() else 0
-            if arrived > file.size_bytes:
-                part.unlink()
-                arrived = 0
-            self._count(arrived, downloaded=False)
-            # An empty file is asked for too: that its store says the same is part of the check.
-            if arrived == file.size_bytes and arrived:
-                return []
-            return [_Piece(file, 0, arrived, file.size_bytes)]
-        pieces = []
-        length = self._root.piece_bytes or file.size_bytes
-        for index, start in enumerate(range(0, file.size_bytes, length)):
-            stop = min(start + length, file.size_bytes)
-            if self._done_mark(file, index).exists() and self._part(file).exists():
-                self._count(stop - start, downloaded=False)
-            else:
-                pieces.append(_Piece(file, index, start, stop))
-        return pieces
+    def _download(self, file: RemoteFile) -> Download:
+        return Download(self._root, self._parts, file, self._patience, self._count)
+
+    def _patience(self) -> Patience:
+        return Patience(self._give_up_after_s, self._wait)
+
+    def _wait(self, pause_s: float) -> None:
+        if self._stopped.wait(pause_s):
+            raise Stopped
+
+    def _count(self, size_bytes: int, *, downloaded: bool = False) -> None:
+        if self._stopped.is_set():
+            raise Stopped
+        with self._counting:
+            if downloaded:
+                self.bytes_downloaded += size_bytes
+            if size_bytes:
+                self._progress(size_bytes)
 
     def _check_space(self, needed_bytes: int) -> None:
         free_bytes = shutil.disk_usage(self.directory).free
@@ -153,104 +182,56 @@ class ModelCache:
                 next_step="free some space, or put .adroit on another disk, and run it again",
             )
 
-    def _fetch_all(self, pieces: Sequence[_Piece]) -> None:
-        pool = ThreadPoolExecutor(THREADS, thread_name_prefix="pull")
-        try:
-            futures = [pool.submit(self._fetch, piece) for piece in pieces]
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            self._stopped.set()
-            failures = [error for future in done if (error := future.exception())]
-        finally:
-            # Reached by Ctrl-C too: what runs ends at its next chunk, what waits never starts.
-            self._stopped.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-        told = [error for error in failures if not isinstance(error, Stopped)]
-        if told:
-            # A refusal says more than the network fault that may have come with it.
-            raise min(told, key=lambda error: not isinstance(error, PublishError))
+    def _tasks(self, download: Download) -> list[Callable[[], tuple[str, Seal] | None]]:
+        """Returns the work on one file: the last piece to arrive finishes it."""
+        if not download.missing:
+            return [partial(self._finish, download)]
+        return [partial(self._fetch, download, *piece) for piece in download.missing]
 
-    def _fetch(self, piece: _Piece) -> None:
-        what = f"The download of {piece.file.path!r}"
-        patience = Patience(what, self._give_up_after_s, self._stopped)
-        descriptor = os.open(self._part(piece.file), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            at = furthest = piece.start
-            while True:
-                try:
-                    with self._root.read(piece.file, at, piece.stop) as body:
-                        for at in self._written(descriptor, piece, body):
-                            if at > furthest:
-                                self._count(at - furthest, downloaded=True)
-                                furthest = at
-                                patience.progress()
-                    if at == piece.stop:
-                        break
-                    fault = TransientFault(f"the body ended after {at} of {piece.stop} bytes")
-                except TransientFault as error:
-                    fault = error
-                    if isinstance(error, CorruptBody):
-                        at = piece.start
-                patience.pause(fault)
-        finally:
-            os.close(descriptor)
-        if self._is_split(piece.file):
-            self._done_mark(piece.file, piece.index).touch()
+    def _fetch(self, download: Download, start: int, stop: int) -> tuple[str, Seal] | None:
+        is_last = download.fetch(start, stop)
+        return self._finish(download) if is_last else None
 
-    def _written(self, descriptor: int, piece: _Piece, body: Body) -> Iterator[int]:
-        """Writes a body into its part and yields the offset reached after each chunk."""
-        at = body.start
-        if at == 0 and not self._is_split(piece.file):
-            # A whole body replaces what an interrupted pull has left; its length is the bookmark.
-            os.ftruncate(descriptor, 0)
-        yield at
-        for chunk in body.chunks:
-            if self._stopped.is_set():
-                raise Stopped
-            if at + len(chunk) > piece.stop:
-                raise SourceError(
-                    "The artifact store sends more bytes than it listed.",
-                    where=piece.file.path,
-                    got=f"more than {piece.stop} bytes",
-                    wanted=f"{piece.stop} bytes",
-                    next_step="check that nothing writes to the run any more, then run it again",
-                )
-            view = memoryview(chunk)
-            while view:
-                count = os.pwrite(descriptor, view, at)
-                at += count
-                view = view[count:]
-            yield at
-
-    def _finish(self, file: RemoteFile) -> None:
-        part = self._part(file)
-        if part.stat().st_size != file.size_bytes:
+    def _finish(self, download: Download) -> tuple[str, Seal]:
+        """Gives a file its name, once its bytes are on the disk and vouched for."""
+        file, part = download.file, download.part.path
+        for _ in range(_ATTEMPTS):
+            sha256 = download.sync()
+            if vouched := self._vouched(download, sha256):
+                break
+            download.fetch_anew()
+        else:
             raise SourceError(
-                "A download has another length than listed.",
+                "What arrives is not what the artifact store has, however often it is fetched.",
                 where=file.path,
-                got=f"{part.stat().st_size} bytes",
-                wanted=f"{file.size_bytes} bytes",
-                next_step="run the same command again",
+                got=f"sha256:{sha256}",
+                wanted=download.stated.md5 and f"md5:{download.stated.md5}",
+                next_step="check the network and its proxies; log the model again if it stays so",
             )
-        final = self.file_path(file.path)
+        final = self.files_directory / file.path
         final.parent.mkdir(parents=True, exist_ok=True)
         part.replace(final)
-        for mark in self._parts.glob(f"{part.stem}.*.done"):
-            mark.unlink()
+        seal = Seal.of(final, sha256, vouched, download.stated.tag)
+        write_seal(seal_path(self._seals, file.path), seal)
+        return file.path, seal
 
-    def _count(self, size_bytes: int, *, downloaded: bool) -> None:
-        with self._counting:
-            if downloaded:
-                self._bytes_downloaded += size_bytes
-            if size_bytes:
-                self._progress(size_bytes)
+    def _vouched(self, download: Download, sha256: str) -> str | None:
+        """Returns how a file's bytes are vouched for; None where they are not the store's."""
+        file, stated = download.file, download.stated
+        proven = is_proven(download.part.path, file.size_bytes, stated)
+        if proven is not None:
+            return BY_DIGEST if proven else None
+        former = read_seal(seal_path(self._seals, file.path))
+        if former and (former.sha256, former.size_bytes) == (sha256, file.size_bytes):
+            return TWICE
+        # A digest of parts that fits no usual length of parts is a doubt.
+        if file.size_bytes <= TWICE_BYTES or stated.parts_md5:
+            return TWICE if download.digest_again() == sha256 else None
+        return BY_LENGTH
 
-    def _part(self, file: RemoteFile) -> Path:
-        # By digest: a path may be longer than a file name can be.
-        name = sha256(f"{file.path}\0{file.size_bytes}".encode()).hexdigest()[:32]
-        return self._parts / f"{name}.part"
 
-    def _done_mark(self, file: RemoteFile, index: int) -> Path:
-        return self._part(file).with_suffix(f".{index}.done")
+def _weight(error: BaseException) -> tuple[bool, bool]:
+    return isinstance(error, Stopped), not isinstance(error, PublishError)
 
 
 @contextmanager

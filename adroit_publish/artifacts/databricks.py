@@ -19,11 +19,14 @@ import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit
 
+import requests
+
+from adroit_publish.artifacts.arrival.stated import Stated, only_of, stated_by, unless_of
 from adroit_publish.artifacts.databricks_volumes import VolumeRoot
 from adroit_publish.artifacts.databricks_workspace import Workspace
 from adroit_publish.artifacts.folders import Entry, list_folders
@@ -118,9 +121,10 @@ def _api_of(path: str) -> _Api:
 
 @dataclass(frozen=True)
 class _Signed:
-    """A signed address and the headers that go with it."""
+    """A signed address, the headers that go with it and the kind of its storage."""
 
     url: str = field(repr=False)
+    kind: str
     headers: Mapping[str, str] = field(repr=False)
 
 
@@ -145,7 +149,6 @@ class DatabricksRoot:
         self._signed: dict[str, _Signed] = {}
         self._signing = threading.Lock()
         self._refusals: dict[str, int] = {}
-        self._etags: dict[str, str] = {}
         self._session = pooled_session()
 
     def list_files(self) -> tuple[RemoteFile, ...]:
@@ -175,7 +178,7 @@ class DatabricksRoot:
         return entries, page.get("next_page_token")
 
     @contextmanager
-    def read(self, file: RemoteFile, start: int, stop: int) -> Iterator[Body]:
+    def read(self, file: RemoteFile, start: int, stop: int, tag: str | None) -> Iterator[Body]:
         """Streams bytes ``[start, stop)`` of a file from the storage that it lies in.
 
         Raises:
@@ -183,30 +186,45 @@ class DatabricksRoot:
             SourceError: The file is gone, was replaced, or is of another length than listed.
             RefusedError: The workspace wants other credentials, or the storage takes none of its.
         """
-        where = f"{self.uri}/{file.path}"
-        signed = self._address_of(file.path)
-        headers = dict(signed.headers)
         whole = (start, stop) == (0, file.size_bytes)
-        if not whole:
-            headers["Range"] = f"bytes={start}-{stop - 1}"
-        if etag := self._etags.get(file.path):
-            headers["If-Match"] = etag
+        ranged = {} if whole else {"Range": f"bytes={start}-{stop - 1}"}
+        status = 200 if whole else 206
+        with self._get(file.path, {**ranged, **only_of(tag)}, status) as (answer, is_s3):
+            where = f"{self.uri}/{file.path}"
+            body_start(answer, file, start, stop, where)
+            chunks = answer.raw.stream(CHUNK_BYTES, decode_content=False)
+            yield Body(start, chunks, stated_by(answer.headers, whole=whole, etag_is_md5=is_s3))
+
+    def stated(self, file: RemoteFile, tag: str) -> Stated:
+        """Returns what the storage says of a file now; raises as ``read`` does."""
+        with self._get(file.path, unless_of(tag), 200) as (answer, is_s3):
+            stated = stated_by(answer.headers, whole=True, etag_is_md5=is_s3)
+            return replace(stated, tag=tag) if answer.status_code == 304 else stated
+
+    @contextmanager
+    def _get(
+        self, path: str, headers: Mapping[str, str], wanted_status: int
+    ) -> Iterator[tuple[requests.Response, bool]]:
+        """Gives the storage's answer, and whether the storage is S3."""
+        where = f"the storage of {self.uri}/{path}"
+        signed = self._address_of(path)
         timeout_s = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
         with (
-            translated(f"the storage of {where}", "REQUESTS_CA_BUNDLE"),
+            translated(where, "REQUESTS_CA_BUNDLE"),
             self._session.get(
-                signed.url, headers=headers, stream=True, allow_redirects=False, timeout=timeout_s
+                signed.url,
+                headers={**signed.headers, **headers},
+                stream=True,
+                allow_redirects=False,
+                timeout=timeout_s,
             ) as answer,
         ):
             if answer.status_code in _EXPIRED:
-                raise self._refused(file.path, signed, answer.status_code)
-            if answer.status_code != (200 if whole else 206):
-                raise failure_of(answer, f"the storage of {where}")
-            body_start(answer, file, start, stop, where)
-            self._refusals.pop(file.path, None)
-            if answer.headers.get("ETag", "").startswith('"'):
-                self._etags.setdefault(file.path, answer.headers["ETag"])
-            yield Body(start, answer.raw.stream(CHUNK_BYTES, decode_content=False))
+                raise self._refused(path, signed, answer.status_code)
+            if answer.status_code not in (wanted_status, 304):
+                raise failure_of(answer, where)
+            self._refusals.pop(path, None)
+            yield answer, signed.kind.startswith("AWS")
 
     def _address_of(self, path: str) -> _Signed:
         with self._signing:
@@ -259,7 +277,7 @@ class DatabricksRoot:
                 next_step="ask who runs the workspace; do not publish this run",
             )
         headers = {str(each["name"]): str(each["value"]) for each in given.get("headers") or []}
-        return _Signed(url, headers)
+        return _Signed(url, str(given.get("type", "")), headers)
 
     def _refused(self, path: str, signed: _Signed, status: int) -> Exception:
         with self._signing:

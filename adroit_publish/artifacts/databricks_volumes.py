@@ -9,9 +9,12 @@ Source: Databricks REST API, "Files" (``/api/2.0/fs/directories``, ``/api/2.0/fs
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from urllib.parse import quote
 
+import requests
+
+from adroit_publish.artifacts.arrival.stated import Stated, only_of, stated_by, unless_of
 from adroit_publish.artifacts.databricks_workspace import Workspace
 from adroit_publish.artifacts.folders import Entry, list_folders
 from adroit_publish.artifacts.http_session import body_start
@@ -60,16 +63,28 @@ class VolumeRoot:
         return entries, page.get("next_page_token")
 
     @contextmanager
-    def read(self, file: RemoteFile, start: int, stop: int) -> Iterator[Body]:
+    def read(self, file: RemoteFile, start: int, stop: int, tag: str | None) -> Iterator[Body]:
         """Streams a file from ``start`` to its end, or from 0 where ranges are not honoured.
 
         Raises:
             TransientFault: The connection or the workspace failed.
-            SourceError: The file is gone or of another length than listed.
+            SourceError: The file is gone, was replaced, or is of another length than listed.
             RefusedError: The workspace wants other credentials.
         """
+        headers = {"Range": f"bytes={start}-", **only_of(tag)} if start else {}
+        with self._get_file(file, headers) as answer:
+            begins = body_start(answer, file, start, stop, f"{self.uri}/{file.path}")
+            chunks = answer.raw.stream(CHUNK_BYTES, decode_content=False)
+            yield Body(begins, chunks, stated_by(answer.headers, whole=begins == 0))
+
+    def stated(self, file: RemoteFile, tag: str) -> Stated:
+        """Returns what the workspace says of a file now; raises as ``read`` does."""
+        with self._get_file(file, unless_of(tag)) as answer:
+            is_same = answer.status_code == 304
+            return Stated(tag) if is_same else stated_by(answer.headers, whole=True)
+
+    def _get_file(
+        self, file: RemoteFile, headers: dict[str, str]
+    ) -> AbstractContextManager[requests.Response]:
         path = f"/api/2.0/fs/files{quote(f'{self._path}/{file.path}')}"
-        headers = {"Range": f"bytes={start}-"} if start else None
-        with self._workspace.request("GET", path, headers=headers) as answer:
-            begins = body_start(answer, file, start, file.size_bytes, f"{self.uri}/{file.path}")
-            yield Body(begins, answer.raw.stream(CHUNK_BYTES, decode_content=False))
+        return self._workspace.request("GET", path, headers=headers)

@@ -149,9 +149,9 @@ class Workspace:
 
 def _check_status(answer: requests.Response, url: str) -> None:
     status = answer.status_code
-    if status in (200, 206):
+    if status in (200, 206, 304):
         return
-    if status in (408, 429) or status >= 500:
+    if status in (408, 412, 429) or status >= 500:
         raise failure_of(answer, url)
     code, text = error_of(answer.raw.read(1 << 16, decode_content=True))
     got = f"{status} {code or answer.reason} {text}".strip()

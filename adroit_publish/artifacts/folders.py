@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from adroit_publish.artifacts.remote_root import Patience, persist
+from adroit_publish.artifacts.remote_root import persist
 from adroit_publish.bundle.listing import MAX_DEPTH, MAX_FILES, RemoteFile, check_path
 from adroit_publish.errors import SourceError
 
@@ -71,8 +71,7 @@ def _page(
     where: str, folder: str, token: str | None, list_page: ListPage
 ) -> tuple[list[Entry], str | None]:
     try:
-        patience = Patience(f"The listing of {where}/{folder}")
-        return persist(lambda: list_page(folder, token), patience)
+        return persist(lambda: list_page(folder, token), f"The listing of {where}/{folder}")
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise SourceError(
             "The answer is not a listing of artifacts.",

@@ -15,12 +15,13 @@ import configparser
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 import requests
 
+from adroit_publish.artifacts.arrival.stated import Stated, stated_by, unless_of
 from adroit_publish.artifacts.folders import Entry, list_folders
 from adroit_publish.artifacts.http_session import (
     body_start,
@@ -61,7 +62,6 @@ class HttpRoot:
         check_http_address(url, "The artifact proxy")
         self.url = url
         self._session = _session()
-        self._etags: dict[str, str] = {}
 
     def list_files(self) -> tuple[RemoteFile, ...]:
         """Returns the files below the root, folder by folder, as the server lists them.
@@ -87,27 +87,31 @@ class HttpRoot:
         return entries, None
 
     @contextmanager
-    def read(self, file: RemoteFile, start: int, stop: int) -> Iterator[Body]:
-        """Streams a file from ``start`` to its end, or from 0 where ranges are not honoured.
+    def read(self, file: RemoteFile, start: int, stop: int, tag: str | None) -> Iterator[Body]:
+        """Streams a file from ``start`` to its end, or from 0 where it is not of that tag any more.
 
         Raises:
             TransientFault: The connection or the server failed.
             SourceError: The file is gone or of another length than listed.
             RefusedError: The server wants other credentials.
         """
-        url = f"{self.url}/{quote(file.path)}"
-        headers = {}
-        if start:
-            headers["Range"] = f"bytes={start}-"
-            if etag := self._etags.get(file.path):
-                headers["If-Range"] = etag
+        headers = {"Range": f"bytes={start}-", "If-Range": tag or ""} if start else {}
+        with self._get_file(file, headers) as answer:
+            begins = body_start(answer, file, start, stop, answer.url)
+            chunks = answer.raw.stream(CHUNK_BYTES, decode_content=False)
+            yield Body(begins, chunks, stated_by(answer.headers, whole=begins == 0))
+
+    def stated(self, file: RemoteFile, tag: str) -> Stated:
+        """Returns what the server says of a file now; raises as ``read`` does."""
+        with self._get_file(file, unless_of(tag)) as answer:
+            is_same = answer.status_code == 304
+            return Stated(tag) if is_same else stated_by(answer.headers, whole=True)
+
+    def _get_file(
+        self, file: RemoteFile, headers: dict[str, str]
+    ) -> AbstractContextManager[requests.Response]:
         timeout_s = READ_TIMEOUT_S + file.size_bytes / _SLOWEST_FETCH_BYTES_PER_S
-        with self._get(url, headers, timeout_s) as answer:
-            begins = body_start(answer, file, start, file.size_bytes, url)
-            etag = answer.headers.get("ETag", "")
-            if etag.startswith('"'):  # a weak one (W/"...") says nothing of bytes
-                self._etags[file.path] = etag
-            yield Body(begins, answer.raw.stream(CHUNK_BYTES, decode_content=False))
+        return self._get(f"{self.url}/{quote(file.path)}", headers, timeout_s)
 
     @contextmanager
     def _get(
@@ -131,7 +135,7 @@ class HttpRoot:
                     next_step="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
                     "MLFLOW_TRACKING_TOKEN",
                 )
-            if answer.status_code not in (200, 206):
+            if answer.status_code not in (200, 206, 304):
                 raise failure_of(answer, url)
             yield answer
 

@@ -1,6 +1,6 @@
 """One pooled session to one host: the only credentials it sends, and what its answers may be.
 
-Retries and redirects are not its business: ``remote_root.Patience`` is the only place that retries,
+Retries and redirects are not its business: ``edge.patience`` is the only place that retries,
 and a redirect would carry a credential to another host, so callers follow none.
 
 Source: RFC 9110, sections 8.4 (Content-Encoding), 10.2.3 (Retry-After), 14 (Range).
@@ -18,6 +18,7 @@ from urllib3.exceptions import HTTPError
 from adroit_publish.artifacts.cache import THREADS
 from adroit_publish.artifacts.remote_root import TransientFault
 from adroit_publish.bundle.listing import RemoteFile
+from adroit_publish.edge.patience import retry_after_s
 from adroit_publish.errors import SourceError
 
 Authenticate = Callable[[requests.PreparedRequest], requests.PreparedRequest]
@@ -75,8 +76,7 @@ def failure_of(answer: requests.Response, where: str) -> TransientFault | Source
     """
     status = answer.status_code
     if status in (408, 429) or status >= 500:
-        asked_pause = answer.headers.get("Retry-After", "")
-        pause_s = float(asked_pause) if asked_pause.isascii() and asked_pause.isdigit() else None
+        pause_s = retry_after_s(answer.headers.get("Retry-After"))
         return TransientFault(f"{status} {answer.reason} at {where}", pause_s)
     what = {
         404: "The model's files are gone.",

@@ -1,23 +1,27 @@
 """Brings a model's files within reach: in place where they are on this machine, else in a cache.
 
-What a file holds is not looked at here. Its length is held to the listing, because MLflow's own
-client takes a cut body for a whole one.
+MLflow's own client takes a cut body for a whole one, and a flipped bit for the file. Here a length
+is held to the listing, and bytes to a digest wherever one is known (``cache.py``).
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from urllib.parse import unquote, urlsplit
 
-from adroit_publish.artifacts.remote_root import GIVE_UP_AFTER_S, RemoteRoot
+from adroit_publish.artifacts.arrival.seal import IN_PLACE
+from adroit_publish.artifacts.remote_root import RemoteRoot
 from adroit_publish.bundle.listing import MAX_DEPTH, MAX_FILES, RemoteFile
-from adroit_publish.errors import ModelNotFound, SourceError
+from adroit_publish.edge.patience import GIVE_UP_S
+from adroit_publish.errors import ModelNotFound, SourceError, VerificationError
 
 if TYPE_CHECKING:
     from adroit_publish.artifacts.resolved_model import ResolvedModel
@@ -30,22 +34,73 @@ class LocalFile:
     Attributes:
         path: Absolute path on disk.
         size_bytes: Its length when it was found.
+        sha256: Hex digest that its bytes have to have, where that is known: of a download.
     """
 
     path: str
     size_bytes: int
+    sha256: str | None = field(default=None, kw_only=True)
 
     def open(self) -> BinaryIO:
         """Opens the file at its first byte, unbuffered; a symlink is not followed.
+
+        Where its digest is known, whoever reads to the end has compared it.
 
         Raises:
             SourceError: It is gone, unreadable, or has become something else than a file.
         """
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-            return cast(BinaryIO, FileIO(descriptor, "rb"))
+            file = _Compared(descriptor, self) if self.sha256 else FileIO(descriptor, "rb")
+            return cast(BinaryIO, file)
         except OSError as error:
             raise _unreadable(self.path, error) from error
+
+
+class _Compared(FileIO):
+    """A file that is hashed as it is read from its first byte to its last, and then compared.
+
+    One that is wrong is removed, so that the next pull fetches it again: it is a download's.
+    """
+
+    def __init__(self, descriptor: int, file: LocalFile) -> None:
+        super().__init__(descriptor, "rb")
+        self._file = file
+        self._hasher = hashlib.sha256()
+        self._hashed_bytes = 0
+
+    def readinto(self, buffer: Any) -> int:
+        at = self.tell()
+        count = super().readinto(buffer) or 0
+        if at == self._hashed_bytes:  # else somebody reads a range
+            self._hasher.update(memoryview(buffer).cast("B")[:count])
+            self._hashed_bytes += count
+            if count and self._hashed_bytes == self._file.size_bytes:
+                self._compare()
+        return count
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or size < 0:
+            return self.readall()
+        buffer = bytearray(size)
+        return bytes(buffer[: self.readinto(buffer)])
+
+    def readall(self) -> bytes:
+        return b"".join(iter(lambda: self.read(1 << 20), b""))
+
+    def _compare(self) -> None:
+        if self._hasher.hexdigest() == self._file.sha256:
+            return
+        with suppress(OSError):
+            os.unlink(self._file.path)
+        raise VerificationError(
+            "A file of the cache is not what was downloaded.",
+            where=self._file.path,
+            got=f"sha256:{self._hasher.hexdigest()}",
+            wanted=f"sha256:{self._file.sha256}",
+            next_step="run the same command again: the file is fetched again. Check the disk if "
+            "it happens twice",
+        )
 
 
 @dataclass(frozen=True)
@@ -57,12 +112,14 @@ class PulledModel:
         bytes_downloaded: What came over the network this time.
         bytes_cached: What was there already, in place or in the cache.
         directory: Where the files are; they may be read only.
+        vouched: How each file's bytes are vouched for, by path: a word of ``arrival.seal``.
     """
 
     files: Mapping[str, LocalFile]
     bytes_downloaded: int
     bytes_cached: int
     directory: str
+    vouched: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -149,13 +206,12 @@ def pull_model(
     *,
     progress: Callable[[int], None] = lambda size_bytes: None,
     source_profile: str | None = None,
-    give_up_after_s: float = GIVE_UP_AFTER_S,
+    give_up_after_s: float = GIVE_UP_S,
 ) -> PulledModel:
     """Makes every file of a model readable from this machine, each of exactly its listed length.
 
     Files of this machine are used where they are. Others are downloaded side by side into the
-    cache, where an interrupted pull goes on from what has arrived; a file under its final name is
-    always whole.
+    cache, where an interrupted pull goes on from what has arrived of the same bytes.
 
     Args:
         model: What ``resolve_model`` found.
@@ -165,7 +221,8 @@ def pull_model(
         give_up_after_s: Seconds without a byte after which a file is given up.
 
     Raises:
-        SourceError: A file is gone, of another length than listed, or could not be fetched.
+        SourceError: A file is gone, of another length than listed, could not be fetched, or what
+            arrives is not what the store states.
         RefusedError: The artifact store wants other credentials.
         StoreError: The cache's disk is full or cannot be written.
     """
@@ -176,15 +233,16 @@ def pull_model(
 
     directory = cache / model.cache_key
     cached = ModelCache(directory, root, progress, give_up_after_s)
-    bytes_downloaded = cached.fill(model.files)
+    seals = cached.fill(model.files)
     return PulledModel(
         files={
-            file.path: LocalFile(str(cached.file_path(file.path)), file.size_bytes)
-            for file in model.files
+            path: LocalFile(str(cached.files_directory / path), seal.size_bytes, sha256=seal.sha256)
+            for path, seal in seals.items()
         },
-        bytes_downloaded=bytes_downloaded,
-        bytes_cached=model.size_bytes - bytes_downloaded,
+        bytes_downloaded=cached.bytes_downloaded,
+        bytes_cached=model.size_bytes - cached.bytes_downloaded,
         directory=str(cached.files_directory),
+        vouched={path: seal.vouched for path, seal in seals.items()},
     )
 
 
@@ -211,6 +269,7 @@ def _in_place(
         bytes_downloaded=0,
         bytes_cached=model.size_bytes,
         directory=str(root.directory),
+        vouched={file.path: IN_PLACE for file in model.files},
     )
 
 

@@ -2,27 +2,24 @@
 
 A ``RemoteRoot`` lists the files below one place and streams byte ranges of them. A read never
 retries: it says by the class of what it raises whether trying again may help (``TransientFault``)
-or not (``PublishError``). ``Patience`` is the one rule for how long to try.
+or not (``PublishError``). ``edge.patience`` is the one rule for how long to try.
 """
 
 from __future__ import annotations
 
-import random
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from adroit_publish.artifacts.arrival.stated import Stated
 from adroit_publish.bundle.listing import RemoteFile
+from adroit_publish.edge.patience import Patience
 from adroit_publish.errors import SourceError
 
 CHUNK_BYTES = 1 << 20
-GIVE_UP_AFTER_S = 40.0
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 20.0
-_LONGEST_PAUSE_S = 1.0
 
 T = TypeVar("T")
 
@@ -56,10 +53,12 @@ class Body:
         start: Offset in the file of the first byte: the one asked for, or 0 where the store does
             not honour ranges.
         chunks: The bytes in pieces of at most ``CHUNK_BYTES``; may raise TransientFault.
+        stated: What the store says of the whole file's bytes.
     """
 
     start: int
     chunks: Iterator[bytes]
+    stated: Stated
 
 
 class RemoteRoot(Protocol):
@@ -81,67 +80,61 @@ class RemoteRoot(Protocol):
         """
         ...
 
-    def read(self, file: RemoteFile, start: int, stop: int) -> AbstractContextManager[Body]:
-        """Streams bytes ``[start, stop)`` of a file; raises TransientFault or PublishError."""
+    def read(
+        self, file: RemoteFile, start: int, stop: int, tag: str | None
+    ) -> AbstractContextManager[Body]:
+        """Streams bytes ``[start, stop)`` of a file.
+
+        Args:
+            file: As it was listed.
+            start: Offset of the first byte; more than 0 only with a tag, or where files are
+                fetched as ranges.
+            stop: Offset behind the last byte.
+            tag: Of the bytes that are wanted; None for whatever is there.
+
+        Raises:
+            TransientFault: Trying again may help.
+            PublishError: It does not; among them, that the file has bytes of another tag now.
+        """
+        ...
+
+    def stated(self, file: RemoteFile, tag: str) -> Stated:
+        """Returns what the store says of a file now; the body is not read.
+
+        Args:
+            file: As it was listed.
+            tag: Of the bytes that are here.
+
+        Raises:
+            TransientFault, PublishError: As ``read``.
+        """
         ...
 
 
-class Patience:
-    """How long one file, or one listing, is tried without anything arriving.
+def persist(work: Callable[[], T], what: str, patience: Patience | None = None) -> T:
+    """Returns what ``work`` returns, trying again after each TransientFault while it may.
 
     Args:
-        what: What is being tried, for the error.
-        give_up_after_s: Seconds without progress after which a second failure is the last.
-        stopped: Set when the pull as a whole has ended; pauses end with it.
-    """
-
-    def __init__(
-        self,
-        what: str,
-        give_up_after_s: float = GIVE_UP_AFTER_S,
-        stopped: threading.Event | None = None,
-    ) -> None:
-        self._what = what
-        self._give_up_after_s = give_up_after_s
-        self._stopped = stopped or threading.Event()
-        self.progress()
-
-    def progress(self) -> None:
-        """Something new arrived: the clock and the back-off start again."""
-        self._since = time.monotonic()
-        self._failures = 0
-
-    def pause(self, fault: TransientFault) -> None:
-        """Waits before the next try: jittered, growing, or as long as the server asked.
-
-        Raises:
-            SourceError: Nothing arrived for too long.
-            Stopped: The pull has ended meanwhile.
-        """
-        self._failures += 1
-        waited_s = time.monotonic() - self._since
-        pause_s = random.uniform(0, min(_LONGEST_PAUSE_S, 0.05 * 2**self._failures))
-        pause_s = max(pause_s, fault.retry_after_s or 0.0)
-        # Never after a single failure: one stalled read may have used up all the time by itself.
-        if self._failures > 1 and waited_s + pause_s > self._give_up_after_s:
-            raise SourceError(
-                f"{self._what} failed {self._failures} times in {waited_s:.0f} s.",
-                got=str(fault),
-                next_step="run the same command again once the server answers; "
-                "what has arrived is kept",
-            ) from fault
-        if self._stopped.wait(min(pause_s, self._give_up_after_s)):
-            raise Stopped
-
-
-def persist(work: Callable[[], T], patience: Patience) -> T:
-    """Returns what ``work`` returns, trying again after each TransientFault while it may.
+        work: What to try.
+        what: The words for it: "The listing of ...".
+        patience: For how long; the usual one by default.
 
     Raises:
         SourceError: Patience ran out.
     """
+    patience = patience or Patience()
     while True:
         try:
             return work()
         except TransientFault as fault:
-            patience.pause(fault)
+            pause(patience, what, fault)
+
+
+def pause(patience: Patience, what: str, fault: TransientFault) -> None:
+    """Waits before the next try, or raises SourceError where patience has run out."""
+    error = SourceError(
+        f"{what} failed {patience.failures + 1} times.",
+        got=str(fault),
+        next_step="run the same command again once the server answers; what has arrived is kept",
+    )
+    patience.wait_or_raise(error, fault.retry_after_s)

@@ -1,19 +1,23 @@
 """An S3 artifact root, read directly: one client, ranges side by side.
 
 MLflow's own path makes a client for each file and is many times slower. Large files are read as
-ranges; every request after the first names the version by its ETag, so that a file replaced in
-between is an error and not a mixture.
+ranges; every request names the bytes by their ETag of the listing, so that a file replaced in
+between is an error and not a mixture. Where an object was uploaded in parts, S3 says how long they
+are: with that its ETag tells whether the bytes are right.
 
-Source: Amazon S3 API, ListObjectsV2 and GetObject.
+Source: Amazon S3 API, ListObjectsV2, GetObject and HeadObject (``partNumber``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+from adroit_publish.artifacts.arrival.stated import Stated, stated_by
 from adroit_publish.artifacts.cache import THREADS
 from adroit_publish.artifacts.remote_root import (
     CHUNK_BYTES,
@@ -21,7 +25,6 @@ from adroit_publish.artifacts.remote_root import (
     READ_TIMEOUT_S,
     Body,
     CorruptBody,
-    Patience,
     TransientFault,
     persist,
 )
@@ -58,7 +61,7 @@ class S3Root:
         self.piece_bytes: int | None = PIECE_BYTES
         self._bucket = urlsplit(uri).netloc
         self._prefix = uri.removeprefix(f"s3://{self._bucket}/").strip("/") + "/"
-        self._etags: dict[str, str] = {}
+        self._part_bytes: dict[str, int | None] = {}
         self._client = _client(uri, profile)
 
     def list_files(self) -> tuple[RemoteFile, ...]:
@@ -68,18 +71,17 @@ class S3Root:
             SourceError: The bucket cannot be reached or does not exist.
             RefusedError: The credentials are missing, expired, or not allowed to list it.
         """
-        found: list[RemoteFile] = []
+        files: list[RemoteFile] = []
         token: str | None = None
         while True:
-            patience = Patience(f"The listing of {self.uri}")
-            page = persist(lambda: self._list_page(token), patience)  # noqa: B023
+            page = persist(partial(self._list_page, token), f"The listing of {self.uri}")
             for entry in page.get("Contents", []):
                 path = entry["Key"].removeprefix(self._prefix)
                 if path and not (path.endswith("/") and entry["Size"] == 0):
-                    found.append(RemoteFile(path, entry["Size"]))
+                    files.append(RemoteFile(path, entry["Size"], entry.get("ETag")))
             token = page.get("NextContinuationToken")
-            if not token or len(found) > MAX_FILES:
-                return tuple(found)
+            if not token or len(files) > MAX_FILES:
+                return tuple(files)
 
     def _list_page(self, token: str | None) -> dict[str, Any]:
         following = {"ContinuationToken": token} if token else {}
@@ -90,7 +92,7 @@ class S3Root:
         return page
 
     @contextmanager
-    def read(self, file: RemoteFile, start: int, stop: int) -> Iterator[Body]:
+    def read(self, file: RemoteFile, start: int, stop: int, tag: str | None) -> Iterator[Body]:
         """Streams bytes ``[start, stop)`` of an object.
 
         Raises:
@@ -99,17 +101,15 @@ class S3Root:
             RefusedError: The credentials are expired or not allowed to read it.
         """
         where = f"{self.uri}/{file.path}"
-        request: dict[str, str] = {}
-        if (start, stop) != (0, file.size_bytes):
-            request["Range"] = f"bytes={start}-{stop - 1}"
-        if etag := self._etags.get(file.path):
-            request["IfMatch"] = etag
+        whole = (start, stop) == (0, file.size_bytes)
+        request = {} if whole else {"Range": f"bytes={start}-{stop - 1}"}
+        if tag:
+            request["IfMatch"] = tag
         with _translated(where):
             answer = self._client.get_object(
                 Bucket=self._bucket, Key=self._prefix + file.path, **request
             )
             with closing(answer["Body"]) as body:
-                self._etags.setdefault(file.path, answer["ETag"])
                 if answer["ContentLength"] != stop - start:
                     raise SourceError(
                         "The object has another length than listed.",
@@ -118,14 +118,44 @@ class S3Root:
                         wanted=f"{stop - start} bytes",
                         next_step="run the same command again once nothing writes there",
                     )
-                yield Body(start, body.iter_chunks(CHUNK_BYTES))
+                stated = self._stated_by(answer, file, whole=whole)
+                yield Body(start, body.iter_chunks(CHUNK_BYTES), stated)
+
+    def stated(self, file: RemoteFile, tag: str) -> Stated:
+        """Returns what S3 says of an object now; raises as ``read`` does."""
+        with _translated(f"{self.uri}/{file.path}"):
+            answer = self._client.head_object(Bucket=self._bucket, Key=self._prefix + file.path)
+        return self._stated_by(answer, file, whole=True)
+
+    def _stated_by(self, answer: Any, file: RemoteFile, *, whole: bool) -> Stated:
+        headers = answer["ResponseMetadata"]["HTTPHeaders"]
+        stated = stated_by(headers, whole=whole, etag_is_md5=True)
+        if not stated.parts_md5:
+            return stated
+        if file.path not in self._part_bytes:
+            self._part_bytes[file.path] = self._first_part_bytes(file, stated)
+        return replace(stated, part_bytes=self._part_bytes[file.path])
+
+    def _first_part_bytes(self, file: RemoteFile, stated: Stated) -> int | None:
+        """Returns how long an object's first part is; None where the store does not tell."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            part = self._client.head_object(
+                Bucket=self._bucket, Key=self._prefix + file.path, PartNumber=1, IfMatch=stated.tag
+            )
+        except (BotoCoreError, ClientError):
+            return None
+        length = int(part["ContentLength"])
+        tells = part.get("PartsCount") == stated.part_count and length > 0
+        return length if tells else None
 
 
 def _client(uri: str, profile: str | None) -> Any:
     import boto3
     from botocore.config import Config
 
-    # One attempt: `Patience` is the only place that retries, and it resumes where this restarts.
+    # One attempt: `edge.patience` alone retries, and it resumes where this restarts.
     config = Config(
         connect_timeout=CONNECT_TIMEOUT_S,
         read_timeout=READ_TIMEOUT_S,
@@ -171,7 +201,9 @@ def _from_client_error(error: Any, where: str) -> Exception:
     if code in _GONE:
         what = "The model's files are gone."
     elif status == 412:
-        what = "A file of the model was replaced while it was read."
+        what = (
+            "A file of the model was replaced; it has other bytes, or another length, than listed."
+        )
     return SourceError(
         what,
         where=where,

@@ -24,10 +24,12 @@ class RemoteFile:
     Attributes:
         path: Relative to the model's root, in POSIX form.
         size_bytes: The length the store states; a download is held to it.
+        tag: The store's tag of the bytes (an ETag), where its listing has one.
     """
 
     path: str
     size_bytes: int
+    tag: str | None = None
 
 
 def checked_listing(files: Iterable[RemoteFile], where: object) -> tuple[RemoteFile, ...]:

@@ -171,7 +171,9 @@ def _seen(file: PackedFile) -> PackedFile:
     if identity is None or identity[2] != content.size_bytes:
         return file  # whoever hashes it will say what is wrong
     return PackedFile(
-        file.path, SeenFile(content.path, content.size_bytes, identity), file.executable
+        file.path,
+        SeenFile(content.path, content.size_bytes, identity, sha256=content.sha256),
+        file.executable,
     )
 
 

@@ -14,6 +14,7 @@ is asked and what the storage is asked is kept. ``spoil`` breaks single answers.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import re
@@ -240,11 +241,16 @@ class FakeDatabricks:
         data = self.files.get(path.removeprefix(prefix))
         if data is None:
             return send(handler, 404, b"<Error><Code>NoSuchKey</Code></Error>")
+        etag = f'"{hashlib.md5(data, usedforsecurity=False).hexdigest()}"'  # as S3 has it
+        if asked.headers.get("if-match", etag) != etag:
+            return send(handler, 412, b"<Error><Code>PreconditionFailed</Code></Error>")
+        if asked.headers.get("if-none-match") == etag:
+            return send(handler, 304, b"", ETag=etag)
         if not (ranged := re.fullmatch(r"bytes=(\d+)-(\d*)", asked.headers.get("range", ""))):
-            return send(handler, 200, data, "application/octet-stream", ETag='"v1"')
+            return send(handler, 200, data, "application/octet-stream", ETag=etag)
         start, stop = int(ranged[1]), int(ranged[2] or len(data) - 1) + 1
         placed = f"bytes {start}-{stop - 1}/{len(data)}"
-        send(handler, 206, data[start:stop], "x/y", ETag='"v1"', Content_Range=placed)
+        send(handler, 206, data[start:stop], "x/y", ETag=etag, Content_Range=placed)
 
 
 def _paged(field_name: str, rows: list[dict[str, Any]], asked: Asked) -> dict[str, Any]:

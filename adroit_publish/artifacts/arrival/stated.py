@@ -1,0 +1,142 @@
+"""What a store says of a file's bytes: a tag that changes when they do, and a digest of them.
+
+A tag tells whether two answers are of the same bytes; a digest tells whether what arrived is what
+was stored. Most stores state one of them, some both, a tracking server's artifact proxy neither
+where it stands before a bucket.
+
+Source: RFC 9110, section 8.8 (validators); RFC 1864 (Content-MD5); Amazon S3, "Checking object
+integrity" (ETag); Azure, "Get Blob" (x-ms-blob-content-md5); Google Cloud Storage, "x-goog-hash".
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+MIB = 1 << 20
+# What clients cut uploads into: boto3, S3's least, MLflow, rclone and others; tried in this order.
+_USUAL_PART_MIB = (8, 5, 10, 16, 15, 32, 25, 50, 64, 100, 128, 256, 512, 1024)
+_SURE_AFTER_S = 60.0
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What a store says of one file.
+
+    Attributes:
+        tag: Its ETag, quotes included, or the date of its last change; None where neither tells
+            one content from another.
+        md5: Hex MD5 of the whole file.
+        parts_md5: Hex MD5 of the MD5s of the parts that it was uploaded in.
+        part_count: How many those are.
+        part_bytes: How long each but the last is, where that is known.
+    """
+
+    tag: str | None = None
+    md5: str | None = None
+    parts_md5: str | None = None
+    part_count: int = 0
+    part_bytes: int | None = None
+
+
+def stated_by(headers: Mapping[str, str], *, whole: bool, etag_is_md5: bool = False) -> Stated:
+    """Returns what the headers of an answer say.
+
+    Args:
+        headers: Of the answer, in any case.
+        whole: Whether the answer's body is the whole file: Content-MD5 is of the body.
+        etag_is_md5: Whether the store is S3, whose ETag is an MD5 unless a key was used.
+    """
+    headers = {name.lower(): value for name, value in headers.items()}
+    md5 = headers.get("x-ms-blob-content-md5") or (headers.get("content-md5") if whole else None)
+    if not md5 and (google := re.search(r"\bmd5=([\w+/]+=*)", headers.get("x-goog-hash", ""))):
+        md5 = google[1]
+    tag = _tag(headers)
+    if md5:
+        return Stated(tag, md5=_hex_of(md5))
+    has_key = headers.get("x-amz-server-side-encryption", "AES256") != "AES256"
+    has_key = has_key or "x-amz-server-side-encryption-customer-algorithm" in headers
+    form = re.fullmatch(r'"([0-9a-f]{32})(?:-(\d{1,5}))?"', headers.get("etag", ""))
+    if not etag_is_md5 or has_key or not form:
+        return Stated(tag)
+    if form[2] is None:
+        return Stated(tag, md5=form[1])
+    return Stated(tag, parts_md5=form[1], part_count=int(form[2]))
+
+
+def only_of(tag: str | None) -> dict[str, str]:
+    """Returns the header that asks for bytes of a tag and of no other."""
+    if tag is None:
+        return {}
+    return {"If-Match" if tag.startswith('"') else "If-Unmodified-Since": tag}
+
+
+def unless_of(tag: str) -> dict[str, str]:
+    """Returns the header that asks for bytes unless they are of a tag."""
+    return {"If-None-Match" if tag.startswith('"') else "If-Modified-Since": tag}
+
+
+def is_proven(path: Path, size_bytes: int, stated: Stated) -> bool | None:
+    """Returns whether a file's bytes are those that a store stated; None where that is not known.
+
+    Args:
+        path: The file.
+        size_bytes: Its length.
+        stated: What the store says.
+    """
+    if stated.md5:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "md5").hexdigest() == stated.md5
+    if not stated.parts_md5:
+        return None
+    if stated.part_bytes:
+        return _parts_md5(path, stated.part_bytes) == stated.parts_md5
+    lengths = _possible_part_bytes(size_bytes, stated.part_count)
+    return any(_parts_md5(path, length) == stated.parts_md5 for length in lengths) or None
+
+
+def _tag(headers: Mapping[str, str]) -> str | None:
+    etag, changed = headers.get("etag", ""), headers.get("last-modified", "")
+    if etag.startswith('"'):  # a weak one (W/"...") says nothing of bytes
+        return etag
+    try:
+        age = parsedate_to_datetime(headers.get("date", "")) - parsedate_to_datetime(changed)
+    except (ValueError, TypeError):
+        return None
+    # A date counts in seconds: what changed just now can change once more under the same one.
+    return changed if age.total_seconds() >= _SURE_AFTER_S else None
+
+
+def _hex_of(text: str) -> str | None:
+    try:
+        md5 = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return md5.hex() if len(md5) == 16 else None
+
+
+def _parts_md5(path: Path, part_bytes: int) -> str:
+    whole = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as stream:
+        for start in range(0, path.stat().st_size, part_bytes):
+            part = hashlib.md5(usedforsecurity=False)
+            for at in range(start, start + part_bytes, MIB):
+                part.update(stream.read(min(MIB, start + part_bytes - at)))
+            whole.update(part.digest())
+    return whole.hexdigest()
+
+
+def _possible_part_bytes(size_bytes: int, part_count: int) -> Iterator[int]:
+    """Yields the usual lengths of parts that cut a file into as many."""
+    if part_count == 1:
+        yield max(size_bytes, 1)
+    elif part_count > 1 and size_bytes:
+        for length in (*(MIB * count for count in _USUAL_PART_MIB), -(-size_bytes // part_count)):
+            if -(-size_bytes // length) == part_count:
+                yield length
