@@ -1,6 +1,6 @@
-"""What is wanted against what is published: what differs, and so what has to be done.
+"""What has to be done about a flavor: one decision for plan, publish, republish and status.
 
-Pure rules over two ``bundle.json``-shaped values; nothing is opened here.
+Pure: what the checkout, the version and the env are is brought along; nothing is opened here.
 
     a flavor                                                              its state
     held                                                                  held
@@ -20,10 +20,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from adroit_publish.bundle.document import BundleRecord
 from adroit_publish.bundle.layer import FileEntry
+from adroit_publish.bundle.version_names import RunId
+from adroit_publish.config.flavors import Flavor
+from adroit_publish.errors import PublishError, RefusedError
 
 Files = Mapping[str, tuple[str, bool]]
 """sha256 digest and executable bit of files, by path."""
@@ -106,41 +109,144 @@ class Changes:
         return f"the runtime (adroit/) differs in {count} files"
 
 
-def changes_since(
-    source: Files,
-    runtime: Files,
-    serve: Mapping[str, Any],
-    conda_env: str,
-    published: BundleRecord,
-) -> Changes:
-    """Returns how a flavor differs from what its version holds.
+@dataclass(frozen=True)
+class Facts:
+    """A published flavor as the checkout, its version and its env are now.
 
-    Args:
+    Attributes:
         source: Every source file that would be packed.
         runtime: Every file of the runtime.
         serve: The parsed serve section.
         conda_env: The name of the flavor's env.
+        env_now: What that name stands for now; None where nothing pins it, or it is not known.
         published: The version's ``bundle.json``.
     """
-    name = published.conda_env_name
-    return Changes(
-        source=_file_changes(source, published.files["source"]),
-        runtime=_file_changes(runtime, published.files["runtime"]),
-        serve=dict(serve) != published.serve,
-        env=None if name == conda_env else name,
-    )
+
+    source: Files
+    runtime: Files
+    serve: Mapping[str, Any]
+    conda_env: str
+    env_now: str | None
+    published: BundleRecord
 
 
-def state_of_published(changes: Changes, env_moved: bool) -> State:
-    """Returns the state of a flavor whose version is in its target.
+class OfAnotherTarget(RefusedError):
+    """The flavor's version is not in this target's store."""
+
+
+@dataclass(frozen=True)
+class NoVersion:
+    """The flavor has no version."""
+
+    state: ClassVar = State.NO_VERSION
+
+
+@dataclass(frozen=True)
+class Held:
+    """The flavor is to be left alone; ``why`` is the reason."""
+
+    state: ClassVar = State.HELD
+    why: str
+
+
+@dataclass(frozen=True)
+class Publish:
+    """The model of a run is to be published."""
+
+    state: ClassVar = State.PUBLISH
+    run_id: RunId
+
+
+@dataclass(frozen=True)
+class InOtherTarget:
+    """The version is not in this target's store; ``error`` says where it is known."""
+
+    state: ClassVar = State.OTHER_TARGET
+    error: OfAnotherTarget
+
+
+@dataclass(frozen=True)
+class Cannot:
+    """It cannot be found out, or is refused; ``error`` says why."""
+
+    state: ClassVar = State.CANNOT
+    error: PublishError
+
+
+@dataclass(frozen=True)
+class UpToDate:
+    """The version holds what the checkout says; ``changes`` are of the runtime alone."""
+
+    state: ClassVar = State.UP_TO_DATE
+    changes: Changes
+
+
+@dataclass(frozen=True)
+class EnvMoved:
+    """Nothing but the env differs: its name stands for ``env_now`` by now."""
+
+    state: ClassVar = State.ENV_MOVED
+    changes: Changes
+    env_now: str
+
+
+@dataclass(frozen=True)
+class Republish:
+    """The checkout says something else than the version holds.
+
+    Attributes:
+        changes: What differs.
+        env_now: What the env's name stands for by now, where the version pins something else.
+    """
+
+    state: ClassVar = State.REPUBLISH
+    changes: Changes
+    env_now: str | None
+
+
+Decision = NoVersion | Held | Publish | InOtherTarget | Cannot | UpToDate | EnvMoved | Republish
+
+
+def decide(flavor: Flavor, facts: Facts | PublishError | None) -> Decision:
+    """Returns what has to be done about a flavor.
 
     Args:
-        changes: Since its version.
-        env_moved: Whether the env's name stands for another digest than the version pins.
+        flavor: As flavors.yaml has it.
+        facts: Of a published flavor that is not held; the error where they cannot be had.
     """
+    if flavor.hold is not None:
+        return Held(flavor.hold)
+    if flavor.version is None:
+        return NoVersion()
+    if isinstance(flavor.version, RunId):
+        return Publish(flavor.version)
+    if isinstance(facts, OfAnotherTarget):
+        return InOtherTarget(facts)
+    if isinstance(facts, PublishError):
+        return Cannot(facts)
+    assert facts is not None, "a published flavor is decided by its facts"
+    changes = _changes(facts)
+    pinned = None if changes.env else facts.published.conda_env_digest
+    env_now = moved_to(pinned, facts.env_now)
     if changes.stale:
-        return State.REPUBLISH
-    return State.ENV_MOVED if env_moved else State.UP_TO_DATE
+        return Republish(changes, env_now)
+    return EnvMoved(changes, env_now) if env_now else UpToDate(changes)
+
+
+def moved_to(pinned: str | None, now: str | None) -> str | None:
+    """Returns what an env's name stands for now, where that is not what a version pins."""
+    return now if pinned is not None and now != pinned else None
+
+
+def _changes(facts: Facts) -> Changes:
+    published = facts.published
+    same_env = published.conda_env_name == facts.conda_env
+    return Changes(
+        source=_file_changes(facts.source, published.files["source"]),
+        runtime=_file_changes(facts.runtime, published.files["runtime"]),
+        serve=dict(facts.serve) != published.serve,
+        env=None if same_env else published.conda_env_name,
+    )
 
 
 def _file_changes(wanted: Files, published: Sequence[FileEntry]) -> FileChanges:

@@ -20,6 +20,7 @@ from adroit_publish.errors import PublishError, VerificationError
 from adroit_publish.places import open_places
 from adroit_publish.rollovers.sitevars import sitevars_of
 from adroit_publish.stores.records import last_publish
+from adroit_publish.version import Version
 from adroit_publish.versions import inspect as inspection
 from adroit_publish.versions import promote as promotion
 from adroit_publish.versions import pull as pulling
@@ -59,17 +60,17 @@ def versions(context: Context, model: str) -> None:
 def show(context: Context, version: str) -> None:
     """Show what VERSION holds, what it was made from, and how its publish went."""
     published = service.find_published(context.checkout.flavors, context.store, version)
-    facts = inspection.show(context.store, published)
+    opened = Version(context.store, published)
     if context.as_json:
-        print_json(facts.as_dict())
+        print_json(inspection.show(opened))
         return
-    print_table(["what", "value"], list(_facts(facts)))
+    print_table(["what", "value"], list(_facts(opened)))
     print()
     print_table(
         ["layer", "size", "digest"],
         [
             [layer_kind(layer), bytes_text(layer.size_bytes), layer.digest]
-            for layer in facts.manifest.layers
+            for layer in opened.manifest.layers
         ],
     )
     print()
@@ -77,19 +78,19 @@ def show(context: Context, version: str) -> None:
         ["file", "size"],
         [
             [f"{kind}/{entry.path}", bytes_text(entry.size_bytes)]
-            for kind, entries in facts.bundle.files.items()
+            for kind, entries in opened.bundle.files.items()
             for entry in entries
         ],
     )
 
 
-def _facts(facts: inspection.VersionFacts) -> Iterator[tuple[str, str | None]]:
-    bundle, record = facts.bundle, last_publish(facts.records)
-    yield "model", facts.published.model_name
-    yield "version", facts.published.version
-    yield "manifest", facts.published.manifest.digest
+def _facts(version: Version) -> Iterator[tuple[str, str | None]]:
+    bundle, record = version.bundle, last_publish(version.records)
+    yield "model", version.model_name
+    yield "version", version.name
+    yield "manifest", version.published.manifest.digest
     yield "bundle id", bundle.bundle_id
-    yield "store", facts.store
+    yield "store", version.store.location
     yield "run", _with_page(bundle.run_id, record.run_url if record else None)
     for what, name, page in made_by(record.trained_by if record else {}):
         yield what, _with_page(name, page)
@@ -103,7 +104,7 @@ def _facts(facts: inspection.VersionFacts) -> Iterator[tuple[str, str | None]]:
         commit = f"{record.commit}{' (dirty)' if record.dirty else ''}"
         yield "commit", _with_page(commit, record.commit_url)
         yield "verified", f"{seen.how}, predicted: {seen.predicted}"
-    for promoted in (each.promoted for each in facts.records if each.promoted):
+    for promoted in (each.promoted for each in version.records if each.promoted):
         yield "promoted", f"from {promoted.source} to {promoted.destination}"
 
 
@@ -204,7 +205,7 @@ def status(context: Context) -> None:
             pointers = sitevars_of(context.target, context.store).pointers()
         except PublishError as error:
             print(f"What is live cannot be told: {error.what}", file=sys.stderr)
-    rows = inspection.status(context.checkout, context.store, pointers)
+    rows = inspection.status(context.checkout, context.target, context.store, pointers)
     if context.as_json:
         print_json([asdict(row) for row in rows])
         return

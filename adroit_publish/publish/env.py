@@ -11,7 +11,6 @@ from dataclasses import replace
 
 from adroit_publish.bundle.carried import carried_base, platform_of, serving_python
 from adroit_publish.bundle.digest import Digest
-from adroit_publish.bundle.document import parse_json_object
 from adroit_publish.checkout import Checkout
 from adroit_publish.config.flavors import Flavor
 from adroit_publish.config.targets import Target
@@ -23,7 +22,7 @@ from adroit_publish.publish.upload import SENDING_THREADS
 from adroit_publish.registry.base_image import resolve_base
 from adroit_publish.registry.image_reference import parse_reference, registry_host
 from adroit_publish.registry.repository import ImageRepository
-from adroit_publish.stores.bundle_store import BundleStore, Published
+from adroit_publish.version import Version
 
 
 def resolve_env(checkout: Checkout, flavor: Flavor, target: Target) -> EnvReference:
@@ -49,7 +48,7 @@ def resolve_env(checkout: Checkout, flavor: Flavor, target: Target) -> EnvRefere
 
 
 def carried_env(
-    checkout: Checkout, flavor: Flavor, target: Target, store: BundleStore, published: Published
+    checkout: Checkout, flavor: Flavor, target: Target, version: Version
 ) -> EnvReference:
     """Returns the env that a version pins, whatever its name stands for now.
 
@@ -57,17 +56,14 @@ def carried_env(
         StoreError: The store failed.
         VerificationError: The version is damaged.
     """
-    manifest = store.manifest(published)
-    where = f"{store.location} {published.version}, its image config"
-    config = parse_json_object(store.document(manifest.config), where)
-    record = store.bundle_record(published)
-    repository = images_of(target, published.model_name)
-    reference = f"{repository}@{published.manifest.digest}"  # which holds the env's layers too
-    base = carried_base(manifest, config, record, reference)
+    config, bundle = version.image_config, version.bundle
+    repository = images_of(target, version.model_name)
+    reference = f"{repository}@{version.published.manifest.digest}"  # it holds the env's layers too
+    base = carried_base(version.manifest, config, bundle, reference)
     env = replace(
         checkout.conda_env(flavor), python=serving_python(config), platform=platform_of(config)
     )
-    digest = record.conda_env_digest
+    digest = bundle.conda_env_digest
     return EnvReference(env, base, Digest(digest) if digest else None, carried=True)
 
 
@@ -105,25 +101,3 @@ def _env_gone(env: EnvReference, images: ImageRepository, error: PublishError) -
         wanted=f"the layers of {env.digest}",
         next_step="push that image again, or add --env to take over what its name stands for now",
     )
-
-
-def moved_env(
-    checkout: Checkout, store: BundleStore, model_name: str, reference: EnvReference
-) -> str | None:
-    """Returns the digest that versions in flavors.yaml pin for this env, where it is another one.
-
-    Only versions that flavors.yaml names are looked at: those that are served, or about to be.
-    """
-    for flavor in checkout.flavors.values():
-        if flavor.version is None or flavor.conda_env != reference.env.name:
-            continue
-        try:
-            published = store.find(model_name, flavor.version)
-            if published is None:
-                continue
-            pinned = store.bundle_record(published).conda_env_digest
-        except PublishError:
-            continue  # this is a hint; `verify` is where a damaged version is told
-        if pinned not in (None, reference.digest):
-            return pinned
-    return None

@@ -23,6 +23,7 @@ from adroit_publish.publish.verification import earlier_verification, verify_bun
 from adroit_publish.rollover.state import Rollover
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.rollovers import Rollovers
+from adroit_publish.version import Versions
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ def finish(
     job: Job,
     made: Made,
     places: Places,
+    versions: Versions,
     stages: Stages,
     origin: Mapping[str, str],
     judge: Callable[[Verification], Verification] = lambda verification: verification,
@@ -66,6 +68,7 @@ def finish(
         job: What was asked for.
         made: The bundle; its layers are in every place.
         places: Where.
+        versions: Of the places' store, as they were before.
         stages: Of this flavor.
         origin: What started the publish, for the record.
         judge: Adds to the outcome of the verification, or raises where it is not good enough.
@@ -77,7 +80,7 @@ def finish(
     with stages("upload manifest"):
         places.put_documents(bundle)
     with stages("verify") as stage:
-        earlier = earlier_verification(job, bundle, places)
+        earlier = earlier_verification(job, bundle, versions)
         verification = judge(earlier or verify_bundle(job, bundle, places, stages, stage))
         stage.note = verification.how + (", before" if earlier else "")
     with stages("commit"):

@@ -1,7 +1,7 @@
 """What a publish or a republish would do, found out by reading alone.
 
 Nothing is written anywhere, no model is pulled, no repository made. What goes wrong for one flavor
-is that flavor's row. The states and what they follow from are ``plan``'s table.
+is that flavor's row. The states and what they follow from are ``decide``'s table.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from adroit_publish.bundle.digest import Descriptor
@@ -17,16 +18,25 @@ from adroit_publish.bundle.version_names import RunId
 from adroit_publish.checkout import Checkout
 from adroit_publish.config.flavors import Flavor, find_flavor
 from adroit_publish.config.flavors_edit import set_version, version_line
-from adroit_publish.decide import TO_DO, State, state_of_published
+from adroit_publish.decide import (
+    TO_DO,
+    Cannot,
+    EnvMoved,
+    Held,
+    InOtherTarget,
+    NoVersion,
+    Publish,
+    Republish,
+    State,
+    UpToDate,
+)
 from adroit_publish.errors import PublishError
 from adroit_publish.mlflow.model import resolve_model
 from adroit_publish.places import Places, open_places, open_store
-from adroit_publish.publish.env import carried_env, resolve_env
-from adroit_publish.publish.release import EnvReference
-from adroit_publish.publish.republish import read_original, remake
-from adroit_publish.publish.source import project_source, runtime_recipe, source_recipe
-from adroit_publish.publish.standing import OfAnotherTarget, Standing, standing_of
-from adroit_publish.stores.bundle_store import BundleStore
+from adroit_publish.publish.env import carried_env
+from adroit_publish.publish.republish import model_layers, remake
+from adroit_publish.publish.source import runtime_recipe, source_recipe
+from adroit_publish.publish.survey import Opened, Survey
 
 THREADS = 8
 
@@ -108,120 +118,121 @@ def plan(
     """
     target = checkout.target(target_name)
     flavors = [find_flavor(checkout.flavors, name) for name in dict.fromkeys(names)]
-    planner = _Planner(checkout, target, open_store(target), checkout.flavors_bytes)
+    survey = Survey(checkout, target, open_store(target), allow_dirty=True)
     with ThreadPoolExecutor(THREADS, "plan") as pool:
-        return tuple(pool.map(planner.plan, flavors or checkout.flavors.values()))
+        return tuple(pool.map(partial(_plan, survey), flavors or checkout.flavors.values()))
 
 
-class _Planner:
-    def __init__(self, checkout: Checkout, target: Any, store: BundleStore, data: bytes) -> None:
-        self.checkout, self.target, self.store, self.data = checkout, target, store, data
+def _plan(survey: Survey, flavor: Flavor) -> Plan:
+    """Returns one flavor's row, whatever goes wrong."""
+    finding = survey.look(flavor)
+    decision = finding.decision
+    row = Plan(flavor.name, decision.state, flavor.version)
+    try:
+        match decision:
+            case NoVersion():
+                return replace(row, why=("write a run id as its version",))
+            case Held():
+                return replace(row, why=(decision.why,))
+            case InOtherTarget(error):
+                return replace(
+                    row, why=(str(error.got or error.what),), notes=(str(error.next_step),)
+                )
+            case Cannot():
+                return _cannot(row, decision.error)
+            case Publish():
+                return _publish(survey, flavor, decision.run_id, row)
+            case UpToDate() | EnvMoved() | Republish():
+                assert finding.opened is not None
+                return _published(survey, flavor, decision, finding.opened, row)
+    except PublishError as error:
+        return _cannot(row, error)
 
-    def plan(self, flavor: Flavor) -> Plan:
-        """Returns one flavor's row, whatever goes wrong."""
-        try:
-            return self._plan(flavor)
-        except OfAnotherTarget as error:
-            why = (str(error.got or error.what),)
-            return Plan(
-                flavor.name, State.OTHER_TARGET, flavor.version, why, notes=(str(error.next_step),)
-            )
-        except PublishError as error:
-            return Plan(flavor.name, State.CANNOT, flavor.version, (error.what,), error=error)
 
-    def _plan(self, flavor: Flavor) -> Plan:
-        if flavor.hold is not None:
-            return Plan(flavor.name, State.HELD, flavor.version, (flavor.hold,))
-        if flavor.version is None:
-            return Plan(flavor.name, State.NO_VERSION, None, ("write a run id as its version",))
-        if isinstance(flavor.version, RunId):
-            return self._publish(flavor, flavor.version)
-        return self._published(flavor)
+def _cannot(row: Plan, error: PublishError) -> Plan:
+    return Plan(row.flavor, State.CANNOT, row.version, (error.what,), error=error)
 
-    def _publish(self, flavor: Flavor, run_id: RunId) -> Plan:
-        project = self.checkout.project(flavor)
-        resolve_env(self.checkout, flavor, self.target)
-        source = project_source(self.checkout.root, flavor, project, allow_dirty=True)
-        model = resolve_model(
-            self.target.tracking_uri,
-            run_id,
-            flavor.artifact,
-            source_profile=self.target.source_profile,
+
+def _publish(survey: Survey, flavor: Flavor, run_id: RunId, row: Plan) -> Plan:
+    target, project = survey.target, survey.checkout.project(flavor)
+    survey.env(flavor)
+    source = survey.source(flavor)
+    model = resolve_model(
+        target.tracking_uri, run_id, flavor.artifact, source_profile=target.source_profile
+    )
+    size = model.size_bytes + source_recipe(source).size_bytes + runtime_recipe().size_bytes
+    return replace(
+        row,
+        why=(f"its version is the run {run_id}",),
+        model=f"{model.name} of run {run_id}",
+        model_bytes=model.size_bytes,
+        send_bytes={place.location: size for place in open_places(target, project.model_name).all},
+        line=_line(survey, flavor, f"v{run_id[:8]}-", known=False),
+        notes=(
+            "bytes to send are at most: a digest that a place has is not sent again",
+            *_dirty(source.dirty),
+        ),
+    )
+
+
+def _published(
+    survey: Survey,
+    flavor: Flavor,
+    decision: UpToDate | EnvMoved | Republish,
+    opened: Opened,
+    row: Plan,
+) -> Plan:
+    notes = [*_dirty(opened.source.dirty)]
+    if runtime := decision.changes.runtime_line():
+        notes.append(f"{runtime}; `republish.py --runtime` takes it over")
+    moved = None if isinstance(decision, UpToDate) else decision.env_now
+    if moved:
+        notes.append(
+            f"the env is {moved} now; `republish.py --flavor {flavor.name} --env` takes it over"
         )
-        size = model.size_bytes + source_recipe(source).size_bytes + runtime_recipe().size_bytes
-        places = open_places(self.target, project.model_name)
-        return Plan(
-            flavor.name,
-            State.PUBLISH,
-            flavor.version,
-            (f"its version is the run {run_id}",),
-            model=f"{model.name} of run {run_id}",
-            model_bytes=model.size_bytes,
-            send_bytes={place.location: size for place in places.all},
-            line=self._line(flavor, f"v{run_id[:8]}-", known=False),
-            notes=(
-                "bytes to send are at most: a digest that a place has is not sent again",
-                *_dirty(source.dirty),
-            ),
-        )
+    try:
+        survey.env(flavor)
+    except PublishError as error:
+        notes.append(f"what its env stands for now could not be found out: {error.what}")
+    row = replace(row, why=tuple(decision.changes.lines()), notes=tuple(notes))
+    if isinstance(decision, Republish):
+        return _republish(survey, flavor, decision, opened, row)
+    return row
 
-    def _published(self, flavor: Flavor) -> Plan:
-        standing = standing_of(self.checkout, flavor, self.target, self.store, allow_dirty=True)
-        moved = self._env_moved(flavor, standing)
-        state = state_of_published(standing.changes, moved is not None)
-        notes = [*_dirty(standing.source.dirty)]
-        if runtime := standing.changes.runtime_line():
-            notes.append(f"{runtime}; `republish.py --runtime` takes it over")
-        if moved:
-            notes.append(
-                f"the env is {moved} now; `republish.py --flavor {flavor.name} --env` takes it over"
-            )
-        row = Plan(
-            flavor.name,
-            state,
-            flavor.version,
-            tuple(standing.changes.lines()),
-            notes=tuple(notes),
-        )
-        return self._republish(flavor, standing, row) if state is State.REPUBLISH else row
 
-    def _republish(self, flavor: Flavor, standing: Standing, row: Plan) -> Plan:
-        published = standing.published
-        if standing.changes.env:
-            env = resolve_env(self.checkout, flavor, self.target)
-        else:
-            env = carried_env(self.checkout, flavor, self.target, self.store, published)
-        original = read_original(self.store, published)
-        layers = (hash_layer(runtime_recipe()), hash_layer(source_recipe(standing.source)))
-        bundle = remake(original, layers, standing.project, env)
-        places = open_places(self.target, published.model_name)
-        own = [layer.descriptor for layer in bundle.layers]
-        sizes = {place.location: _sizes(has, own) for place, has in _asked(places)}
-        return replace(
-            row,
-            model=f"the model of {published.version}",
-            model_bytes=sum(layer.descriptor.size_bytes for layer in original.model),
-            new_version=bundle.version,
-            send_bytes={where: send for where, (send, _) in sizes.items()},
-            reuse_bytes={where: reuse for where, (_, reuse) in sizes.items()},
-            line=self._line(flavor, bundle.version, known=True),
-        )
+def _republish(
+    survey: Survey, flavor: Flavor, decision: Republish, opened: Opened, row: Plan
+) -> Plan:
+    version = opened.version
+    if decision.changes.env:
+        env = survey.env(flavor)
+    else:
+        env = carried_env(survey.checkout, flavor, survey.target, version)
+    model = model_layers(version)
+    layers = (*model, hash_layer(runtime_recipe()), hash_layer(source_recipe(opened.source)))
+    bundle = remake(version, layers, opened.project, env)
+    places = open_places(survey.target, version.model_name)
+    own = [layer.descriptor for layer in bundle.layers]
+    sizes = {place.location: _sizes(has, own) for place, has in _asked(places)}
+    return replace(
+        row,
+        model=f"the model of {version.name}",
+        model_bytes=sum(layer.descriptor.size_bytes for layer in model),
+        new_version=bundle.version,
+        send_bytes={where: send for where, (send, _) in sizes.items()},
+        reuse_bytes={where: reuse for where, (_, reuse) in sizes.items()},
+        line=_line(survey, flavor, bundle.version, known=True),
+    )
 
-    def _env_moved(self, flavor: Flavor, standing: Standing) -> str | None:
-        """Returns what the env's name stands for now, where the version pins something else."""
-        if standing.changes.env:
-            return None
-        pinned = standing.record.conda_env_digest
-        now: EnvReference = resolve_env(self.checkout, flavor, self.target)
-        return None if now.digest is None or pinned in (None, now.digest) else str(now.digest)
 
-    def _line(self, flavor: Flavor, version: str, *, known: bool) -> Line:
-        """Returns the line that the write-back would change, by making the edit in memory."""
-        number, before = version_line(self.data, flavor.name)
-        full = version if known else f"{version}{'0' * 12}"
-        edited = set_version(self.data, flavor.name, full, expected=flavor.version)
-        _, after = version_line(edited, flavor.name)
-        return Line(number, before, after if known else after.replace("0" * 12, "..."))
+def _line(survey: Survey, flavor: Flavor, version: str, *, known: bool) -> Line:
+    """Returns the line that the write-back would change, by making the edit in memory."""
+    data = survey.checkout.flavors_bytes
+    number, before = version_line(data, flavor.name)
+    full = version if known else f"{version}{'0' * 12}"
+    edited = set_version(data, flavor.name, full, expected=flavor.version)
+    _, after = version_line(edited, flavor.name)
+    return Line(number, before, after if known else after.replace("0" * 12, "..."))
 
 
 def _asked(places: Places) -> list[tuple[Any, Callable[[Descriptor], bool]]]:

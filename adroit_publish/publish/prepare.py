@@ -8,19 +8,18 @@ and raises; what is wrong with one flavor does not stop the others.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from adroit_publish.bundle.version_names import RunId
 from adroit_publish.checkout import Checkout
 from adroit_publish.config.flavors import Flavor, find_flavor
 from adroit_publish.config.targets import Target
+from adroit_publish.decide import Cannot, Held, InOtherTarget, NoVersion, Publish, Republish
 from adroit_publish.errors import ConfigError, PublishError, RefusedError
 from adroit_publish.mlflow.model import resolve_model
 from adroit_publish.places import ensure_images, open_store, prove_access
-from adroit_publish.publish.env import moved_env, resolve_env
 from adroit_publish.publish.release import Failure, Options, PublishJob, Release
-from adroit_publish.publish.source import project_source
-from adroit_publish.publish.standing import Standing, standing_of
+from adroit_publish.publish.survey import Finding, Survey
 from adroit_publish.publish.verification import choose_verification
 from adroit_publish.stores.bundle_store import BundleStore
 
@@ -51,6 +50,10 @@ class Admitted:
     target: Target
     store: BundleStore
     verify: str
+
+    def survey(self, checkout: Checkout, options: Options) -> Survey:
+        """Returns the survey of a checkout against this target."""
+        return Survey(checkout, self.target, self.store, allow_dirty=options.allow_dirty)
 
 
 def admit(checkout: Checkout, options: Options) -> Admitted:
@@ -87,7 +90,8 @@ def prepare(
     flavors = [find_flavor(checkout.flavors, name) for name in dict.fromkeys(names)]
     _check_options(options, flavors)
     admitted = admit(checkout, options)
-    return tuple(_prepare_one(checkout, flavor, admitted, options) for flavor in flavors)
+    survey = admitted.survey(checkout, options)
+    return tuple(_prepare_one(survey, flavor, admitted, options) for flavor in flavors)
 
 
 def _check_options(options: Options, flavors: Sequence[Flavor]) -> None:
@@ -111,53 +115,70 @@ def _check_options(options: Options, flavors: Sequence[Flavor]) -> None:
         ) from error
 
 
-def _prepare_one(
-    checkout: Checkout, flavor: Flavor, admitted: Admitted, options: Options
-) -> Prepared:
+def _prepare_one(survey: Survey, flavor: Flavor, admitted: Admitted, options: Options) -> Prepared:
     try:
-        refuse_held(flavor, options)
-        run_id = RunId(options.run_id) if options.run_id else flavor.version
-        if run_id is None:
-            raise ConfigError(
-                f"Flavor {flavor.name} has no version.",
-                where=f"flavors.yaml:{flavor.line}",
-                wanted="an MLflow run id, 32 hex digits",
-                next_step="write the run id as its version, or add --mlflow-run-id=RUN_ID",
-            )
-        if isinstance(run_id, RunId):
-            return _job(checkout, flavor, admitted, run_id, options)
-        return _nothing_to_do(checkout, flavor, admitted, options)
+        run_id = options.run_id and RunId(options.run_id)
+        wanted = replace(flavor, version=run_id) if run_id else flavor
+        finding = look(survey, wanted, options)
+        match finding.decision:
+            case NoVersion():
+                raise ConfigError(
+                    f"Flavor {flavor.name} has no version.",
+                    where=f"flavors.yaml:{flavor.line}",
+                    wanted="an MLflow run id, 32 hex digits",
+                    next_step="write the run id as its version, or add --mlflow-run-id=RUN_ID",
+                )
+            case Publish(run_id):
+                return _job(survey, flavor, admitted, run_id, options)
+            case Republish(changes):
+                raise RefusedError(
+                    f"Flavor {flavor.name} is published, and its source has changed since.",
+                    where=f"{flavor.version} in {survey.store.location}",
+                    got="\n".join(changes.lines()),
+                    next_step=f"python republish.py --flavor {flavor.name} "
+                    f"--target {survey.target.name}",
+                )
+            case _:
+                return up_to_date(survey, finding)
     except PublishError as error:
         return Failure(flavor.name, error)
 
 
-def refuse_held(flavor: Flavor, options: Options) -> None:
-    """Raises RefusedError for a flavor that is held, unless the user says to go on."""
-    if flavor.hold is not None and not options.despite_hold:
-        raise RefusedError(
-            f"Flavor {flavor.name} is held.",
-            where=f"flavors.yaml:{flavor.line}",
-            got=flavor.hold,
-            next_step=(
-                f"python -m adroit_publish unhold {flavor.name} once the reason is gone, "
-                "or add --despite-hold for this once"
-            ),
-        )
+def look(survey: Survey, flavor: Flavor, options: Options) -> Finding:
+    """Returns what has to be done about a flavor, where that may be done.
+
+    Raises:
+        RefusedError: It is held, and the user does not say to go on.
+        PublishError: It cannot be judged, or its version is of another target.
+    """
+    finding = survey.look(replace(flavor, hold=None) if options.despite_hold else flavor)
+    match finding.decision:
+        case Held(why):
+            raise RefusedError(
+                f"Flavor {flavor.name} is held.",
+                where=f"flavors.yaml:{flavor.line}",
+                got=why,
+                next_step=(
+                    f"python -m adroit_publish unhold {flavor.name} once the reason is gone, "
+                    "or add --despite-hold for this once"
+                ),
+            )
+        case InOtherTarget(error) | Cannot(error):
+            raise error
+    return finding
 
 
 def _job(
-    checkout: Checkout, flavor: Flavor, admitted: Admitted, run_id: RunId, options: Options
+    survey: Survey, flavor: Flavor, admitted: Admitted, run_id: RunId, options: Options
 ) -> PublishJob:
-    target = admitted.target
-    project = checkout.project(flavor)
-    env = resolve_env(checkout, flavor, target)
-    source = project_source(checkout.root, flavor, project, allow_dirty=options.allow_dirty)
+    target, project = survey.target, survey.checkout.project(flavor)
+    env, source = survey.env(flavor), survey.source(flavor)
     model = resolve_model(
         target.tracking_uri, run_id, flavor.artifact, source_profile=target.source_profile
     )
     ensure_images(target, project.model_name)
     return PublishJob(
-        root=str(checkout.root),
+        root=str(survey.checkout.root),
         flavor=flavor,
         project=project,
         env=env,
@@ -166,38 +187,24 @@ def _job(
         verify=admitted.verify,
         options=options,
         model=model,
-        moved_from=moved_env(checkout, admitted.store, project.model_name, env),
+        moved_from=survey.env_before(flavor),
     )
 
 
-def _nothing_to_do(
-    checkout: Checkout, flavor: Flavor, admitted: Admitted, options: Options
-) -> Release:
-    target, store = admitted.target, admitted.store
-    standing = standing_of(checkout, flavor, target, store, allow_dirty=options.allow_dirty)
-    if standing.changes.stale:
-        raise RefusedError(
-            f"Flavor {flavor.name} is published, and its source has changed since.",
-            where=f"{flavor.version} in {store.location}",
-            got="\n".join(standing.changes.lines()),
-            next_step=f"python republish.py --flavor {flavor.name} --target {target.name}",
-        )
-    return up_to_date(flavor, target, store, standing)
-
-
-def up_to_date(flavor: Flavor, target: Target, store: BundleStore, standing: Standing) -> Release:
+def up_to_date(survey: Survey, finding: Finding) -> Release:
     """Returns the release of a flavor for which nothing has to be done."""
-    published = standing.published
+    assert finding.opened is not None
+    version = finding.opened.version
     return Release(
-        flavor=flavor.name,
-        expected=published.version,
-        model_name=published.model_name,
-        run_id=standing.record.run_id,
+        flavor=finding.flavor.name,
+        expected=version.name,
+        model_name=version.model_name,
+        run_id=version.bundle.run_id,
         run_url=None,
-        version=published.version,
-        manifest_digest=str(published.manifest.digest),
-        bundle_id=str(standing.record.bundle_id),
-        target=target.name,
-        places=(store.location,),
+        version=version.name,
+        manifest_digest=str(version.published.manifest.digest),
+        bundle_id=str(version.bundle.bundle_id),
+        target=survey.target.name,
+        places=(survey.store.location,),
         news=False,
     )

@@ -13,12 +13,14 @@ from adroit_publish.bundle.version_names import PublishedVersion
 from adroit_publish.checkout import Checkout
 from adroit_publish.config.flavors import Flavor, find_flavor
 from adroit_publish.config.names import name_problem
+from adroit_publish.decide import EnvMoved, NoVersion, OfAnotherTarget, Publish, Republish, UpToDate
 from adroit_publish.errors import ConfigError, PublishError
 from adroit_publish.places import ensure_images
-from adroit_publish.publish.env import carried_env, resolve_env
-from adroit_publish.publish.prepare import Admitted, admit, refuse_held, up_to_date
-from adroit_publish.publish.release import EnvReference, Failure, Options, Release, RepublishJob
-from adroit_publish.publish.standing import OfAnotherTarget, Standing, standing_of
+from adroit_publish.publish.env import carried_env
+from adroit_publish.publish.prepare import Admitted, admit, look, up_to_date
+from adroit_publish.publish.release import Failure, Options, Release, RepublishJob
+from adroit_publish.publish.survey import Finding, Survey
+from adroit_publish.version import Versions
 
 Prepared = RepublishJob | Release | Failure
 THREADS = 8
@@ -111,15 +113,14 @@ def flavor_of_version(
     if holders:
         return holders[0]
     store = admit(checkout, options).store
-    published = store.find(model_name, version)
-    if published is None:
+    opened = Versions(store).find(model_name, version)
+    if opened is None:
         raise ConfigError(
             f"There is no version {version} of {model_name} in this store.",
             where=store.location,
             next_step=f"python -m adroit_publish versions {model_name}",
         )
-    env = store.bundle_record(published).conda_env_name
-    return Flavor("", config, env, wanted, None, None, 0)
+    return Flavor("", config, opened.bundle.conda_env_name, wanted, None, None, 0)
 
 
 def prepare_one(checkout: Checkout, flavor: Flavor, options: Options) -> Prepared:
@@ -131,8 +132,10 @@ def prepare_one(checkout: Checkout, flavor: Flavor, options: Options) -> Prepare
 def _prepare_all(
     checkout: Checkout, flavors: Sequence[Flavor], admitted: Admitted, options: Options
 ) -> tuple[Prepared, ...]:
+    survey = admitted.survey(checkout, options)
+
     def one(flavor: Flavor) -> Prepared:
-        return _prepare_one(checkout, flavor, admitted, options)
+        return _prepare_one(survey, flavor, admitted, options)
 
     with ThreadPoolExecutor(THREADS, "prepare") as pool:
         return tuple(pool.map(one, flavors))
@@ -155,77 +158,65 @@ def _check_options(options: Options, flavors: Sequence[Flavor]) -> None:
         raise ConfigError("--new-flavor is no flavor's name.", got=f"it {problem}")
 
 
-def _prepare_one(
-    checkout: Checkout, flavor: Flavor, admitted: Admitted, options: Options
-) -> Prepared:
+def _prepare_one(survey: Survey, flavor: Flavor, admitted: Admitted, options: Options) -> Prepared:
     try:
-        refuse_held(flavor, options)
-        if not isinstance(flavor.version, PublishedVersion):
-            raise ConfigError(
-                f"Flavor {flavor.name} is not published yet.",
-                where=f"flavors.yaml:{flavor.line}",
-                got=flavor.version or "no version",
-                wanted="a published version",
-                next_step=(
-                    f"python publish_mlflow_model_flow.py run --flavor={flavor.name} "
-                    f"--target={admitted.target.name}"
-                ),
-            )
-        return _job(checkout, flavor, admitted, options)
+        finding = look(survey, flavor, options)
+        match finding.decision:
+            case NoVersion() | Publish():
+                raise ConfigError(
+                    f"Flavor {flavor.name} is not published yet.",
+                    where=f"flavors.yaml:{flavor.line}",
+                    got=flavor.version or "no version",
+                    wanted="a published version",
+                    next_step=(
+                        f"python publish_mlflow_model_flow.py run --flavor={flavor.name} "
+                        f"--target={survey.target.name}"
+                    ),
+                )
+            case UpToDate() | EnvMoved() | Republish() as decision:
+                return _job(survey, finding, decision, admitted, options)
+            case _:
+                raise AssertionError(finding.decision)
     except PublishError as error:
         return Failure(flavor.name, error)
 
 
 def _job(
-    checkout: Checkout, flavor: Flavor, admitted: Admitted, options: Options
+    survey: Survey,
+    finding: Finding,
+    decision: UpToDate | EnvMoved | Republish,
+    admitted: Admitted,
+    options: Options,
 ) -> RepublishJob | Release:
-    target, store = admitted.target, admitted.store
-    standing = standing_of(checkout, flavor, target, store, allow_dirty=options.allow_dirty)
-    env, env_line, moved_to = _env(checkout, flavor, admitted, standing, options)
-    reasons = [*standing.changes.lines(), *filter(None, [env_line])]
-    runtime = standing.changes.runtime_line()
+    flavor, opened = finding.flavor, finding.opened
+    assert opened is not None
+    changes = decision.changes
+    env_now = None if isinstance(decision, UpToDate) else decision.env_now
+    reasons = changes.lines()
+    if options.take_env or changes.env:
+        env, moved_to = survey.env(flavor), None
+        if changes.env is None and env.digest != opened.version.bundle.conda_env_digest:
+            reasons.append(f"changed the env {env.env.name} to {env.digest}")
+    else:
+        env = carried_env(survey.checkout, flavor, survey.target, opened.version)
+        moved_to = env_now
+    runtime = changes.runtime_line()
     if not reasons and not (runtime and options.runtime):
-        return up_to_date(flavor, target, store, standing)
-    ensure_images(target, standing.project.model_name)
+        return up_to_date(survey, finding)
+    ensure_images(survey.target, opened.project.model_name)
     return RepublishJob(
-        root=str(checkout.root),
+        root=str(survey.checkout.root),
         flavor=flavor,
-        project=standing.project,
+        project=opened.project,
         env=env,
-        target=target,
-        commit=standing.source.commit,
+        target=survey.target,
+        commit=opened.source.commit,
         verify=admitted.verify,
         options=options,
-        published=standing.published,
+        published=opened.version.published,
         changes=(*reasons, *filter(None, [runtime])),
         moved_to=moved_to,
     )
-
-
-def _env(
-    checkout: Checkout, flavor: Flavor, admitted: Admitted, standing: Standing, options: Options
-) -> tuple[EnvReference, str | None, str | None]:
-    """Returns the env to use, the line that says it moved, and what was not taken over."""
-    target, store = admitted.target, admitted.store
-    pinned = standing.record.conda_env_digest
-    if options.take_env or standing.changes.env:
-        env = resolve_env(checkout, flavor, target)
-        moved = standing.changes.env is None and env.digest != pinned
-        return env, f"changed the env {env.env.name} to {env.digest}" if moved else None, None
-    moved_to = env_moved_to(checkout, flavor, admitted, standing)
-    return carried_env(checkout, flavor, target, store, standing.published), None, moved_to
-
-
-def env_moved_to(
-    checkout: Checkout, flavor: Flavor, admitted: Admitted, standing: Standing
-) -> str | None:
-    """Returns what the env's name stands for now, where that is not what the version pins."""
-    try:
-        now = resolve_env(checkout, flavor, admitted.target).digest
-    except PublishError:
-        return None  # it is a hint; who takes the env over is told
-    pinned = standing.record.conda_env_digest
-    return None if now is None or pinned in (None, now) else str(now)
 
 
 def _is_elsewhere(item: Prepared) -> bool:

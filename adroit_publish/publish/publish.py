@@ -35,6 +35,7 @@ from adroit_publish.publish.source import runtime_recipe, source_of, source_reci
 from adroit_publish.publish.stages import Listener, Silence, Stage, Stages
 from adroit_publish.publish.upload import hash_and_upload, sent_note, upload_record
 from adroit_publish.publish.verification import check_source, files_of
+from adroit_publish.version import Versions
 
 
 def publish(
@@ -83,7 +84,7 @@ def publish(
         metrics={k: v for k, v in job.model.metrics.items() if math.isfinite(v)},
         trained_by=job.model.trained_by,
     )
-    return finish(job, made, places, stages, origin or {})
+    return finish(job, made, places, Versions(places.store), stages, origin or {})
 
 
 def _pull(job: PublishJob, stage: Stage) -> PulledModel:

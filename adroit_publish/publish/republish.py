@@ -14,18 +14,17 @@ to come again, within ``verify.rtol`` of config.yaml.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from adroit_publish.bundle.carried import carried_layers
 from adroit_publish.bundle.content import InlineFile
 from adroit_publish.bundle.digest import Descriptor
-from adroit_publish.bundle.document import BundleRecord
 from adroit_publish.bundle.layer import ROOT, Layer, PackedFile
-from adroit_publish.bundle.manifest import Bundle, Manifest, assemble
+from adroit_publish.bundle.manifest import Bundle, assemble
 from adroit_publish.bundle.record import Verification
 from adroit_publish.config.project import Project
 from adroit_publish.errors import StoreError, VerificationError
@@ -45,37 +44,14 @@ from adroit_publish.publish.upload import (
     upload_record,
 )
 from adroit_publish.publish.verification import check_source, files_of
-from adroit_publish.stores.bundle_store import BundleStore, Published
-from adroit_publish.stores.records import golden_outputs, records
+from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.stored_blob import StoredBlob
+from adroit_publish.version import Version, Versions
 
 
-@dataclass(frozen=True)
-class Original:
-    """A published version, as far as another one is made from it.
-
-    Attributes:
-        manifest: Its manifest.
-        record: Its ``bundle.json``.
-        model: Its model layers, without their files.
-    """
-
-    manifest: Manifest
-    record: BundleRecord
-    model: tuple[Layer, ...]
-
-
-def read_original(store: BundleStore, published: Published) -> Original:
-    """Returns a version out of the store; two small documents are read.
-
-    Raises:
-        StoreError: The store failed.
-        VerificationError: The version is damaged, or of a schema this program does not know.
-    """
-    manifest = store.manifest(published)
-    record = store.bundle_record(published)
-    model = carried_layers(manifest, record, partial(StoredBlob, store))
-    return Original(manifest, record, model)
+def model_layers(version: Version) -> tuple[Layer, ...]:
+    """Returns a version's model layers, without their files; raises as ``Version`` does."""
+    return carried_layers(version.manifest, version.bundle, partial(StoredBlob, version.store))
 
 
 def republish(
@@ -101,64 +77,66 @@ def republish(
     """
     stages = Stages(job.flavor.name, listener or Silence())
     places = open_places(job.target, job.project.model_name)
+    versions = Versions(places.store)
     with stages("read version"):
-        original = read_original(places.store, job.published)
+        version = versions.open(job.published)
+        model = model_layers(version)
     with stages("snapshot source"):
         source = source_of(job)
     with stages("find model") as stage:
-        original = _with_files(job, original, places.store, stage)
+        model = _with_files(job, model, places.store, stage)
     with stages("static gates"):
-        model_files = [file for layer in original.model for file in _known_files(layer)]
+        model_files = [file for layer in model for file in _known_files(layer)]
         project_files = [*runtime_recipe().files, *source_recipe(source).files]
         check_source(job, files_of([*model_files, *project_files]))
     if places.images and job.env.base:
         with stages("take env") as stage:
             take_env(job.env, job.target, places.images, stage)
     with stages("carry model") as stage:
-        carried = _carry(job, original.model, places, stage)
+        carried = _carry(job, model, places, stage)
     with stages("upload layers") as stage:
         new = (runtime_recipe(), source_recipe(source))
         total_bytes = sum(recipe.size_bytes for recipe in new)
         layers, sent = hash_and_upload(new, places.all, partial(stage.progress, total_bytes))
-        bundle = remake(original, layers, job.project, job.env)
+        bundle = remake(version, (*model, *layers), job.project, job.env)
         receipts = (*carried, *sent, upload_record(bundle, places.all))
         stage.note = sent_note(receipts, places.all)
-    first = next(iter(records(places.store, job.published)), None)
+    first = next(iter(version.records), None)
     made = Made(
         bundle=bundle,
         receipts=receipts,
         source=source,
-        run_id=original.record.run_id,
+        run_id=version.bundle.run_id,
         run_url=first.run_url if first else None,
         metrics=first.metrics if first else {},
         trained_by=first.trained_by if first else {},
         republished_from=job.published.version,
         changes=job.changes,
     )
-    judge = partial(_replayed, job, places.store, stages)
-    return finish(job, made, places, stages, origin or {}, judge)
+    judge = partial(_replayed, job, versions, stages)
+    return finish(job, made, places, versions, stages, origin or {}, judge)
 
 
 def remake(
-    original: Original, layers: tuple[Layer, ...], project: Project, env: EnvReference
+    version: Version, layers: Sequence[Layer], project: Project, env: EnvReference
 ) -> Bundle:
     """Returns the bundle of a version's model with other runtime and source layers.
 
     Args:
-        original: The version.
-        layers: Runtime and source.
+        version: The version.
+        layers: Its model layers, then runtime and source.
         project: The config.yaml of today.
         env: The conda env it is to run in.
     """
     facts = replace(
-        original.record,
+        version.bundle,
         serve=project.serve,
         conda_env_name=env.env.name,
         conda_env_digest=env.digest,
     )
     return assemble(
         facts,
-        (*original.model, *layers),
+        layers,
         base=env.base,
         python=env.env.python,
         platform=env.env.platform,
@@ -166,18 +144,18 @@ def remake(
 
 
 def _with_files(
-    job: RepublishJob, original: Original, store: BundleStore, stage: Stage
-) -> Original:
-    """Returns the version with the model's files, as far as they will be looked at.
+    job: RepublishJob, model: Sequence[Layer], store: BundleStore, stage: Stage
+) -> tuple[Layer, ...]:
+    """Returns the model layers with their files, as far as they will be looked at.
 
     A sandbox here needs all of them; a container gets them from the registry, and here only the
     small ones are read; without a verification nothing is pulled.
     """
     here = ModelFiles(Path(job.root))
     layers, pulled_bytes = [], 0
-    total_bytes = sum(layer.descriptor.size_bytes for layer in original.model)
+    total_bytes = sum(layer.descriptor.size_bytes for layer in model)
     progress = stage.progress(total_bytes)
-    for layer in original.model:
+    for layer in model:
         small = not any(entry.alone for entry in layer.entries)
         wanted = job.verify == "process" or (job.verify == "image" and small)
         found = here.find(layer)
@@ -186,7 +164,7 @@ def _with_files(
             pulled_bytes += layer.descriptor.size_bytes
         layers.append(found or layer)
     stage.note = f"{pulled_bytes:,} of {total_bytes:,} bytes pulled"
-    return replace(original, model=tuple(layers))
+    return tuple(layers)
 
 
 def _known_files(layer: Layer) -> tuple[PackedFile, ...]:
@@ -234,14 +212,14 @@ def _gone(job: RepublishJob, store: BundleStore, layer: Descriptor) -> StoreErro
 
 
 def _replayed(
-    job: RepublishJob, store: BundleStore, stages: Stages, seen: Verification
+    job: RepublishJob, versions: Versions, stages: Stages, seen: Verification
 ) -> Verification:
     """Returns a verification with the outcome of the golden replay.
 
     Raises:
         VerificationError: The outputs moved by more than is allowed, and that was not accepted.
     """
-    golden = golden_outputs(store, job.published)
+    golden = versions.golden_outputs(versions.open(job.published))
     skipped = None
     if not seen.looked:
         skipped = "not verified"

@@ -39,7 +39,7 @@ from adroit_publish.publish.release import VERIFY_KINDS, Job
 from adroit_publish.publish.stages import Stage, Stages
 from adroit_publish.registry.image_packages import installed_packages
 from adroit_publish.registry.image_reference import parse_reference
-from adroit_publish.stores.records import records
+from adroit_publish.version import Versions
 
 
 def choose_verification(asked: str | None, target: Target) -> str:
@@ -84,10 +84,10 @@ def check_source(job: Job, files: Mapping[str, Readable]) -> None:
     check_closure(files, job.project.handler.class_path, None)
 
 
-def earlier_verification(job: Job, bundle: Bundle, places: Places) -> Verification | None:
+def earlier_verification(job: Job, bundle: Bundle, versions: Versions) -> Verification | None:
     """Returns what an earlier publish of this very version found, where that is enough."""
-    published = places.store.find(job.project.model_name, bundle.version)
-    for record in reversed(records(places.store, published)) if published else ():
+    version = versions.find(job.project.model_name, bundle.version)
+    for record in reversed(version.records) if version else ():
         seen = record.verification or Verification()
         process_does = job.verify == "process" and seen.looked
         if job.verify == "none" or seen.how == "image" or process_does:

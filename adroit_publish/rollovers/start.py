@@ -16,6 +16,7 @@ from adroit_publish.rollover.state import Checks, Rollover, Side, Transition
 from adroit_publish.rollovers.verbs import Rolling
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.rollovers import Kept
+from adroit_publish.version import Version
 
 FRESH_S = 120.0
 
@@ -167,7 +168,7 @@ def _side(store: BundleStore, model: str, flavor: Flavor) -> Side:
             wanted="a published version",
             next_step=f"python publish_mlflow_model_flow.py run --flavor={flavor.name}",
         )
-    return Side(flavor.name, published.version, str(store.bundle_record(published).bundle_id))
+    return Side(flavor.name, published.version, str(Version(store, published).bundle.bundle_id))
 
 
 def _the_same(rolling: Rolling, last: Kept, wanted: Rollover) -> Kept:

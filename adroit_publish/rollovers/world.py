@@ -38,7 +38,7 @@ from adroit_publish.rollover.evidence import (
 from adroit_publish.rollover.state import Rollover, Side
 from adroit_publish.stores import ledger
 from adroit_publish.stores.bundle_store import BundleStore
-from adroit_publish.stores.records import Golden, golden_outputs
+from adroit_publish.version import Golden, Versions
 from adroit_publish.versions.predict import example_request
 from adroit_publish.writeback.flavors_file import edit_file
 
@@ -167,7 +167,8 @@ class RealWorld:
             published = self.store.find(rollover.model, version)
             if published is None:
                 raise _NoEvidence(f"{version} is not in {self.store.location}")
-            golden = golden_outputs(self.store, published)
+            versions = Versions(self.store)
+            golden = versions.golden_outputs(versions.open(published))
             if golden is None or golden.outputs is None:
                 raise _NoEvidence(
                     f"no publish of {version} recorded its outputs: publish it again, with an "

@@ -9,6 +9,7 @@ from adroit_publish.config.targets import Target
 from adroit_publish.errors import RefusedError
 from adroit_publish.places import images_of
 from adroit_publish.stores.bundle_store import BundleStore, Published
+from adroit_publish.version import Version
 
 
 def manifests_of(
@@ -38,7 +39,7 @@ def manifests_of(
             next_step=f"publish to such a target, or python -m adroit_publish serve "
             f"{published.version}",
         )
-    record = store.bundle_record(published)
+    record = Version(store, published).bundle
     served = ServedVersion(
         model_name=published.model_name,
         version=str(published.version),

@@ -15,9 +15,9 @@ from adroit_publish.bundle.version_names import PublishedVersion
 from adroit_publish.checkout import Checkout
 from adroit_publish.config.flavors import find_flavor, parse_flavors
 from adroit_publish.git.history import file_at
-from adroit_publish.stores.bundle_store import BundleStore, Published
-from adroit_publish.stores.records import records
+from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.stored_blob import stored_files
+from adroit_publish.version import Version, Versions
 from adroit_publish.versions.comparison import (
     Compared,
     Diff,
@@ -49,42 +49,41 @@ def diff(checkout: Checkout, store: BundleStore, a: str, b: str) -> Diff:
         VerificationError: A document or the source of a version is damaged, or a version was made
             by another schema of this program.
     """
-    before, after = (_find(checkout, store, name) for name in (a, b))
-    old, new = _side(store, a, before), _side(store, b, after)
+    versions = Versions(store)
+    before, after = (_find(checkout, versions, name) for name in (a, b))
+    old, new = _side(a, before), _side(b, after)
     changes = [file for file in file_changes(old, new, "source") if file.change != "same"]
-    return compare(old, new, _texts(store, before, after, changes))
+    return compare(old, new, _texts(before, after, changes))
 
 
-def _find(checkout: Checkout, store: BundleStore, name: str) -> Published:
+def _find(checkout: Checkout, versions: Versions, name: str) -> Version:
     flavor, at, ref = name.partition("@")
     if at:
         file = f"flavors.yaml at {ref}"
         flavors = parse_flavors(file_at(checkout.root, ref, "flavors.yaml"), file)
         find_flavor(flavors, flavor, file)
-        return find_published(flavors, store, flavor)
+        return versions.open(find_published(flavors, versions.store, flavor))
     if not PublishedVersion.matches(name):
         find_flavor(checkout.flavors, name)
-    return find_published(checkout.flavors, store, name)
+    return versions.open(find_published(checkout.flavors, versions.store, name))
 
 
-def _side(store: BundleStore, asked: str, published: Published) -> Compared:
+def _side(asked: str, version: Version) -> Compared:
     sizes: Counter[str] = Counter()
-    for layer in store.manifest(published).layers:
+    for layer in version.manifest.layers:
         sizes[layer_kind(layer)] += layer.size_bytes
     return Compared(
         asked,
-        published.model_name,
-        published.version,
-        str(published.manifest.digest),
-        store.bundle_record(published),
+        version.model_name,
+        version.name,
+        str(version.published.manifest.digest),
+        version.bundle,
         dict(sizes),
-        tuple(records(store, published)),
+        version.records,
     )
 
 
-def _texts(
-    store: BundleStore, before: Published, after: Published, changes: list[FileChange]
-) -> Iterator[TextDiff]:
+def _texts(before: Version, after: Version, changes: list[FileChange]) -> Iterator[TextDiff]:
     """Yields how each changed source file differs, as far as it is a text of a readable size."""
     shown = []
     left = ALL_TEXTS_LIMIT_BYTES
@@ -94,7 +93,10 @@ def _texts(
             shown.append(change)
             left -= size_bytes
     paths = {change.path for change in shown}
-    old, new = (stored_files(store, published, "source", paths) for published in (before, after))
+    old, new = (
+        stored_files(version.store, version.published, "source", paths)
+        for version in (before, after)
+    )
     for change in changes:
         if change.path in paths:
             yield text_diff(change.path, old.get(change.path), new.get(change.path))

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
-from adroit_publish.bundle.document import BundleRecord
 from adroit_publish.bundle.layer import layer_kind
-from adroit_publish.bundle.manifest import Manifest
-from adroit_publish.bundle.record import Record
-from adroit_publish.bundle.version_names import RunId
+from adroit_publish.bundle.version_names import PublishedVersion
 from adroit_publish.checkout import Checkout
+from adroit_publish.config.flavors import Flavor
 from adroit_publish.config.names import nearest
 from adroit_publish.config.sitevars import Pointer
+from adroit_publish.config.targets import Target
+from adroit_publish.decide import Cannot, EnvMoved, Held, InOtherTarget, Publish, Republish, State
 from adroit_publish.errors import ConfigError, PublishError
-from adroit_publish.stores.bundle_store import BundleStore, Published
-from adroit_publish.stores.records import records
+from adroit_publish.publish.survey import Finding, Survey
+from adroit_publish.stores.bundle_store import BundleStore
+from adroit_publish.version import Version
 from adroit_publish.versions.verify import is_of_the_place
+
+THREADS = 8
+_WORDS = {
+    State.PUBLISH: "pending",
+    State.UP_TO_DATE: "published",
+    State.OTHER_TARGET: "not here",
+}
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,8 @@ class FlavorRow:
     Attributes:
         flavor: Its name.
         version: As flavors.yaml has it.
-        state: ``no version``, ``pending`` (a run id), ``published``, ``held`` or ``not here``.
+        state: As ``plan`` has it, by these words: ``pending`` for what waits to be published,
+            ``published`` for what is up to date, ``not here`` for what is in another target.
         age_days: Days since it was published, or None.
         detail: What else there is to say.
         live_percent: Its share of its model's requests, by the sitevar; None where that does not
@@ -78,16 +89,16 @@ def list_versions(
         named.setdefault(flavor.version or "", []).append(flavor.name)
     rows = []
     for published in store.versions(model_name):
-        first = next(iter(records(store, published)), None)
-        layers = store.manifest(published).own_layers
+        version = Version(store, published)
+        first = next(iter(version.records), None)
         rows.append(
             VersionRow(
-                published.version,
-                store.bundle_record(published).run_id,
+                version.name,
+                version.bundle.run_id,
                 first.created_utc if first else None,
                 first.who if first else None,
-                sum(layer.size_bytes for layer in layers),
-                tuple(named.get(published.version, ())),
+                sum(layer.size_bytes for layer in version.manifest.own_layers),
+                tuple(named.get(version.name, ())),
             )
         )
     return sorted(rows, key=lambda row: (row.created_utc or "", row.version))
@@ -111,97 +122,84 @@ def check_model(store: BundleStore, model_name: str) -> None:
         )
 
 
-@dataclass(frozen=True)
-class VersionFacts:
-    """Everything that is known of a version.
-
-    Attributes:
-        published: The version.
-        store: Where it is.
-        manifest: Its manifest.
-        bundle: Its ``bundle.json``.
-        records: Its records, oldest first.
-    """
-
-    published: Published
-    store: str
-    manifest: Manifest
-    bundle: BundleRecord
-    records: tuple[Record, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Returns it as JSON values."""
-        return {
-            "model_name": self.published.model_name,
-            "version": self.published.version,
-            "manifest": self.published.manifest.as_dict(),
-            "bundle_id": self.bundle.bundle_id,
-            "store": self.store,
-            "layers": [
-                {"kind": layer_kind(layer), "digest": layer.digest, "size": layer.size_bytes}
-                for layer in self.manifest.layers
-            ],
-            "bundle": self.bundle.as_dict(),
-            "records": [record.document for record in self.records],
-        }
-
-
-def show(store: BundleStore, published: Published) -> VersionFacts:
-    """Returns everything that is known of a version.
-
-    Raises:
-        StoreError: The store failed.
-        VerificationError: A document of the version is damaged.
-    """
-    return VersionFacts(
-        published,
-        store.location,
-        store.manifest(published),
-        store.bundle_record(published),
-        tuple(records(store, published)),
-    )
+def show(version: Version) -> dict[str, Any]:
+    """Returns everything that is known of a version as JSON values; raises as ``Version``."""
+    return {
+        "model_name": version.model_name,
+        "version": version.name,
+        "manifest": version.published.manifest.as_dict(),
+        "bundle_id": version.bundle.bundle_id,
+        "store": version.store.location,
+        "layers": [
+            {"kind": layer_kind(layer), "digest": layer.digest, "size": layer.size_bytes}
+            for layer in version.manifest.layers
+        ],
+        "bundle": version.bundle.as_dict(),
+        "records": [record.document for record in version.records],
+    }
 
 
 def status(
-    checkout: Checkout, store: BundleStore, pointers: Mapping[str, Pointer]
+    checkout: Checkout, target: Target, store: BundleStore, pointers: Mapping[str, Pointer]
 ) -> list[FlavorRow]:
-    """Returns the state of every flavor against one store; a damaged version is a detail.
+    """Returns the state of every flavor against one target; a damaged version is a detail.
 
     Args:
         checkout: The checkout.
-        store: The store.
+        target: The target.
+        store: Its bundle store.
         pointers: What the sitevar says, by model.
+
+    Raises:
+        StoreError, RefusedError: The store is away, or denies access.
     """
     live = {flavor: percent for pointer in pointers.values() for flavor, percent in pointer.weights}
-    rows = (_status_of(checkout, store, name) for name in checkout.flavors)
+    survey = Survey(checkout, target, store, allow_dirty=True)
+    with ThreadPoolExecutor(THREADS, "status") as pool:
+        rows = list(pool.map(partial(_status_of, survey), checkout.flavors.values()))
     return [replace(row, live_percent=live.get(row.flavor)) for row in rows]
 
 
-def _status_of(checkout: Checkout, store: BundleStore, name: str) -> FlavorRow:
-    flavor = checkout.flavors[name]
-    if flavor.version is None:
-        return FlavorRow(name, None, "no version")
-    if isinstance(flavor.version, RunId):
-        return FlavorRow(name, flavor.version, "pending", detail="its version is a run id")
+def _status_of(survey: Survey, flavor: Flavor) -> FlavorRow:
+    finding = survey.look(flavor)
+    decision = finding.decision
+    state = _WORDS.get(decision.state, decision.state.value)
+    row = FlavorRow(flavor.name, flavor.version, state, _age_days(survey, finding))
+    match decision:
+        case Publish():
+            return replace(row, detail="its version is a run id")
+        case Held(why):
+            return replace(row, detail=why)
+        case InOtherTarget():
+            return replace(row, detail=f"not in {survey.store.location}")
+        case Cannot(error):
+            if is_of_the_place(error):
+                raise error
+            return replace(row, detail=error.what)
+        case Republish(changes):
+            return replace(row, detail="; ".join(changes.lines()))
+        case EnvMoved(_, env_now):
+            return replace(row, detail=f"the env is {env_now} now")
+        case _:
+            return row
+
+
+def _age_days(survey: Survey, finding: Finding) -> float | None:
+    """Returns the days since a flavor's version was published; None where no record says."""
+    flavor = finding.flavor
+    if not isinstance(flavor.version, PublishedVersion):
+        return None
     try:
-        model_name = checkout.project(flavor).model_name
-        published = store.find(model_name, flavor.version)
-        if published is None:
-            return FlavorRow(name, flavor.version, "not here", detail=f"not in {store.location}")
-        of_version = records(store, published)
+        model_name = survey.checkout.project(flavor).model_name
+        version = survey.versions.find(model_name, flavor.version)
+        records = version.records if version else ()
+        created = datetime.fromisoformat(records[0].created_utc or "") if records else None
+    except ValueError:
+        return None
     except PublishError as error:
         if is_of_the_place(error):
             raise
-        return FlavorRow(name, flavor.version, "not here", detail=error.what)
-    age_days = _age_days(of_version[0]) if of_version else None
-    if flavor.hold is not None:
-        return FlavorRow(name, flavor.version, "held", age_days, flavor.hold)
-    return FlavorRow(name, flavor.version, "published", age_days)
-
-
-def _age_days(record: Record) -> float | None:
-    try:
-        created = datetime.fromisoformat(record.created_utc or "")
-    except ValueError:
+        return None
+    if created is None:
         return None
     return round((datetime.now(UTC) - created).total_seconds() / 86400, 2)

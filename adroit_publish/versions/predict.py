@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from adroit_publish.errors import ConfigError, RefusedError, StoreError, VerificationError
 from adroit_publish.stores.bundle_store import BundleStore, Published
 from adroit_publish.stores.stored_blob import stored_files
+from adroit_publish.version import Version
 
 if TYPE_CHECKING:
     import requests
@@ -50,7 +51,7 @@ def served_version(store: BundleStore, url: str) -> Published:
     served = _json_of(_ask("GET", url, "/bundle"), f"{_shown(url)}/bundle")
     model_name, bundle_id = served.get("model_name"), served.get("bundle_id")
     for published in store.versions(str(model_name)) if model_name in store.models() else ():
-        if store.bundle_record(published).bundle_id == bundle_id:
+        if Version(store, published).bundle.bundle_id == bundle_id:
             return published
     raise RefusedError(
         "The server runs a bundle that is not in this store.",

@@ -158,7 +158,7 @@ def _read(checkout: Checkout, name: str, source: Target) -> tuple[_Version, Plac
         manifest,
         manifest_bytes,
         store.document(manifest.config),
-        store.bundle_record(published),
+        store.bundle_record(published, manifest),
         read_referrers(here, published),
     )
     return version, here

@@ -56,7 +56,7 @@ def verify(store: BundleStore, published: Published, progress: Progress = unhear
                 files |= check.layer(layer)
         if len(report.problems) == before:  # only layers that were read can be compared
             with check.problems():
-                check.files(store.bundle_record(published), files)
+                check.files(store.bundle_record(published, manifest), files)
     for name in store.referrers(published):
         with check.problems():
             for blob in store.referrer(published, name):

@@ -12,6 +12,7 @@ from adroit_publish.checkout import open_checkout
 from adroit_publish.errors import ConfigError, RefusedError, StoreError, VerificationError
 from adroit_publish.places import open_store
 from adroit_publish.stores.records import records
+from adroit_publish.version import Version
 from adroit_publish.versions.verify import verify
 from tests.support.checkouts import commit, git, make_checkout
 
@@ -407,6 +408,6 @@ def test_a_changed_serve_section_is_a_change_and_reaches_the_bundle(checkout):
     again = republish("b", root=checkout)
     assert again.changes == ("changed the serve section of config.yaml",)
     store = store_of(checkout)
-    record = store.bundle_record(store.get(again.version))
+    record = Version(store, store.get(again.version)).bundle
     assert record.serve["handler"]["kwargs"]["log_features_percent"] == 0.5
     assert Path(checkout).is_dir()

@@ -1,0 +1,207 @@
+"""One command's look at its flavors: each file, version and env is opened once, then one decision.
+
+``plan``, ``publish``, ``republish`` and ``status`` ask the same survey; what the decision follows
+from is ``decide``'s table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from adroit_publish.bundle.content import Concatenation, Readable
+from adroit_publish.bundle.digest import sha256_of
+from adroit_publish.bundle.layer import ROOT
+from adroit_publish.bundle.version_names import PublishedVersion
+from adroit_publish.checkout import Checkout
+from adroit_publish.config.flavors import Flavor
+from adroit_publish.config.project import Project
+from adroit_publish.config.targets import Target
+from adroit_publish.decide import Decision, Facts, Files, OfAnotherTarget, decide
+from adroit_publish.edge.once import Once
+from adroit_publish.errors import ConfigError, PublishError
+from adroit_publish.git.source import Snapshot
+from adroit_publish.places import open_store
+from adroit_publish.publish.env import resolve_env
+from adroit_publish.publish.release import EnvReference
+from adroit_publish.publish.source import project_source, runtime_recipe
+from adroit_publish.stores.bundle_store import BundleStore
+from adroit_publish.version import Version, Versions
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What was opened to decide about a published flavor.
+
+    Attributes:
+        project: Its parsed config.yaml.
+        version: Its version, in the target's store.
+        source: What would be packed now.
+    """
+
+    project: Project
+    version: Version
+    source: Snapshot
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What has to be done about one flavor.
+
+    Attributes:
+        flavor: As flavors.yaml has it.
+        decision: What has to be done.
+        opened: Of a published flavor that can be judged; None for any other.
+    """
+
+    flavor: Flavor
+    decision: Decision
+    opened: Opened | None = None
+
+
+class Survey:
+    """A checkout against one target; any thread may ask.
+
+    Args:
+        checkout: The checkout.
+        target: The target.
+        store: Its bundle store.
+        allow_dirty: Whether source that is not committed is packed.
+    """
+
+    def __init__(
+        self, checkout: Checkout, target: Target, store: BundleStore, *, allow_dirty: bool
+    ) -> None:
+        self.checkout = checkout
+        self.target = target
+        self.store = store
+        self.versions = Versions(store)
+        self._allow_dirty = allow_dirty
+        self._once = Once()
+
+    def look(self, flavor: Flavor) -> Finding:
+        """Returns what has to be done about a flavor; nothing is raised for what is wrong."""
+        if flavor.hold is not None or not isinstance(flavor.version, PublishedVersion):
+            return Finding(flavor, decide(flavor, None))
+        try:
+            opened = self._open(flavor, flavor.version)
+            return Finding(flavor, decide(flavor, self._facts(flavor, opened)), opened)
+        except PublishError as error:
+            return Finding(flavor, decide(flavor, error))
+
+    def source(self, flavor: Flavor) -> Snapshot:
+        """Returns what would be packed of a flavor's project; raises as ``project_source``."""
+        project = self.checkout.project(flavor)
+        return project_source(self.checkout.root, flavor, project, allow_dirty=self._allow_dirty)
+
+    def env(self, flavor: Flavor) -> EnvReference:
+        """Returns the env of a flavor, pinned as it is now; raises as ``resolve_env``."""
+        return self._once(
+            ("env", flavor.conda_env), lambda: resolve_env(self.checkout, flavor, self.target)
+        )
+
+    def env_before(self, flavor: Flavor) -> str | None:
+        """Returns what versions in flavors.yaml pin for a flavor's env, where it moved since.
+
+        Only versions of its model that flavors.yaml names are looked at: those that are served, or
+        about to be.
+        """
+        now = self.env(flavor).digest
+        model_name = self.checkout.project(flavor).model_name
+        for other in self.checkout.flavors.values():
+            if not isinstance(other.version, PublishedVersion):
+                continue
+            if other.conda_env != flavor.conda_env:
+                continue
+            try:
+                version = self.versions.find(model_name, other.version)
+                pinned = version.bundle.conda_env_digest if version else None
+            except PublishError:
+                continue  # this is a hint; `verify` is where a damaged version is told
+            if pinned is not None and pinned != now:
+                return str(pinned)
+        return None
+
+    def _open(self, flavor: Flavor, name: PublishedVersion) -> Opened:
+        project = self.checkout.project(flavor)
+        self.checkout.conda_env(flavor)  # which has to be there
+        version = self.versions.find(project.model_name, name)
+        if version is None:
+            raise _not_here(self, flavor, project.model_name, name)
+        _ = version.bundle  # damage of the version comes before what is wrong with the source
+        return Opened(project, version, self.source(flavor))
+
+    def _facts(self, flavor: Flavor, opened: Opened) -> Facts:
+        return Facts(
+            source=_digests((f.path, f.content, f.executable) for f in opened.source.files),
+            runtime=self._once("runtime", _runtime),
+            serve=opened.project.serve,
+            conda_env=flavor.conda_env,
+            env_now=self._env_now(flavor),
+            published=opened.version.bundle,
+        )
+
+    def _env_now(self, flavor: Flavor) -> str | None:
+        try:
+            return self.env(flavor).digest
+        except PublishError:
+            return None  # whoever takes the env over is told
+
+
+def _runtime() -> Files:
+    prefix = f"{ROOT}/runtime/"
+    files = runtime_recipe().files
+    return _digests((f.path.removeprefix(prefix), f.content, f.executable) for f in files)
+
+
+def _digests(files: Iterable[tuple[str, Readable, bool]]) -> Files:
+    return {
+        path: (str(sha256_of(Concatenation((content,)))), executable)
+        for path, content, executable in files
+    }
+
+
+def _not_here(
+    survey: Survey, flavor: Flavor, model_name: str, version: PublishedVersion
+) -> PublishError:
+    """Returns why a version is not in the target's store: whose it is, where it is known."""
+    where, target = f"flavors.yaml:{flavor.line}", survey.target
+    for other_model in survey.store.models():
+        if other_model != model_name and survey.versions.find(other_model, version):
+            return ConfigError(
+                f"Version {version} of flavor {flavor.name} is of another model.",
+                where=where,
+                got=f"a version of {other_model} in target {target.name}",
+                wanted=f"a version of {model_name}, which {flavor.config} names",
+                next_step="mend the flavor's `config` or its `version`",
+            )
+    for other in survey.checkout.targets.by_name.values():
+        if other.name == target.name:
+            continue
+        try:
+            elsewhere = Versions(open_store(other)).find(model_name, version)
+            run_id = elsewhere and elsewhere.bundle.run_id
+        except PublishError:
+            continue  # a store that cannot be asked does not know
+        if elsewhere and run_id:
+            return OfAnotherTarget(
+                f"Version {version} of flavor {flavor.name} is of another target.",
+                where=where,
+                got=f"target {other.name} ({elsewhere.store.location}), from run {run_id}",
+                wanted=f"a version in target {target.name}",
+                next_step=(
+                    f"python -m adroit_publish promote {version} --from {other.name} "
+                    f"--to {target.name}, or publish its run: "
+                    f"python publish_mlflow_model_flow.py run --flavor={flavor.name} "
+                    f"--target={target.name} --mlflow-run-id={run_id}"
+                ),
+            )
+    return OfAnotherTarget(
+        f"Version {version} of flavor {flavor.name} is in no store that could be asked.",
+        where=where,
+        wanted=f"a version in target {target.name} ({target.bundles}), or a run id",
+        next_step=(
+            f"add --target for the target it was published to, or publish its run "
+            f"(its id starts with {version.run_id_start}) with --mlflow-run-id"
+        ),
+    )
