@@ -45,9 +45,9 @@ class PublishMlflowModelFlow(FlowSpec):
         from adroit_publish.cli.flow import run as flow_run
         from adroit_publish.cli.flow.checkout import Commit, FlowCheckout
         from adroit_publish.cli.flow.program import refusals_end_the_run
-        from adroit_publish.publish.release import Options
+        from adroit_publish.publish.release import PublishOptions
 
-        options = Options(
+        options = PublishOptions(
             target=self.target,
             run_id=self.mlflow_run_id,
             allow_dirty=self.allow_dirty,

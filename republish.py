@@ -58,9 +58,9 @@ class RepublishModelFlow(FlowSpec):
         from adroit_publish.cli.flow import run as flow_run
         from adroit_publish.cli.flow.checkout import Commit, FlowCheckout
         from adroit_publish.cli.flow.program import refusals_end_the_run
-        from adroit_publish.publish.release import Options
+        from adroit_publish.publish.release import RepublishOptions
 
-        options = Options(
+        options = RepublishOptions(
             target=self.target,
             allow_dirty=self.allow_dirty,
             verify=self.verify,

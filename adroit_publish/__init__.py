@@ -52,11 +52,17 @@ def publish(
     from adroit_publish.checkout import find_root, open_checkout
     from adroit_publish.publish.prepare import prepare
     from adroit_publish.publish.publish import publish as publish_job
-    from adroit_publish.publish.release import Failure, Options, Release
+    from adroit_publish.publish.release import Failure, PublishOptions, Release
     from adroit_publish.writeback.releases import write_releases
 
     checkout = open_checkout(find_root(Path(root).absolute()))
-    options = Options(target, run_id, allow_dirty, verify, tuple(accept_env_mismatch))
+    options = PublishOptions(
+        target=target,
+        run_id=run_id,
+        allow_dirty=allow_dirty,
+        verify=verify,
+        accept_env_mismatch=tuple(accept_env_mismatch),
+    )
     (prepared,) = prepare(checkout, [flavor], options)
     if isinstance(prepared, Failure):
         raise prepared.error
@@ -102,12 +108,12 @@ def republish(
     """
     from adroit_publish.checkout import find_root, open_checkout
     from adroit_publish.publish.prepare_republish import prepare_republish
-    from adroit_publish.publish.release import Failure, Options, Release
+    from adroit_publish.publish.release import Failure, Release, RepublishOptions
     from adroit_publish.publish.republish import republish as republish_job
     from adroit_publish.writeback.releases import write_releases
 
     checkout = open_checkout(find_root(Path(root).absolute()))
-    options = Options(
+    options = RepublishOptions(
         target=target,
         allow_dirty=allow_dirty,
         verify=verify,

@@ -142,7 +142,7 @@ class NoVersion:
 
 
 @dataclass(frozen=True)
-class Held:
+class OnHold:
     """The flavor is to be left alone; ``why`` is the reason."""
 
     state: ClassVar = State.HELD
@@ -204,7 +204,7 @@ class Republish:
     env_now: str | None
 
 
-Decision = NoVersion | Held | Publish | InOtherTarget | Cannot | UpToDate | EnvMoved | Republish
+Decision = NoVersion | OnHold | Publish | InOtherTarget | Cannot | UpToDate | EnvMoved | Republish
 
 
 def decide(flavor: Flavor, facts: Facts | PublishError | None) -> Decision:
@@ -215,7 +215,7 @@ def decide(flavor: Flavor, facts: Facts | PublishError | None) -> Decision:
         facts: Of a published flavor that is not held; the error where they cannot be had.
     """
     if flavor.hold is not None:
-        return Held(flavor.hold)
+        return OnHold(flavor.hold)
     if flavor.version is None:
         return NoVersion()
     if isinstance(flavor.version, RunId):

@@ -78,7 +78,7 @@ class Places:
 
 def open_store(target: Target) -> BundleStore:
     """Returns the bundle store of ``target``; nothing is read or made yet."""
-    if target.bundles.startswith("file:"):
+    if target.on_this_machine:
         return BundleStore(DirectoryObjects(Path(target.bundles.removeprefix("file:"))))
     return BundleStore(S3Objects(target.bundles, account=target.account, profile=target.profile))
 
@@ -133,11 +133,6 @@ def docker_login(target: Target, images: ImageRepository) -> dict[str, str] | No
     if not login.username:
         return {"identitytoken": login.secret}
     return {"username": login.username, "password": login.secret}
-
-
-def is_local(target: Target) -> bool:
-    """Tells whether the target's bundles are on this machine alone."""
-    return target.bundles.startswith("file:")
 
 
 def prove_access(target: Target) -> None:

@@ -15,10 +15,10 @@ from adroit_publish.decide import (
     Cannot,
     EnvMoved,
     Facts,
-    Held,
     InOtherTarget,
     NoVersion,
     OfAnotherTarget,
+    OnHold,
     Publish,
     Republish,
     State,
@@ -66,8 +66,8 @@ SAME = Facts(
 @pytest.mark.parametrize(
     ("flavor", "decision"),
     [
-        (replace(FLAVOR, hold="p99 is up"), Held("p99 is up")),
-        (replace(FLAVOR, hold="held", version=RUN), Held("held")),
+        (replace(FLAVOR, hold="p99 is up"), OnHold("p99 is up")),
+        (replace(FLAVOR, hold="held", version=RUN), OnHold("held")),
         (replace(FLAVOR, version=None), NoVersion()),
         (replace(FLAVOR, version=RUN), Publish(RUN)),
     ],
@@ -132,5 +132,5 @@ def test_an_env_moves_only_from_what_is_pinned_to_what_is_known():
 
 
 def test_each_state_has_one_decision():
-    kinds = (NoVersion, Held, Publish, InOtherTarget, Cannot, UpToDate, EnvMoved, Republish)
+    kinds = (NoVersion, OnHold, Publish, InOtherTarget, Cannot, UpToDate, EnvMoved, Republish)
     assert sorted(kind.state for kind in kinds) == sorted(State)

@@ -121,8 +121,6 @@ MOST_MODULES, MOST_MODULE_LINES, MOST_FUNCTION_LINES = 15, 350, 45
 FLOWS = ("publish_mlflow_model_flow.py", "republish.py")
 SOURCES = [*modules("adroit"), *modules("adroit_publish"), *(ROOT / flow for flow in FLOWS)]
 TOO_LARGE_YET = {
-    "adroit_publish/publish",
-    "adroit_publish/publish/standing.py:_not_here",
     "adroit_publish/publish/upload.py:hash_and_upload",
     "adroit_publish/registry/client.py:open",
     "adroit_publish/versions/copying.py:copy_layers",

@@ -76,6 +76,11 @@ class Target:
     sitevars: str | None
     profile: str | None = None
 
+    @property
+    def on_this_machine(self) -> bool:
+        """Whether its bundles are on this machine alone, where nobody else can read them."""
+        return self.bundles.startswith("file:")
+
 
 @dataclass(frozen=True)
 class Targets:

@@ -25,7 +25,6 @@ from adroit_publish.errors import EXIT_OK, ConfigError, PublishError
 from adroit_publish.git.history import current_branch, head_commit
 from adroit_publish.git.remote import remote_branch
 from adroit_publish.git.repository import read_git
-from adroit_publish.places import is_local
 
 State = Literal["ok", "warning", "problem", "not needed"]
 
@@ -133,7 +132,7 @@ def git_checkout(name: str, root: Path) -> Check:
 
 def git_upstream(name: str, root: Path, target: Target | None) -> Check:
     """Looks for the branch that ``--push`` would push to; raises SourceError where is none."""
-    if target and is_local(target):
+    if target and target.on_this_machine:
         found = f"the versions of target {target.name} stay here, so --push is refused"
         return Check(name, "not needed", found)
     return Check(name, "ok", str(remote_branch(root, None)))

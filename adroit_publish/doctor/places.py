@@ -18,7 +18,7 @@ from adroit_publish.edge import urls as addresses
 from adroit_publish.errors import PublishError, RefusedError, SourceError
 from adroit_publish.gates import sandbox
 from adroit_publish.mlflow.tracking import check_tracking_store, tracking_client
-from adroit_publish.places import credentials_of, is_local, open_store, prove_account
+from adroit_publish.places import credentials_of, open_store, prove_account
 from adroit_publish.publish.verification import choose_verification
 from adroit_publish.registry.client import Registry
 from adroit_publish.registry.ecr import parse_ecr_host
@@ -83,7 +83,7 @@ def bundle_store(name: str, target: Target) -> Check:
     """
     store = open_store(target)
     models = list(store.models())
-    if is_local(target):
+    if target.on_this_machine:
         _check_writable(Path(target.bundles.removeprefix("file:")))
     return Check(name, "ok", f"{store.location}, models: {', '.join(models) or 'none yet'}")
 
@@ -176,7 +176,7 @@ def process_sandbox(name: str, target: Target | None) -> Check:
     if kind != "plain":
         return Check(name, "ok", f"{kind} confines the model")
     missing = sandbox.refuse_plain("this machine")
-    if target is not None and not is_local(target):
+    if target is not None and not target.on_this_machine:
         raise missing
     missing.wanted = f"{missing.wanted}; a local target does with a process that is not confined"
     return failed(name, missing, "warning")

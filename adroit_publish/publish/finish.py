@@ -7,16 +7,19 @@ commit            the record, the registry's tag, ``index.json``: from here on i
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
+from adroit_publish.bundle.document import canonical_json
 from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE, Bundle
-from adroit_publish.bundle.record import Verification
+from adroit_publish.bundle.record import SCHEMA, Verification
+from adroit_publish.edge.user import user_name
 from adroit_publish.errors import PublishError
 from adroit_publish.git.source import Snapshot
 from adroit_publish.mlflow.trained_by import commit_page
 from adroit_publish.places import Places
-from adroit_publish.publish.record import publish_record
 from adroit_publish.publish.release import Job, LayerReceipt, Release
 from adroit_publish.publish.stages import Stages
 from adroit_publish.publish.verification import earlier_verification, verify_bundle
@@ -24,6 +27,14 @@ from adroit_publish.rollover.state import Rollover
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.rollovers import Rollovers
 from adroit_publish.version import Versions
+
+_RECORDED = (
+    "flavor", "model_name", "run_id", "run_url", "version", "manifest_digest", "bundle_id",
+    "target", "places", "commit", "dirty", "conda_env", "conda_env_digest", "layers", "seconds",
+    "metrics", "trained_by", "commit_url", "warnings", "republished_from", "changes",
+    "copied_from",
+)  # fmt: skip
+"""What a record takes over from the release; what else a release holds is not of the publish."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,7 @@ class Made:
         trained_by: What made the run, as ``mlflow.trained_by`` has it.
         republished_from: The version whose model it is, where it was republished.
         changes: What differs from that version, a line each.
+        new_flavor: The copy of the flavor that gets the version; None for the flavor itself.
     """
 
     bundle: Bundle
@@ -51,6 +63,7 @@ class Made:
     trained_by: Mapping[str, str] = field(default_factory=dict)
     republished_from: str | None = None
     changes: tuple[str, ...] = ()
+    new_flavor: str | None = None
 
 
 def finish(
@@ -86,7 +99,7 @@ def finish(
     with stages("commit"):
         release = _release(job, made, stages, verification, places)
         if not earlier:
-            record = publish_record(release, verification, origin)
+            record = _record(release, verification, origin)
             places.attach(model_name, bundle, RECORD_MEDIA_TYPE, record)
         places.commit(model_name, bundle)
     return release
@@ -96,9 +109,8 @@ def _release(
     job: Job, made: Made, stages: Stages, verification: Verification, places: Places
 ) -> Release:
     bundle = made.bundle
-    new_flavor = job.options.new_flavor
     return Release(
-        flavor=new_flavor or job.flavor.name,
+        flavor=made.new_flavor or job.flavor.name,
         expected=job.flavor.version,
         model_name=job.project.model_name,
         run_id=made.run_id,
@@ -125,7 +137,7 @@ def _release(
         warnings=tuple(stages.warnings),
         republished_from=made.republished_from,
         changes=made.changes,
-        copied_from=job.flavor.name if new_flavor else None,
+        copied_from=job.flavor.name if made.new_flavor else None,
         rollover=_live_rollover(places.store, job.project.model_name),
     )
 
@@ -136,3 +148,25 @@ def _live_rollover(store: BundleStore, model_name: str) -> Rollover | None:
     except PublishError:
         return None  # a publish does not depend on what can be told beside it
     return kept.rollover if kept and kept.rollover.live else None
+
+
+def _record(release: Release, verification: Verification, origin: Mapping[str, str]) -> bytes:
+    """Returns the record of a publish that is about to be committed.
+
+    Args:
+        release: What is published.
+        verification: What was seen of it, golden outputs included.
+        origin: What started the publish, such as the Metaflow run.
+    """
+    facts = release.as_dict()
+    return canonical_json(
+        {name: facts[name] for name in _RECORDED}
+        | {
+            "schema": SCHEMA,
+            "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+            "who": user_name(),
+            "host": platform.node(),
+            "origin": dict(origin),
+            "verification": verification.as_dict(),
+        }
+    )

@@ -22,9 +22,9 @@ from adroit_publish.decide import (
     TO_DO,
     Cannot,
     EnvMoved,
-    Held,
     InOtherTarget,
     NoVersion,
+    OnHold,
     Publish,
     Republish,
     State,
@@ -132,7 +132,7 @@ def _plan(survey: Survey, flavor: Flavor) -> Plan:
         match decision:
             case NoVersion():
                 return replace(row, why=("write a run id as its version",))
-            case Held():
+            case OnHold():
                 return replace(row, why=(decision.why,))
             case InOtherTarget(error):
                 return replace(

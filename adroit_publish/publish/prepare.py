@@ -14,11 +14,11 @@ from adroit_publish.bundle.version_names import RunId
 from adroit_publish.checkout import Checkout
 from adroit_publish.config.flavors import Flavor, find_flavor
 from adroit_publish.config.targets import Target
-from adroit_publish.decide import Cannot, Held, InOtherTarget, NoVersion, Publish, Republish
+from adroit_publish.decide import Cannot, InOtherTarget, NoVersion, OnHold, Publish, Republish
 from adroit_publish.errors import ConfigError, PublishError, RefusedError
 from adroit_publish.mlflow.model import resolve_model
 from adroit_publish.places import ensure_images, open_store, prove_access
-from adroit_publish.publish.release import Failure, Options, PublishJob, Release
+from adroit_publish.publish.release import Failure, Options, PublishJob, PublishOptions, Release
 from adroit_publish.publish.survey import Finding, Survey
 from adroit_publish.publish.verification import choose_verification
 from adroit_publish.stores.bundle_store import BundleStore
@@ -74,7 +74,7 @@ def admit(checkout: Checkout, options: Options) -> Admitted:
 def prepare(
     checkout: Checkout,
     names: Sequence[str],
-    options: Options,
+    options: PublishOptions,
 ) -> tuple[Prepared, ...]:
     """Returns what has to be done for each of the flavors, in the order given.
 
@@ -94,7 +94,7 @@ def prepare(
     return tuple(_prepare_one(survey, flavor, admitted, options) for flavor in flavors)
 
 
-def _check_options(options: Options, flavors: Sequence[Flavor]) -> None:
+def _check_options(options: PublishOptions, flavors: Sequence[Flavor]) -> None:
     if not flavors:
         raise ConfigError(
             "No flavor is named.", next_step="add --flavor=NAME, or --pending for all that wait"
@@ -115,7 +115,9 @@ def _check_options(options: Options, flavors: Sequence[Flavor]) -> None:
         ) from error
 
 
-def _prepare_one(survey: Survey, flavor: Flavor, admitted: Admitted, options: Options) -> Prepared:
+def _prepare_one(
+    survey: Survey, flavor: Flavor, admitted: Admitted, options: PublishOptions
+) -> Prepared:
     try:
         run_id = options.run_id and RunId(options.run_id)
         wanted = replace(flavor, version=run_id) if run_id else flavor
@@ -153,7 +155,7 @@ def look(survey: Survey, flavor: Flavor, options: Options) -> Finding:
     """
     finding = survey.look(replace(flavor, hold=None) if options.despite_hold else flavor)
     match finding.decision:
-        case Held(why):
+        case OnHold(why):
             raise RefusedError(
                 f"Flavor {flavor.name} is held.",
                 where=f"flavors.yaml:{flavor.line}",
@@ -169,7 +171,7 @@ def look(survey: Survey, flavor: Flavor, options: Options) -> Finding:
 
 
 def _job(
-    survey: Survey, flavor: Flavor, admitted: Admitted, run_id: RunId, options: Options
+    survey: Survey, flavor: Flavor, admitted: Admitted, run_id: RunId, options: PublishOptions
 ) -> PublishJob:
     target, project = survey.target, survey.checkout.project(flavor)
     env, source = survey.env(flavor), survey.source(flavor)

@@ -18,7 +18,7 @@ from adroit_publish.errors import ConfigError, PublishError
 from adroit_publish.places import ensure_images
 from adroit_publish.publish.env import carried_env
 from adroit_publish.publish.prepare import Admitted, admit, look, up_to_date
-from adroit_publish.publish.release import Failure, Options, Release, RepublishJob
+from adroit_publish.publish.release import Failure, Release, RepublishJob, RepublishOptions
 from adroit_publish.publish.survey import Finding, Survey
 from adroit_publish.version import Versions
 
@@ -29,7 +29,7 @@ THREADS = 8
 def prepare_republish(
     checkout: Checkout,
     names: Sequence[str],
-    options: Options,
+    options: RepublishOptions,
 ) -> tuple[Prepared, ...]:
     """Returns what has to be done for each of the flavors, in the order given.
 
@@ -49,7 +49,7 @@ def prepare_republish(
 
 
 def prepare_stale(
-    checkout: Checkout, options: Options
+    checkout: Checkout, options: RepublishOptions
 ) -> tuple[tuple[Prepared, ...], tuple[str, ...]]:
     """Returns what has to be done for every flavor that is published and may be touched.
 
@@ -75,7 +75,7 @@ def prepare_stale(
 
 
 def flavor_of_version(
-    checkout: Checkout, model_name: str, version: str, config: str, options: Options
+    checkout: Checkout, model_name: str, version: str, config: str, options: RepublishOptions
 ) -> Flavor:
     """Returns the flavor that the older spelling of a republish means.
 
@@ -123,14 +123,14 @@ def flavor_of_version(
     return Flavor("", config, opened.bundle.conda_env_name, wanted, None, None, 0)
 
 
-def prepare_one(checkout: Checkout, flavor: Flavor, options: Options) -> Prepared:
+def prepare_one(checkout: Checkout, flavor: Flavor, options: RepublishOptions) -> Prepared:
     """Returns what has to be done for one flavor, which need not be in flavors.yaml."""
     _check_options(options, [flavor])
     return _prepare_all(checkout, [flavor], admit(checkout, options), options)[0]
 
 
 def _prepare_all(
-    checkout: Checkout, flavors: Sequence[Flavor], admitted: Admitted, options: Options
+    checkout: Checkout, flavors: Sequence[Flavor], admitted: Admitted, options: RepublishOptions
 ) -> tuple[Prepared, ...]:
     survey = admitted.survey(checkout, options)
 
@@ -141,7 +141,7 @@ def _prepare_all(
         return tuple(pool.map(one, flavors))
 
 
-def _check_options(options: Options, flavors: Sequence[Flavor]) -> None:
+def _check_options(options: RepublishOptions, flavors: Sequence[Flavor]) -> None:
     if not flavors:
         raise ConfigError(
             "No flavor is named.", next_step="add --flavor NAME, or --stale for all that changed"
@@ -158,7 +158,9 @@ def _check_options(options: Options, flavors: Sequence[Flavor]) -> None:
         raise ConfigError("--new-flavor is no flavor's name.", got=f"it {problem}")
 
 
-def _prepare_one(survey: Survey, flavor: Flavor, admitted: Admitted, options: Options) -> Prepared:
+def _prepare_one(
+    survey: Survey, flavor: Flavor, admitted: Admitted, options: RepublishOptions
+) -> Prepared:
     try:
         finding = look(survey, flavor, options)
         match finding.decision:
@@ -186,7 +188,7 @@ def _job(
     finding: Finding,
     decision: UpToDate | EnvMoved | Republish,
     admitted: Admitted,
-    options: Options,
+    options: RepublishOptions,
 ) -> RepublishJob | Release:
     flavor, opened = finding.flavor, finding.opened
     assert opened is not None

@@ -29,12 +29,12 @@ from adroit_publish.mlflow.mlmodel import read_mlmodel
 from adroit_publish.places import Places, open_places
 from adroit_publish.publish.env import take_env
 from adroit_publish.publish.finish import Made, finish
-from adroit_publish.publish.model_files import ModelFiles
 from adroit_publish.publish.release import LayerReceipt, PublishJob, Release
 from adroit_publish.publish.source import runtime_recipe, source_of, source_recipe
 from adroit_publish.publish.stages import Listener, Silence, Stage, Stages
 from adroit_publish.publish.upload import hash_and_upload, sent_note, upload_record
 from adroit_publish.publish.verification import check_source, files_of
+from adroit_publish.stores.model_files import ModelFiles
 from adroit_publish.version import Versions
 
 

@@ -23,29 +23,47 @@ from adroit_publish.stores.bundle_store import Published
 VERIFY_KINDS = ("image", "process", "none")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a user asks of a publish beside the flavors.
+    """What a user asks of a publish or a republish besides the flavors.
 
     Attributes:
         target: Name of the target; None lets the environment decide (design, section 4).
-        run_id: Publish this MLflow run, whatever the flavor's ``version`` says.
         allow_dirty: Pack the working tree where it differs from the commit, and record it.
         verify: ``image``, ``process`` or ``none``; None for the target's own.
         accept_env_mismatch: Packages (or ``python``) whose mismatch with the env is waived.
         despite_hold: Publish a flavor that is held.
-        new_flavor: Of a republish: the new version goes into a new flavor of this name.
-        runtime: Of a republish: another runtime alone is a reason as well.
-        take_env: Of a republish: take over what the env's name stands for now.
-        accept_output_change: Of a republish: go on where the golden outputs moved.
     """
 
     target: str | None = None
-    run_id: str | None = None
     allow_dirty: bool = False
     verify: str | None = None
     accept_env_mismatch: tuple[str, ...] = ()
     despite_hold: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishOptions(Options):
+    """What a user asks of a publish.
+
+    Attributes:
+        run_id: Publish this MLflow run, whatever the flavor's ``version`` says.
+    """
+
+    run_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepublishOptions(Options):
+    """What a user asks of a republish.
+
+    Attributes:
+        new_flavor: The new version goes into a new flavor of this name.
+        runtime: Another runtime alone is a reason as well.
+        take_env: Take over what the env's name stands for now.
+        accept_output_change: Go on where the golden outputs moved.
+    """
+
     new_flavor: str | None = None
     runtime: bool = False
     take_env: bool = False
@@ -112,11 +130,13 @@ class RepublishJob(Job):
     """A version whose model is to be published with other source.
 
     Attributes:
+        options: What was asked.
         published: The version.
         changes: What differs from it, a line each.
         moved_to: What the env's name stands for now, where that is not what is taken over.
     """
 
+    options: RepublishOptions
     published: Published
     changes: tuple[str, ...]
     moved_to: str | None

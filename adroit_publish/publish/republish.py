@@ -32,7 +32,6 @@ from adroit_publish.gates.replay import compare_outputs
 from adroit_publish.places import Places, open_places
 from adroit_publish.publish.env import take_env
 from adroit_publish.publish.finish import Made, finish
-from adroit_publish.publish.model_files import ModelFiles
 from adroit_publish.publish.release import EnvReference, LayerReceipt, Release, RepublishJob
 from adroit_publish.publish.source import runtime_recipe, source_of, source_recipe
 from adroit_publish.publish.stages import Listener, Silence, Stage, Stages
@@ -45,6 +44,7 @@ from adroit_publish.publish.upload import (
 )
 from adroit_publish.publish.verification import check_source, files_of
 from adroit_publish.stores.bundle_store import BundleStore
+from adroit_publish.stores.model_files import ModelFiles
 from adroit_publish.stores.stored_blob import StoredBlob
 from adroit_publish.version import Version, Versions
 
@@ -112,6 +112,7 @@ def republish(
         trained_by=first.trained_by if first else {},
         republished_from=job.published.version,
         changes=job.changes,
+        new_flavor=job.options.new_flavor,
     )
     judge = partial(_replayed, job, versions, stages)
     return finish(job, made, places, versions, stages, origin or {}, judge)

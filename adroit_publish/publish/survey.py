@@ -176,18 +176,11 @@ def _not_here(
                 next_step="mend the flavor's `config` or its `version`",
             )
     for other in survey.checkout.targets.by_name.values():
-        if other.name == target.name:
-            continue
-        try:
-            elsewhere = Versions(open_store(other)).find(model_name, version)
-            run_id = elsewhere and elsewhere.bundle.run_id
-        except PublishError:
-            continue  # a store that cannot be asked does not know
-        if elsewhere and run_id:
+        if other.name != target.name and (run_id := _run_there(other, model_name, version)):
             return OfAnotherTarget(
                 f"Version {version} of flavor {flavor.name} is of another target.",
                 where=where,
-                got=f"target {other.name} ({elsewhere.store.location}), from run {run_id}",
+                got=f"target {other.name} ({open_store(other).location}), from run {run_id}",
                 wanted=f"a version in target {target.name}",
                 next_step=(
                     f"python -m adroit_publish promote {version} --from {other.name} "
@@ -205,3 +198,12 @@ def _not_here(
             f"(its id starts with {version.run_id_start}) with --mlflow-run-id"
         ),
     )
+
+
+def _run_there(target: Target, model_name: str, version: str) -> str | None:
+    """Returns the run of a version in another target's store; None where it does not know it."""
+    try:
+        there = Versions(open_store(target)).find(model_name, version)
+        return there.bundle.run_id if there else None
+    except PublishError:
+        return None  # a store that cannot be asked does not know

@@ -29,16 +29,16 @@ from adroit_publish.gates import docker_engine, sandbox
 from adroit_publish.gates.closure import check_closure
 from adroit_publish.gates.container import predict_in_image
 from adroit_publish.gates.env_contract import EnvReport, ObservedEnv, check_env
+from adroit_publish.gates.layout import lay_out
 from adroit_publish.gates.model_requirements import model_requirements
 from adroit_publish.gates.prediction import predict_in_sandbox
 from adroit_publish.mlflow.mlmodel import read_mlmodel
-from adroit_publish.places import Places, docker_login, docker_reference, is_local, open_images
-from adroit_publish.publish.layout import lay_out
-from adroit_publish.publish.model_files import SeenFile
+from adroit_publish.places import Places, docker_login, docker_reference, open_images
 from adroit_publish.publish.release import VERIFY_KINDS, Job
 from adroit_publish.publish.stages import Stage, Stages
 from adroit_publish.registry.image_packages import installed_packages
 from adroit_publish.registry.image_reference import parse_reference
+from adroit_publish.stores.model_files import SeenFile
 from adroit_publish.version import Versions
 
 
@@ -198,7 +198,9 @@ def _run_here(job: Job, bundle: Bundle, contract: _Contract) -> Verification:
         with _no_room(directory):
             files = [file for layer in bundle.layers for file in layer.files]
             lay_out(files, directory, link=sandbox.available() != "plain")
-        seen = predict_in_sandbox(directory, allow_plain=is_local(job.target), check_env=check)
+        seen = predict_in_sandbox(
+            directory, allow_plain=job.target.on_this_machine, check_env=check
+        )
     for layer in bundle.layers:  # what was seen is what was stored, or nothing was seen
         _check_unchanged(layer)
     return seen

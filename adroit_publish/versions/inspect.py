@@ -16,7 +16,7 @@ from adroit_publish.config.flavors import Flavor
 from adroit_publish.config.names import nearest
 from adroit_publish.config.sitevars import Pointer
 from adroit_publish.config.targets import Target
-from adroit_publish.decide import Cannot, EnvMoved, Held, InOtherTarget, Publish, Republish, State
+from adroit_publish.decide import Cannot, EnvMoved, InOtherTarget, OnHold, Publish, Republish, State
 from adroit_publish.errors import ConfigError, PublishError
 from adroit_publish.publish.survey import Finding, Survey
 from adroit_publish.stores.bundle_store import BundleStore
@@ -168,7 +168,7 @@ def _status_of(survey: Survey, flavor: Flavor) -> FlavorRow:
     match decision:
         case Publish():
             return replace(row, detail="its version is a run id")
-        case Held(why):
+        case OnHold(why):
             return replace(row, detail=why)
         case InOtherTarget():
             return replace(row, detail=f"not in {survey.store.location}")

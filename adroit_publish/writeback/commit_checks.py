@@ -30,7 +30,7 @@ _UNDERWAY = {
 
 def refuse_local_push(target: Target) -> None:
     """Raises RefusedError where only this machine's disk would hold what is pushed."""
-    if target.bundles.startswith("file:"):
+    if target.on_this_machine:
         raise RefusedError(
             "--push is refused: the versions of this target are on this machine only.",
             where=f"target {target.name}",

@@ -18,7 +18,7 @@ from adroit_publish.checkout import open_checkout
 from adroit_publish.errors import ConfigError, RefusedError
 from adroit_publish.places import open_places, open_store
 from adroit_publish.publish.prepare import prepare
-from adroit_publish.publish.release import Options
+from adroit_publish.publish.release import PublishOptions
 from adroit_publish.registry import referrers as registry_referrers
 from adroit_publish.registry.image_reference import Tag
 from adroit_publish.versions.verify import verify
@@ -174,7 +174,7 @@ def test_a_moved_env_tag_is_shown(checkout, eng, trained):
         (job,) = prepare(
             open_checkout(checkout),
             ["b"],
-            Options(target="eng", run_id=trained.good[0], verify="none"),
+            PublishOptions(target="eng", run_id=trained.good[0], verify="none"),
         )
         assert job.moved_from == before.conda_env_digest
         assert job.env.digest == moved

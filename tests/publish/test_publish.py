@@ -20,7 +20,7 @@ from adroit_publish.errors import (
 )
 from adroit_publish.places import open_store
 from adroit_publish.publish.prepare import pending, prepare
-from adroit_publish.publish.release import Failure, Options, PublishJob
+from adroit_publish.publish.release import Failure, PublishJob, PublishOptions
 from adroit_publish.stores.records import records
 from adroit_publish.versions.verify import verify
 from tests.support.checkouts import commit, git, make_checkout
@@ -204,7 +204,7 @@ def test_a_rotted_blob_is_named_by_verify_and_healed_by_publishing_again(checkou
 def test_only_a_layout_that_may_link_shares_bytes_with_the_model(tmp_path, link):
     from adroit_publish.artifacts.pull import LocalFile
     from adroit_publish.bundle.layer import PackedFile
-    from adroit_publish.publish.layout import lay_out
+    from adroit_publish.gates.layout import lay_out
 
     model = tmp_path / "weights"
     model.write_bytes(b"weights")
@@ -333,7 +333,7 @@ def test_one_broken_flavor_does_not_stop_the_preparation_of_the_others(tmp_path,
     root = make_checkout(tmp_path / "repo", trained.tracking_uri, versions)
     checkout = open_checkout(root, {})
     assert pending(checkout) == ("a", "b", "c")
-    a, b, c = prepare(checkout, ["a", "b", "c"], Options())
+    a, b, c = prepare(checkout, ["a", "b", "c"], PublishOptions())
     assert (type(a), type(b), type(c)) == (PublishJob, Failure, PublishJob)
     assert b.flavor == "b"
 
@@ -343,7 +343,7 @@ def test_everything_the_flow_passes_between_its_steps_can_be_pickled_and_is_smal
 ):
     import pickle
 
-    jobs = prepare(open_checkout(checkout, {}), ["a"], Options())
+    jobs = prepare(open_checkout(checkout, {}), ["a"], PublishOptions())
     assert len(pickle.dumps(jobs)) < 20_000
     assert pickle.loads(pickle.dumps(jobs)) == jobs
     release = publish("a", root=checkout, verify="none")

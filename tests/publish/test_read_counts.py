@@ -20,7 +20,12 @@ from adroit_publish.publish.planning import plan
 from adroit_publish.publish.prepare import prepare
 from adroit_publish.publish.prepare_republish import prepare_republish
 from adroit_publish.publish.publish import publish
-from adroit_publish.publish.release import Options, PublishJob, RepublishJob
+from adroit_publish.publish.release import (
+    PublishJob,
+    PublishOptions,
+    RepublishJob,
+    RepublishOptions,
+)
 from adroit_publish.publish.republish import republish
 from adroit_publish.versions.inspect import status
 from adroit_publish.writeback.releases import write_releases
@@ -76,7 +81,7 @@ def pending(request, tmp_path, trained):
 @pytest.fixture
 def stale(pending):
     checkout = Checkout(pending, {})
-    jobs = prepare(checkout, list(checkout.flavors), Options(verify="none"))
+    jobs = prepare(checkout, list(checkout.flavors), PublishOptions(verify="none"))
     releases = [publish(job) for job in jobs if isinstance(job, PublishJob)]
     assert len(releases) == len(checkout.flavors)
     write_releases(checkout.flavors_file, releases)
@@ -91,9 +96,9 @@ def names(checkout: Checkout) -> list[str]:
 
 COMMANDS: dict[str, Callable[[Checkout], object]] = {
     "plan": lambda checkout: plan(checkout),
-    "publish": lambda checkout: prepare(checkout, names(checkout), Options(verify="none")),
+    "publish": lambda checkout: prepare(checkout, names(checkout), PublishOptions(verify="none")),
     "republish": lambda checkout: prepare_republish(
-        checkout, names(checkout), Options(verify="none")
+        checkout, names(checkout), RepublishOptions(verify="none")
     ),
     "status": lambda checkout: status(
         checkout, checkout.target(None), open_store(checkout.target(None)), {}
@@ -121,7 +126,7 @@ def test_of_pending_flavors_each_file_is_read_once(pending, command):
 
 
 def test_the_step_that_publishes_reads_each_document_once(pending):
-    job = prepare(Checkout(pending, {}), ["f00"], Options(verify="none"))[0]
+    job = prepare(Checkout(pending, {}), ["f00"], PublishOptions(verify="none"))[0]
     assert isinstance(job, PublishJob)
     assert {p: n for p, n in reads(pending, lambda _: publish(job)).items() if n > 1} == {}
     # The same again: the version is found, and the commit compares what is there by reading it.
@@ -131,7 +136,7 @@ def test_the_step_that_publishes_reads_each_document_once(pending):
 
 
 def test_the_step_that_republishes_reads_each_document_once(stale):
-    job = prepare_republish(Checkout(stale, {}), ["f00"], Options(verify="none"))[0]
+    job = prepare_republish(Checkout(stale, {}), ["f00"], RepublishOptions(verify="none"))[0]
     assert isinstance(job, RepublishJob)
     found = reads(stale, lambda _: republish(job))
     assert any("/blobs/" in path for path in found)

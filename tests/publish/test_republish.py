@@ -351,7 +351,7 @@ def test_another_runtime_is_no_reason_unless_it_is_asked_for(checkout, monkeypat
     from adroit_publish.bundle.content import InlineFile
     from adroit_publish.bundle.layer import LayerRecipe, PackedFile
     from adroit_publish.publish import republish as verb
-    from adroit_publish.publish import source, standing
+    from adroit_publish.publish import source, survey
 
     real = source.runtime_recipe()
 
@@ -359,7 +359,7 @@ def test_another_runtime_is_no_reason_unless_it_is_asked_for(checkout, monkeypat
         extra = PackedFile("opt/adroit/runtime/adroit/serving/extra.py", InlineFile(b""))
         return LayerRecipe("runtime", (*real.files, extra))
 
-    monkeypatch.setattr(standing, "runtime_recipe", changed)
+    monkeypatch.setattr(survey, "runtime_recipe", changed)
     monkeypatch.setattr(verb, "runtime_recipe", changed)
     assert republish("b", root=checkout).news is False
     again = republish("b", root=checkout, runtime=True)

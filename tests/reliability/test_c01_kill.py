@@ -17,7 +17,7 @@ from adroit_publish.config.flavors import parse_flavors
 from adroit_publish.places import open_store
 from adroit_publish.publish.prepare import prepare
 from adroit_publish.publish.publish import publish
-from adroit_publish.publish.release import Options
+from adroit_publish.publish.release import PublishOptions
 from adroit_publish.versions.verify import verify
 from tests.support.checkouts import make_checkout
 from tests.support.git_clones import write_versions
@@ -69,7 +69,7 @@ def blobs(root):
 
 def test_c01_a_publish_killed_anywhere_is_mended_by_the_same_command(tmp_path, trained, capsys):
     root = make_checkout(tmp_path / "repo", trained.tracking_uri, {"a": trained.weighty})
-    (job,) = prepare(open_checkout(root, {}), ["a"], Options(verify="none"))
+    (job,) = prepare(open_checkout(root, {}), ["a"], PublishOptions(verify="none"))
     old = (root / "flavors.yaml").read_bytes()
     expected = run_once(job, root)
     new = (root / "flavors.yaml").read_bytes()

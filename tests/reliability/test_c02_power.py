@@ -21,7 +21,7 @@ from adroit_publish.checkout import open_checkout
 from adroit_publish.places import open_store
 from adroit_publish.publish.prepare import prepare
 from adroit_publish.publish.publish import publish
-from adroit_publish.publish.release import Options, Release
+from adroit_publish.publish.release import PublishOptions, Release
 from adroit_publish.versions import inspect as inspection
 from adroit_publish.writeback.flavors_file import write_versions
 from tests.support.checkouts import make_checkout
@@ -33,7 +33,7 @@ DURABLE = ("fsync", "fdatasync", "rename", "replace", "link", "unlink")
 
 def publish_once(root: Path):
     """Publishes flavor ``a`` and writes it back; returns the release."""
-    (prepared,) = prepare(open_checkout(root, {}), ["a"], Options(verify="none"))
+    (prepared,) = prepare(open_checkout(root, {}), ["a"], PublishOptions(verify="none"))
     if isinstance(prepared, Release):
         return prepared  # there is nothing to do
     release = publish(prepared)

@@ -16,7 +16,7 @@ from adroit_publish.errors import PublishError
 from adroit_publish.places import open_store
 from adroit_publish.publish.prepare import prepare
 from adroit_publish.publish.publish import publish
-from adroit_publish.publish.release import Options
+from adroit_publish.publish.release import PublishOptions
 from adroit_publish.versions.verify import verify
 from tests.support.checkouts import make_checkout
 
@@ -33,7 +33,7 @@ NEVER_READ = hashlib.sha256(EMPTY_BLOB).hexdigest()  # the empty config that eve
 
 def test_c09_every_damaged_object_is_named_and_healed_or_refused(tmp_path, trained, capsys):
     root = make_checkout(tmp_path / "repo", trained.tracking_uri, {"a": trained.good[0]})
-    (job,) = prepare(open_checkout(root, {}), ["a"], Options(verify="none"))
+    (job,) = prepare(open_checkout(root, {}), ["a"], PublishOptions(verify="none"))
     release = publish(job)
     place = root / ".adroit" / "bundles"
     whole = tmp_path / "whole"

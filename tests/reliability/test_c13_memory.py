@@ -20,12 +20,12 @@ PUBLISH = """
 from pathlib import Path
 from adroit_publish.publish.prepare import prepare
 from adroit_publish.publish.publish import publish
-from adroit_publish.publish.release import Options
+from adroit_publish.publish.release import PublishOptions
 from adroit_publish.checkout import open_checkout
 def kib(label):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(label + ":"))
-jobs = prepare(open_checkout(Path.cwd(), {}), ["a"], Options(verify="none"))
+jobs = prepare(open_checkout(Path.cwd(), {}), ["a"], PublishOptions(verify="none"))
 before = kib("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")  # the peak is counted afresh
 release = publish(jobs[0])

@@ -21,7 +21,14 @@ from adroit_publish.publish.prepare_republish import (
     prepare_stale,
 )
 from adroit_publish.publish.publish import publish
-from adroit_publish.publish.release import Failure, Options, PublishJob, Release, RepublishJob
+from adroit_publish.publish.release import (
+    Failure,
+    PublishJob,
+    PublishOptions,
+    Release,
+    RepublishJob,
+    RepublishOptions,
+)
 from adroit_publish.publish.republish import republish
 from adroit_publish.writeback.releases import commit_releases, try_releases
 
@@ -30,7 +37,11 @@ Outcome = Release | Failure
 
 
 def prepare_publish(
-    location: FlowCheckout, flavors: str | None, all_pending: bool, options: Options, commit: Commit
+    location: FlowCheckout,
+    flavors: str | None,
+    all_pending: bool,
+    options: PublishOptions,
+    commit: Commit,
 ) -> tuple[Prepared | None, ...]:
     """The ``start`` step of a publish: what has to be done for each flavor.
 
@@ -63,7 +74,11 @@ def prepare_publish(
 
 
 def prepare_republishes(
-    location: FlowCheckout, flavors: str | None, all_stale: bool, options: Options, commit: Commit
+    location: FlowCheckout,
+    flavors: str | None,
+    all_stale: bool,
+    options: RepublishOptions,
+    commit: Commit,
 ) -> tuple[Prepared | None, ...]:
     """The ``start`` step of a republish: what changed under each flavor.
 
@@ -95,7 +110,7 @@ def prepare_version(
     model_name: str,
     version: str,
     config: str,
-    options: Options,
+    options: RepublishOptions,
     commit: Commit,
 ) -> tuple[Prepared | None, ...]:
     """The ``start`` step of a republish in its older spelling, which names a version.
