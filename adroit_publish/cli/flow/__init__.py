@@ -1,6 +1,9 @@
-"""What the two flows share: their checkout, their steps, and their program.
+"""What the two flows share.
 
-Floor 6."""
+``base`` is what Metaflow sees of it: options and steps. ``start`` and ``steps`` are what the steps
+do, ``location`` where they find their files, ``card`` what they leave to be read, ``program`` how a
+flow ends as a program.
+"""
 
 from __future__ import annotations
 

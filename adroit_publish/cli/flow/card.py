@@ -25,7 +25,7 @@ def components(
     Args:
         outcomes: What came of each flavor.
         run_id: Of the Metaflow run.
-        run_facts: As ``flow_run.run_facts`` has them.
+        run_facts: As ``steps.run_facts`` has them.
     """
     parts = [_text(f"# Publish run {link(run_id, run_facts.get('page'))}"), _overview(outcomes)]
     for item in outcomes:

@@ -26,13 +26,6 @@ from adroit_publish.errors import EXIT_INTERRUPTED, PublishError
 OUTCOME_VARIABLE = "ADROIT_OUTCOME_FILE"
 LOG_VARIABLE = "ADROIT_LOG"
 """The level at which libraries log, in the steps too; ``-v`` sets it."""
-METAFLOW_COMMANDS = frozenset(
-    {
-        *("argo-workflows", "airflow", "card", "check", "code", "dump", "help", "kubernetes"),
-        *("logs", "resume", "run", "show", "spin", "spin-step", "step", "step-functions", "tag"),
-        "version",
-    }
-)
 
 
 @contextmanager
@@ -65,20 +58,35 @@ def main(flow: Callable[[], object], *, command: str | None = None) -> NoReturn:
         command: What Metaflow is to do where the command line names none of its commands; ``-v``
             then means more log.
     """
-    if command and not _names_a_command(sys.argv[1:]):
+    asked = _metaflow_command(sys.argv[1:])
+    if command and asked is None:
         sys.argv.insert(1, command)
         if "-v" in sys.argv:
             sys.argv.remove("-v")
             os.environ[LOG_VARIABLE] = "INFO"
     if LOG_VARIABLE in os.environ:
         logging.basicConfig(level=os.environ[LOG_VARIABLE])
-    is_step = "step" in sys.argv and not {"run", "resume"} & set(sys.argv)
-    if OUTCOME_VARIABLE in os.environ or is_step:  # a step's process runs this file as well
-        flow()
+    if OUTCOME_VARIABLE in os.environ or asked in ("step", "spin-step"):
+        flow()  # the process of a step, which runs this file as well
         sys.exit(0)
     if user_name() in ("root", "unknown"):
         # Metaflow refuses both, and a bare container is often one of them.
         os.environ["USERNAME"] = "adroit"
+    with tempfile.TemporaryDirectory(prefix="adroit-") as directory:
+        outcome = Path(directory) / "outcome.json"
+        os.environ[OUTCOME_VARIABLE] = str(outcome)
+        code = _run(flow)
+        if code != EXIT_INTERRUPTED and outcome.exists():
+            told = json.loads(outcome.read_text())
+            print(f"\n{told['message']}", file=sys.stderr)
+            code = told["exit_code"]
+        elif code and code != EXIT_INTERRUPTED and (hint := _datastore_hint()):
+            print(f"\n{hint}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _run(flow: Callable[[], object]) -> int | str | None:
+    """Returns what Metaflow ends with, or 130 where the user interrupted it."""
     interrupted = False
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -87,35 +95,28 @@ def main(flow: Callable[[], object], *, command: str | None = None) -> NoReturn:
         signal.default_int_handler(number, frame)
 
     signal.signal(signal.SIGINT, interrupt)
-    with tempfile.TemporaryDirectory(prefix="adroit-") as directory:
-        outcome = Path(directory) / "outcome.json"
-        os.environ[OUTCOME_VARIABLE] = str(outcome)
-        try:
-            with bars_for_steps():
-                flow()
-            code: int | str | None = 0
-        except SystemExit as stop:
-            code = stop.code
-        except KeyboardInterrupt:
-            code = EXIT_INTERRUPTED
-        if interrupted:
-            code = EXIT_INTERRUPTED
-        elif outcome.exists():
-            told = json.loads(outcome.read_text())
-            print(f"\n{told['message']}", file=sys.stderr)
-            code = told["exit_code"]
-        elif code and (hint := _datastore_hint()):
-            print(f"\n{hint}", file=sys.stderr)
-    sys.exit(code)
+    code: int | str | None = 0
+    try:
+        with bars_for_steps():
+            flow()
+    except SystemExit as stop:
+        code = stop.code
+    except KeyboardInterrupt:
+        interrupted = True
+    return EXIT_INTERRUPTED if interrupted else code
 
 
-def _names_a_command(arguments: list[str]) -> bool:
-    """Whether a word is one of Metaflow's commands, and not the value of an option before it."""
-    before = ["", *arguments]
-    return any(
-        word in METAFLOW_COMMANDS and not (option.startswith("--") and "=" not in option)
-        for option, word in zip(before, arguments, strict=False)
-    )
+def _metaflow_command(arguments: list[str]) -> str | None:
+    """Returns the command of Metaflow that a command line names, by Metaflow's own parser."""
+    from metaflow._vendor import click
+    from metaflow.cli import start
+
+    try:
+        parser = start.make_parser(click.Context(start))  # type: ignore[no-untyped-call]
+        words = parser.parse_args(list(arguments))[1]
+    except click.UsageError:  # an option of the flow's own
+        return None
+    return words[0] if words else None
 
 
 def _datastore_hint() -> str | None:

@@ -1,0 +1,86 @@
+"""What a publish and a republish are alike in: most options, and all but their first two steps.
+
+Metaflow reads options and steps from the class, inherited ones too. Each flow's own file has its
+further options, ``start`` and the step that works on one flavor, so that the order of steps and
+what each begins with can be read there.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from metaflow import FlowSpec, Parameter, card, current, step
+
+
+class PublishingFlow(FlowSpec):
+    """A flow that makes versions of flavors and writes them into flavors.yaml."""
+
+    target = Parameter("target", help="where to publish to: a target of adroit.toml")
+    allow_dirty = Parameter(
+        "allow-dirty", is_flag=True, default=False, help="pack uncommitted files, and record it"
+    )
+    verify = Parameter(
+        "verify", help="image (a container), process (a sandbox) or none; by default the target's"
+    )
+    accept_env_mismatch = Parameter(
+        "accept-env-mismatch", default="", help="packages that may differ from what the model wants"
+    )
+    commit = Parameter("commit", is_flag=True, default=False, help="commit flavors.yaml")
+    push = Parameter("push", is_flag=True, default=False, help="commit flavors.yaml and push it")
+    repo = Parameter("repo", help="clone this repository: for machines without a checkout")
+    branch = Parameter("branch", help="the branch of --repo; by default its own default")
+
+    def plan(self) -> Any:
+        """Returns what has to be done for each flavor; each flow has its own."""
+        raise NotImplementedError
+
+    def asked(self) -> dict[str, Any]:
+        """Returns the options that both flows have, by their names in ``Options``."""
+        return {
+            "target": self.target,
+            "allow_dirty": self.allow_dirty,
+            "verify": self.verify,
+            "accept_env_mismatch": tuple(filter(None, self.accept_env_mismatch.split(","))),
+            "despite_hold": self.despite_hold,
+        }
+
+    def begin(self) -> None:
+        """What ``start`` does: plans, and refuses what can be refused, before any work."""
+        from adroit_publish.cli.flow.location import Location
+        from adroit_publish.cli.flow.program import refusals_end_the_run
+
+        self.location = Location(
+            inspect.getfile(type(self)), self.repo, self.branch, self.commit, self.push
+        )
+        with refusals_end_the_run():
+            self.prepared = self.plan()
+
+    def work(self) -> None:
+        """What the step of one flavor does: all of its work."""
+        from adroit_publish.cli.flow.steps import work_on
+
+        decorators = getattr(self, current.step_name).decorators
+        retries = sum(int(d.attributes["times"]) for d in decorators if d.name == "retry")
+        attempts_left = retries - current.retry_count
+        self.outcome = work_on(self.input, self.location, attempts_left)
+
+    @step
+    def record(self, inputs: Any) -> None:
+        """Write all new versions to flavors.yaml in one edit; commit it where that was asked."""
+        from adroit_publish.cli.flow.program import refusals_end_the_run
+        from adroit_publish.cli.flow.steps import write_back
+
+        with refusals_end_the_run():
+            self.outcomes = write_back(inputs[0].location, [each.outcome for each in inputs])
+        self.next(self.end)
+
+    @card(type="blank")
+    @step
+    def end(self) -> None:
+        """Say what was published, from what, and what is next."""
+        from adroit_publish.cli.flow.card import components
+        from adroit_publish.cli.flow.steps import run_facts, summarize
+
+        current.card.extend(components(self.outcomes, current.run_id, run_facts()))
+        summarize(self.outcomes)

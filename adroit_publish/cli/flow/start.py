@@ -1,0 +1,166 @@
+"""What ``start`` of the two flows does: it plans each flavor, and refuses before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from adroit_publish.checkout import open_checkout
+from adroit_publish.cli.flow.location import Location, check_commit_wish
+from adroit_publish.errors import ConfigError, PublishError
+from adroit_publish.publish.prepare import held, pending, prepare
+from adroit_publish.publish.prepare_republish import (
+    flavor_of_version,
+    prepare_one,
+    prepare_republish,
+    prepare_stale,
+)
+from adroit_publish.publish.release import (
+    Failure,
+    PublishJob,
+    PublishOptions,
+    Release,
+    RepublishJob,
+    RepublishOptions,
+)
+
+Prepared = PublishJob | RepublishJob | Release | Failure
+
+
+def prepare_publish(
+    location: Location, flavors: str | None, all_pending: bool, options: PublishOptions
+) -> tuple[Prepared | None, ...]:
+    """The ``start`` step of a publish: what has to be done for each flavor.
+
+    Args:
+        location: Where the files are.
+        flavors: Names with commas between them, or None.
+        all_pending: Take every flavor whose version is a run id.
+        options: What was asked.
+
+    Raises:
+        PublishError: The request itself is refused, or every single flavor is.
+    """
+    if all_pending == bool(flavors):
+        raise ConfigError(
+            "Say which flavors are to be published.",
+            got="both --flavor and --pending" if flavors else "neither --flavor nor --pending",
+            wanted="--flavor=NAME[,NAME...] or --pending",
+        )
+    with location.open() as root:
+        checkout = open_checkout(root)
+        if all_pending:
+            for name, why in held(checkout).items():
+                print(f"{name} is held: {why}")
+        names = pending(checkout) if all_pending else _names(flavors)
+        if all_pending and not names:
+            print("No flavor waits to be published.")
+            return (None,)  # Metaflow fans out over one thing at least
+        check_commit_wish(checkout, location, options, names)
+        return _told(prepare(checkout, names, options))
+
+
+def prepare_republishes(
+    location: Location, flavors: str | None, all_stale: bool, options: RepublishOptions
+) -> tuple[Prepared | None, ...]:
+    """The ``start`` step of a republish: what changed under each flavor.
+
+    Args, Raises: As for ``prepare_publish``; ``all_stale`` takes every flavor that changed.
+    """
+    if all_stale == bool(flavors):
+        raise ConfigError(
+            "Say which flavors are to be republished.",
+            got="both --flavor and --stale" if flavors else "neither --flavor nor --stale",
+            wanted="--flavor NAME[,NAME...], --stale, or --model_name with --version and "
+            "--config_path",
+        )
+    if all_stale and options.new_flavor is not None:
+        raise ConfigError("--new-flavor goes with one flavor.", got="--stale")
+    with location.open() as root:
+        checkout = open_checkout(root)
+        check_commit_wish(checkout, location, options, _names(flavors))
+        if not all_stale:
+            return _told(prepare_republish(checkout, _names(flavors), options))
+        stale, left_out = prepare_stale(checkout, options)
+    for line in left_out:
+        print(line)
+    if not stale:
+        print("No flavor is stale.")
+    return _told(stale) if stale else (None,)
+
+
+def prepare_version(
+    location: Location, model_name: str, version: str, config: str, options: RepublishOptions
+) -> tuple[Prepared | None, ...]:
+    """The ``start`` step of a republish in its older spelling, which names a version.
+
+    Args:
+        location: Where the files are.
+        model_name: The version's model.
+        version: A published version: that of the one flavor that has it, or of none.
+        config: The config.yaml to take where no flavor has it.
+        options: What was asked.
+
+    Raises:
+        PublishError: The request is refused.
+    """
+    if not (model_name and version and config):
+        raise ConfigError(
+            "The older spelling needs all three.",
+            wanted="--model_name M --version V --config_path P",
+            next_step="or name a flavor: python republish.py --flavor NAME",
+        )
+    with location.open() as root:
+        checkout = open_checkout(root)
+        flavor = flavor_of_version(checkout, model_name, version, config, options)
+        names = [flavor.name] if flavor.name else []
+        check_commit_wish(checkout, location, options, names)
+        return _told([prepare_one(checkout, flavor, options)])
+
+
+def _names(flavors: str | None) -> list[str]:
+    return [name.strip() for name in str(flavors or "").split(",") if name.strip()]
+
+
+def _told(prepared: Sequence[Prepared]) -> tuple[Prepared, ...]:
+    """Says what was found for each flavor; raises where nothing can be done for any of them."""
+    failures = [item for item in prepared if isinstance(item, Failure)]
+    if failures and len(failures) == len(prepared):
+        raise together(failures)
+    for item in prepared:
+        print(_prepared_line(item), flush=True)
+    return tuple(prepared)
+
+
+def _prepared_line(item: Prepared) -> str:
+    if isinstance(item, RepublishJob):
+        name = item.flavor.name or item.published.version
+        lines = [f"{name}: will republish {item.published.version}: {'; '.join(item.changes)}"]
+        if item.moved_to:
+            lines.append(
+                f"{name}: its env stands for {item.moved_to} now; add --env to take that over"
+            )
+        return "\n".join(lines)
+    if isinstance(item, PublishJob):
+        model = item.model
+        places = " and ".join(filter(None, (item.target.bundles, item.target.images)))
+        env = f"{item.env.env.name} {item.env.digest or '(not pinned)'}"
+        moved = f"\n{item.flavor.name}: the env was {item.moved_from}" if item.moved_from else ""
+        return (
+            f"{item.flavor.name}: will publish {model.name} of run {model.run_id} to "
+            f"{item.target.name} ({places}), conda env {env}{moved}"
+        )
+    if isinstance(item, Failure):
+        return f"{item.flavor}: {item.error}"
+    return f"{item.flavor}: {item.version} is up to date"
+
+
+def together(failures: Sequence[Failure]) -> PublishError:
+    """Returns one error for all; its exit code is the first failure's."""
+    if len(failures) == 1:
+        return failures[0].error
+    error = PublishError(
+        f"{len(failures)} flavors were not published:\n"
+        + "\n".join(f"{failure.flavor}: {failure.error}" for failure in failures)
+    )
+    error.exit_code = failures[0].error.exit_code
+    return error

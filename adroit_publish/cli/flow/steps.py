@@ -1,0 +1,141 @@
+"""What the later steps of the two flows do, and say: the work, the write-back, the summary."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from adroit_publish.cli.flow.location import Location
+from adroit_publish.cli.flow.program import tell
+from adroit_publish.cli.flow.start import Prepared, together
+from adroit_publish.cli.progress import step_listener
+from adroit_publish.cli.render import bytes_text
+from adroit_publish.errors import PublishError
+from adroit_publish.publish.publish import publish
+from adroit_publish.publish.release import Failure, PublishJob, Release, RepublishJob
+from adroit_publish.publish.republish import republish
+from adroit_publish.writeback.releases import commit_releases, try_releases
+
+Outcome = Release | Failure
+
+
+def work_on(item: Prepared | None, location: Location, attempts_left: int) -> Outcome | None:
+    """The ``publish`` step: one flavor, all the way.
+
+    Args:
+        item: What ``start`` found; anything but a job passes through.
+        location: Where the files are.
+        attempts_left: How often Metaflow would run this step again; a transient failure is raised
+            for it to do so, any other is an outcome.
+    """
+    if not isinstance(item, PublishJob | RepublishJob):
+        return item
+    try:
+        if location.repo is None:
+            return _work_in(item)
+        with location.open(item.commit) as root:
+            return _work_in(replace(item, root=str(root)))
+    except PublishError as error:
+        if attempts_left and getattr(error, "transient", False):
+            raise
+        print(f"{item.flavor.name}: {error}", flush=True)
+        return Failure(item.flavor.name, error)
+    except Exception as error:  # noqa: BLE001  a bug in one flavor must not lose the others
+        traceback.print_exc()
+        got = f"{type(error).__name__}: {error}"
+        return Failure(item.flavor.name, PublishError("This is a bug in the publisher.", got=got))
+
+
+def _work_in(job: PublishJob | RepublishJob) -> Release:
+    if isinstance(job, RepublishJob):
+        return republish(job, step_listener(), run_facts())
+    return publish(job, step_listener(), run_facts())
+
+
+def run_facts() -> dict[str, str]:
+    """Returns what the record says of the Metaflow run that this is a task of.
+
+    ``metaflow`` is the task, ``page`` its run's page where METAFLOW_UI_URL or Metaflow's
+    configuration has a UI.
+    """
+    from metaflow import current
+    from metaflow.metaflow_config import UI_URL
+
+    run = f"{current.flow_name}/{current.run_id}"
+    page = {"page": f"{UI_URL.rstrip('/')}/{run}"} if UI_URL else {}
+    return {"metaflow": str(current.pathspec), **page}
+
+
+def write_back(location: Location, branches: Sequence[Outcome | None]) -> tuple[Outcome, ...]:
+    """The ``record`` step: all new versions into flavors.yaml, in one edit; and into git.
+
+    Returns:
+        The outcomes; a release that flavors.yaml refused has become a failure.
+
+    Raises:
+        PublishError: The commit or its push did not work; the versions are published, and
+            flavors.yaml of the working tree names them.
+    """
+    outcomes = [item for item in branches if item is not None]
+    releases = [item for item in outcomes if isinstance(item, Release) and item.flavor]
+    if not releases:
+        return tuple(outcomes)
+    with location.open() as root:
+        changed, refused = try_releases(root / "flavors.yaml", releases)
+        by_name = {release.flavor: release.version for release in releases}
+        for flavor in changed:
+            print(f"flavors.yaml: {flavor}: {by_name[flavor]}", flush=True)
+        landed = [release for release in releases if release.flavor not in refused]
+        if landed and (location.commit or location.push):
+            _commit(root, landed, push=location.push)
+    return tuple(
+        Failure(item.flavor, refused[item.flavor]) if item.flavor in refused else item
+        for item in outcomes
+    )
+
+
+def _commit(root: Path, landed: Sequence[Release], *, push: bool) -> None:
+    done = commit_releases(root, landed, push=push)
+    if done.commit:
+        how = "pushed to" if done.pushed else "committed on"
+        print(f"flavors.yaml: {how} {done.branch or 'HEAD'}: {done.commit[:12]}", flush=True)
+    if done.note:
+        print(done.note, flush=True)
+
+
+def summarize(outcomes: Sequence[Outcome]) -> None:
+    """The ``end`` step: says what came of every flavor and leaves the outcome for the exit code."""
+    for item in outcomes:
+        if isinstance(item, Failure):
+            print(f"FAILED     {item.flavor}: {item.error.what}")
+        elif not item.news:
+            print(f"unchanged  {item.flavor}: {item.version}: nothing to do")
+        elif item.republished_from:
+            _print_proof(item)
+        else:
+            print(f"published  {item.flavor}: {item.version}  {item.manifest_digest}")
+    failures = [item for item in outcomes if isinstance(item, Failure)]
+    if failures and not tell(together(failures)):
+        sys.exit(1)  # nobody on this machine waits for the outcome: the run itself has to fail
+
+
+def _print_proof(release: Release) -> None:
+    """Says what a republish kept and what it changed, each with its digests or its bytes."""
+    name = release.flavor or "no flavor has it"
+    print(f"republished  {name}: {release.republished_from} -> {release.version}")
+    print(f"  manifest   {release.manifest_digest}")
+    carried = [layer for layer in release.layers if layer.carried]
+    size = bytes_text(sum(layer.size_bytes for layer in carried))
+    print(f"  model      {len(carried)} layers, {size}: the same digests, taken over")
+    for layer in carried:
+        print(f"             {layer.digest}  {layer.size_bytes:,} bytes")
+    for line in release.changes:
+        print(f"  {line.partition(' ')[0]:<10} {line.partition(' ')[2]}")
+    for place in release.places:
+        sent, reused = release.sent_bytes(place), release.reused_bytes(place)
+        print(f"  {place}: {sent:,} bytes sent, {reused:,} bytes re-used")
+    for warning in release.warnings:
+        print(f"  warning    {warning}")
