@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,7 +21,7 @@ from adroit_publish.registry.ecr import Ecr, parse_ecr_host
 from adroit_publish.registry.image_reference import Repository, Tag, registry_host
 from adroit_publish.registry.repository import ImageRepository
 from adroit_publish.stores.bundle_store import BundleStore
-from adroit_publish.stores.contract import Progress
+from adroit_publish.stores.contract import Objects, Progress
 from adroit_publish.stores.directory import DirectoryObjects
 from adroit_publish.stores.s3.objects import S3Objects
 
@@ -76,11 +77,16 @@ class Places:
         self.store.commit(model_name, bundle.version, bundle.manifest)
 
 
+STORES: dict[str, Callable[[Target], Objects]] = {
+    "file": lambda target: DirectoryObjects(Path(target.bundles.removeprefix("file:"))),
+    "s3": lambda target: S3Objects(target.bundles, account=target.account, profile=target.profile),
+}
+"""By the scheme of ``bundles``, what holds them; ``config.addresses.STORAGE`` has its form."""
+
+
 def open_store(target: Target) -> BundleStore:
     """Returns the bundle store of ``target``; nothing is read or made yet."""
-    if target.on_this_machine:
-        return BundleStore(DirectoryObjects(Path(target.bundles.removeprefix("file:"))))
-    return BundleStore(S3Objects(target.bundles, account=target.account, profile=target.profile))
+    return BundleStore(STORES[target.bundles.partition(":")[0]](target))
 
 
 def open_places(target: Target, model_name: str) -> Places:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Callable
 from urllib.parse import quote, urlsplit
 
 _LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1")
@@ -26,11 +27,24 @@ def storage_address(uri: str, base: str) -> str:
         uri: ``file:PATH`` or ``s3://BUCKET/PREFIX``.
         base: The absolute directory that relative paths start from.
     """
-    if uri.startswith("file:"):
-        return f"file:{_absolute(_file_path(uri), base)}"
+    form = STORAGE.get(uri.partition(":")[0])
+    if form is None:
+        raise ValueError("must be file:PATH or s3://BUCKET/PREFIX")
+    return form(uri, base)
+
+
+def _file_address(uri: str, base: str) -> str:
+    return f"file:{_absolute(_file_path(uri), base)}"
+
+
+def _s3_address(uri: str, _base: str) -> str:
     if not _S3.fullmatch(uri) or {".", ".."} & set(uri.split("/")):
         raise ValueError("must be file:PATH or s3://BUCKET/PREFIX")
     return uri.rstrip("/")
+
+
+STORAGE: dict[str, Callable[[str, str], str]] = {"file": _file_address, "s3": _s3_address}
+"""By scheme, what makes an address of a target's words; raises ValueError with the right form."""
 
 
 def sitevar_address(uri: str, base: str) -> str:
