@@ -47,7 +47,9 @@ def _text(markdown: str) -> MetaflowCardComponent:
 def _table(headers: list[str], rows: Sequence[Sequence[Cell]]) -> MetaflowCardComponent:
     from metaflow.cards import Table
 
-    return Table(headers=headers, data=[list(row) for row in rows])
+    # A card shows what is text by type alone, not a version or a digest.
+    texts = [[str(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    return Table(headers=headers, data=texts)
 
 
 def _cell(text: str, page: str | None) -> Cell:
