@@ -13,15 +13,16 @@ def detail(box: Box) -> str:
     return f": {box.detail}{by}" if box.detail else by
 
 
-def markdown(found: Status) -> str:
+def markdown(status: Status) -> str:
     """Returns the checklist as GitHub and most chats render it."""
-    it = found.rollover
-    lines = [f"### Rollover of {it.model}: {it.old.flavor} to {it.new.flavor} ({it.state})", ""]
-    for box in found.boxes:
+    rollover = status.rollover
+    old, new = rollover.old.flavor, rollover.new.flavor
+    lines = [f"### Rollover of {rollover.model}: {old} to {new} ({rollover.state})", ""]
+    for box in status.boxes:
         links = "".join(f" [{number}]({link})" for number, link in enumerate(box.links, 1))
         lines.append(f"- [{'x' if box.done else ' '}] {box.title}{detail(box)}{links}")
-    lines += [f"- **Warning:** {warning}" for warning in found.warnings]
-    if found.lacks:
+    lines += [f"- **Warning:** {warning}" for warning in status.warnings]
+    if status.lacks:
         lines += ["", "Missing for the next step:", ""]
-        lines += [f"- {lack.evidence}: {lack.found}" for lack in found.lacks]
+        lines += [f"- {lack.evidence}: {lack.found}" for lack in status.lacks]
     return "\n".join(lines)

@@ -77,9 +77,9 @@ def read_metaflow() -> MetaflowSettings | ConfigError:
 
 def _lines(check: Check) -> Iterator[Sequence[str]]:
     """Yields a check as lines of the table: what was found is wrapped, what is to be typed not."""
-    found = [part for line in check.found.splitlines() for part in _wrapped(line)]
+    findings = [part for line in check.found.splitlines() for part in _wrapped(line)]
     steps = (check.next_step or "").splitlines()
-    cells = zip_longest([check.name], [check.state], found, steps, fillvalue="")
+    cells = zip_longest([check.name], [check.state], findings, steps, fillvalue="")
     yield from cells
 
 

@@ -28,13 +28,13 @@ def history(context: Context, model: str, at: str | None) -> None:
     if when is not None:
         _print_live(context, model, when)
         return
-    found = ledger.history(context.store, model)
+    told = ledger.history(context.store, model)
     if context.as_json:
-        print_json([entry.as_dict() for entry in found])
+        print_json([entry.as_dict() for entry in told])
         return
     print_table(
         ["when (UTC)", "what", "by", ""],
-        [[_shown(entry.utc), entry.kind, entry.who, _detail(entry.facts)] for entry in found],
+        [[_shown(entry.utc), entry.kind, entry.who, _detail(entry.facts)] for entry in told],
     )
 
 
@@ -66,28 +66,28 @@ def _detail(facts: Any) -> str:
         + (f" {share['weight']:g} %" if "weight" in share else "")
         for share in shares
     ]
-    said = [", ".join(named) or "nothing any more"]
-    said += [f"run {facts['run_id']}"] if facts.get("run_id") else []
-    said += [f"from {facts['from']} to {facts['to']}"] if facts.get("to") else []
-    said += [f"from {facts['republished_from']}"] if facts.get("republished_from") else []
-    said += [str(facts["why"])] if facts.get("why") else []
-    return "; ".join(said)
+    parts = [", ".join(named) or "nothing any more"]
+    parts += [f"run {facts['run_id']}"] if facts.get("run_id") else []
+    parts += [f"from {facts['from']} to {facts['to']}"] if facts.get("to") else []
+    parts += [f"from {facts['republished_from']}"] if facts.get("republished_from") else []
+    parts += [str(facts["why"])] if facts.get("why") else []
+    return "; ".join(parts)
 
 
 def _moment(text: str) -> datetime:
     """Returns a date's last moment, or the time that is given, in UTC unless it names a zone."""
     try:
-        found = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
     except ValueError:
         raise ConfigError(
-            "This is no date.",
+            "Not a valid date.",
             where="--at",
             got=text,
             wanted="2026-11-24, 2026-11-24T16:15 or 2026-11-24T16:15:13+01:00",
         ) from None
     if re.fullmatch(r"\d{4}-?\d{2}-?\d{2}", text):
-        found = datetime.combine(found, time.max)
-    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+        moment = datetime.combine(moment, time.max)
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _shown(utc: datetime) -> str:

@@ -28,7 +28,7 @@ def plan(context: Context, flavor: str | None, markdown: bool) -> None:
     names = [name.strip() for name in (flavor or "").split(",") if name.strip()]
     plans = make_plan(context.checkout, context.target.name, names)
     if context.as_json:
-        print_json([each.as_dict() for each in plans])
+        print_json([plan.as_dict() for plan in plans])
     elif markdown:
         print(_markdown(plans))
     else:
@@ -63,26 +63,26 @@ def unhold(context: Context, flavor: str) -> None:
 
 def _exit_code(plans: Sequence[Plan]) -> int:
     """Returns the code of the first flavor that cannot be judged, or whether there is work."""
-    errors = [each.error.exit_code for each in plans if each.error]
+    errors = [plan.error.exit_code for plan in plans if plan.error]
     if errors:
         return errors[0]
-    return EXIT_SOMETHING_TO_DO if any(each.to_do for each in plans) else 0
+    return EXIT_SOMETHING_TO_DO if any(plan.to_do for plan in plans) else 0
 
 
 def _print(plans: Sequence[Plan]) -> None:
     print_table(
         ["flavor", "state", "version", "to send", "why"],
         [
-            [each.flavor, each.state.value, each.version, _sent(each), "; ".join(each.why)]
-            for each in plans
+            [plan.flavor, plan.state.value, plan.version, _sent(plan), "; ".join(plan.why)]
+            for plan in plans
         ],
     )
-    for each in plans:
-        details = [*_lines(each), *each.notes]
-        if each.error:
-            details.append(str(each.error))
+    for plan in plans:
+        details = [*_lines(plan), *plan.notes]
+        if plan.error:
+            details.append(str(plan.error))
         if details:
-            print(f"\n{each.flavor}:")
+            print(f"\n{plan.flavor}:")
             for detail in details:
                 print("  " + detail.replace("\n", "\n  "))
 
@@ -92,9 +92,9 @@ def _lines(plan: Plan) -> list[str]:
     if plan.model and plan.model_bytes is not None:
         lines.append(f"{plan.model}, {bytes_text(plan.model_bytes)}")
     for place, size in (plan.send_bytes or {}).items():
-        there = (plan.reuse_bytes or {}).get(place)
-        known = "at most " if there is None else ""
-        reused = "" if there is None else f", {there:,} bytes re-used"
+        reused_bytes = (plan.reuse_bytes or {}).get(place)
+        known = "at most " if reused_bytes is None else ""
+        reused = "" if reused_bytes is None else f", {reused_bytes:,} bytes re-used"
         lines.append(f"{place}: {known}{size:,} bytes to send{reused}")
     if plan.line:
         lines.append(f"flavors.yaml:{plan.line.number}")
@@ -121,15 +121,15 @@ def _markdown(plans: Sequence[Plan]) -> str:
     rows = [["flavor", "state", "version", "becomes", "to send", "why"], ["---"] * 6]
     rows += [
         [
-            cell(each.flavor),
-            f"**{each.state.value}**" if each.to_do else each.state.value,
-            cell(each.version),
-            cell(each.new_version),
-            _sent(each),
-            cell("\n".join([*each.why, *each.notes])),
+            cell(plan.flavor),
+            f"**{plan.state.value}**" if plan.to_do else plan.state.value,
+            cell(plan.version),
+            cell(plan.new_version),
+            _sent(plan),
+            cell("\n".join([*plan.why, *plan.notes])),
         ]
-        for each in plans
+        for plan in plans
     ]
-    work = sum(each.to_do for each in plans)
+    work = sum(plan.to_do for plan in plans)
     heading = f"### {work} of {len(plans)} flavors have something to do\n"
     return "\n".join([heading, *(f"| {' | '.join(row)} |" for row in rows)])

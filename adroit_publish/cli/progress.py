@@ -32,7 +32,7 @@ _TICK_SECONDS = 0.1
 
 
 class Lines:
-    """A listener that prints one line for each stage that ended, and each warning."""
+    """A listener that prints one line for task_name stage that ended, and task_name warning."""
 
     def started(self, flavor: str, stage: str) -> None: ...
 
@@ -110,7 +110,7 @@ def _draw(receiver: socket.socket, bars: Bars) -> None:
             flavor, stage, place, done, total = json.loads(data)
             name = f"{flavor}: {stage}"
             if done is None:
-                for bar_name in [each for each in tasks if each.startswith(name)]:
+                for bar_name in [task_name for task_name in tasks if task_name.startswith(name)]:
                     bars.remove_task(tasks.pop(bar_name))
                 continue
             bar_name = f"{name} to {place}" if place else name

@@ -104,7 +104,7 @@ def _facts(version: Version) -> Iterator[tuple[str, str | None]]:
         commit = f"{record.commit}{' (dirty)' if record.dirty else ''}"
         yield "commit", _with_page(commit, record.commit_url)
         yield "verified", f"{seen.how}, predicted: {seen.predicted}"
-    for promoted in (each.promoted for each in version.records if each.promoted):
+    for promoted in (record.promoted for record in version.records if record.promoted):
         yield "promoted", f"from {promoted.source} to {promoted.destination}"
 
 

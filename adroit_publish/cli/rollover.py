@@ -78,8 +78,8 @@ def start(
     traffic += tuple(f"metrics:{url}" for url in metrics)
     asked = Asked(urls, replicas, traffic, shares, quiet_s, margin)
     rolling = _rolling(context)
-    kept = begin(rolling, old, new, model, asked)
-    _show(context, rolling_over.status(rolling, kept.rollover.model))
+    begun = begin(rolling, old, new, model, asked)
+    _show(context, rolling_over.status(rolling, begun.rollover.model))
 
 
 @rollover.command()
@@ -97,14 +97,14 @@ def status(
     """Show how a rollover stands, by fresh readings; nothing is changed."""
     rolling = _rolling(context)
     while True:
-        found = rolling_over.status(rolling, model)
+        standing = rolling_over.status(rolling, model)
         if file:
-            _write(file, checklist.markdown(found))
+            _write(file, checklist.markdown(standing))
         if markdown:
-            print(checklist.markdown(found))
+            print(checklist.markdown(standing))
         else:
-            _show(context, found)
-        if not watch or not found.rollover.live:
+            _show(context, standing)
+        if not watch or not standing.rollover.live:
             return
         print(f"-- {utc_text(time.time())}; Ctrl-C ends this", flush=True)
         time.sleep(POLL_S)
@@ -174,43 +174,43 @@ def _percents(text: str) -> tuple[float, ...]:
 
 def _tell(context: Context, outcome: Outcome) -> None:
     """Says what a command came to; ends with 10 where it did not do its step."""
-    found = outcome.rollover
+    current = outcome.rollover
     if context.as_json:
         print_json(
             {
-                "rollover": found.as_dict(),
+                "rollover": current.as_dict(),
                 "before": outcome.before,
                 "lacks": [vars(lack) for lack in outcome.lacks],
             }
         )
     elif outcome.lacks:
-        print(f"{found.model}: {found.state}, and not further yet:")
+        print(f"{current.model}: {current.state}, and not further yet:")
         _print_lacks(outcome.lacks)
     else:
-        last = found.history[-1]
+        last = current.history[-1]
         why = f" ({last.why})" if last.why else ""
-        share = f", {found.new.flavor} at {found.shares[0]:g} %" if found.shares else ""
-        print(f"{found.model}: {outcome.before} -> {found.state}{why}{share}")
+        share = f", {current.new.flavor} at {current.shares[0]:g} %" if current.shares else ""
+        print(f"{current.model}: {outcome.before} -> {current.state}{why}{share}")
     if outcome.lacks:
         raise click.exceptions.Exit(EXIT_SOMETHING_TO_DO)
 
 
-def _show(context: Context, found: Status) -> None:
+def _show(context: Context, standing: Status) -> None:
     if context.as_json:
-        print_json(_as_json(found))
+        print_json(_as_json(standing))
         return
-    it = found.rollover
-    print(f"{it.model} {it.id}: {it.old.flavor} ({it.old.version}) -> ", end="")
-    print(f"{it.new.flavor} ({it.new.version}): {it.state}")
-    for box in found.boxes:
+    current = standing.rollover
+    old, new = (f"{side.flavor} ({side.version})" for side in (current.old, current.new))
+    print(f"{current.model} {current.id}: {old} -> {new}: {current.state}")
+    for box in standing.boxes:
         print(f"  [{'x' if box.done else ' '}] {box.title}{checklist.detail(box)}")
-    if found.lacks:
+    if standing.lacks:
         print("missing for the next step:")
-        _print_lacks(found.lacks)
-    for warning in found.warnings:
+        _print_lacks(standing.lacks)
+    for warning in standing.warnings:
         print(f"warning: {warning}")
-    for way in found.next:
-        print(f"next: python -m adroit_publish rollover {way} {it.model}")
+    for way in standing.next:
+        print(f"next: python -m adroit_publish rollover {way} {current.model}")
 
 
 def _print_lacks(lacks: Sequence[Lack]) -> None:
@@ -220,13 +220,13 @@ def _print_lacks(lacks: Sequence[Lack]) -> None:
             print(f"    {lack.how}")
 
 
-def _as_json(found: Status) -> dict[str, Any]:
+def _as_json(standing: Status) -> dict[str, Any]:
     return {
-        "rollover": found.rollover.as_dict(),
-        "boxes": [vars(box) for box in found.boxes],
-        "lacks": [vars(lack) for lack in found.lacks],
-        "next": list(found.next),
-        "warnings": list(found.warnings),
+        "rollover": standing.rollover.as_dict(),
+        "boxes": [vars(box) for box in standing.boxes],
+        "lacks": [vars(lack) for lack in standing.lacks],
+        "next": list(standing.next),
+        "warnings": list(standing.warnings),
     }
 
 

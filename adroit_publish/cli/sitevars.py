@@ -23,7 +23,7 @@ def sitevar() -> None:
 @at_target
 @click.argument("model", required=False)
 def get(context: Context, model: str | None) -> None:
-    """Print which flavor is live, or which share of each: of MODEL, or of every model."""
+    """Print which flavor is live, or which share of change: of MODEL, or of every model."""
     sitevars = sitevars_of(context.target, context.store)
     if model is None:
         pointers = sitevars.pointers()
@@ -82,8 +82,8 @@ def history(context: Context, model: str) -> None:
     print_table(
         ["when (UTC)", "by", "before", "after", "why"],
         [
-            [f"{each.utc:%Y-%m-%d %H:%M:%S}", each.who, each.before, each.after, each.why]
-            for each in changes
+            [f"{change.utc:%Y-%m-%d %H:%M:%S}", change.who, change.before, change.after, change.why]
+            for change in changes
         ],
     )
 
@@ -99,7 +99,7 @@ def _pointer(words: tuple[str, ...]) -> Pointer:
         return Pointer.of(weights)
     except ValueError as reason:
         raise ConfigError(
-            "This is no pointer.",
+            "Not a valid pointer.",
             got=f"{' '.join(words)}: it {reason}",
             wanted="FLAVOR, or FLAVOR=PERCENT ... with percents that add up to 100",
         ) from None

@@ -1,4 +1,4 @@
-"""Answers of servers that nobody vouches for: bounded in size and time, and made printable.
+"""Answers of servers that are not trusted: bounded in size and time, and made printable.
 
 A ``Visit`` is one connection: what balances load by connection sends all its requests to the same
 server. No redirect is followed and no credential is sent, not from ``~/.netrc`` either. Addresses
@@ -44,7 +44,7 @@ class Reply:
         """Returns the JSON object of a 200.
 
         Raises:
-            StoreError: It is none; ``transient`` where a server is busy, starts or ends.
+            StoreError: It is not one; ``transient`` where a server is busy, starts or ends.
         """
         try:
             value = json.loads(self.body) if self.status == 200 else None
@@ -69,7 +69,7 @@ class Visit:
         timeout_s: How long the server may be silent, and how long an answer's body may take.
 
     Raises:
-        ConfigError: ``url`` is none, or holds credentials.
+        ConfigError: ``url`` is not an address, or holds credentials.
     """
 
     def __init__(self, url: str, timeout_s: float) -> None:
@@ -146,7 +146,7 @@ class Visit:
 
 
 def check_address(url: str) -> None:
-    """Refuses what is no server's plain address.
+    """Refuses what is not a server's plain address.
 
     Raises:
         ConfigError: ``url`` is not ``http`` or ``https`` with a host, or holds credentials, a
@@ -168,7 +168,7 @@ def check_address(url: str) -> None:
         )
     if not plain:
         raise ConfigError(
-            "This is no server's address.",
+            "Not the address of a server.",
             got=printable(url.partition("?")[0], SHOWN_CHARS),
             wanted="http://HOST:PORT or https://HOST",
         )

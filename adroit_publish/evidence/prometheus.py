@@ -133,15 +133,15 @@ class _Reader:
         """Returns the series of an instant query: labels, and (time, value) pairs."""
         form = {"query": query} | ({} if self._at is None else {"time": repr(self._at)})
         answer = self._visit.ask("/api/v1/query", form, limit_bytes=_ANSWER_LIMIT_BYTES)
-        said = answer.json()
+        answered = answer.json()
         try:
-            self._problems += [_warning(each) for each in said.get("warnings") or ()]
+            self._problems += [_warning(text) for text in answered.get("warnings") or ()]
             return [
                 (
-                    dict(each["metric"]),
-                    _samples(each["values"] if "values" in each else [each["value"]]),
+                    dict(series["metric"]),
+                    _samples(series["values"] if "values" in series else [series["value"]]),
                 )
-                for each in said["data"]["result"]
+                for series in answered["data"]["result"]
             ]
         except (KeyError, TypeError, ValueError, AttributeError):
             raise StoreError(

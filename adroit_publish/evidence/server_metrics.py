@@ -120,9 +120,12 @@ class MetricsTraffic:
 
     def _watched(self, servers: Mapping[str, _Server], now: datetime) -> _Totals:
         """Adds this moment to the watch, or begins it anew; returns its moments, oldest first."""
-        known = {url: _Server(**each) for url, each in self.state["servers"].items()}
+        known = {url: _Server(**server) for url, server in self.state["servers"].items()}
         totals: _Totals = [
-            (datetime.fromisoformat(utc), {key: (each[0], each[1]) for key, each in sums.items()})
+            (
+                datetime.fromisoformat(utc),
+                {key: (counts[0], counts[1]) for key, counts in sums.items()},
+            )
             for utc, sums in self.state["totals"]
         ]
         gapless = all(
@@ -141,9 +144,9 @@ class MetricsTraffic:
         if len(totals) > KEPT:
             totals = [*totals[:-1:2], totals[-1]]
         self.state = {
-            "servers": {url: vars(each) for url, each in (known | dict(servers)).items()},
+            "servers": {url: vars(server) for url, server in (known | dict(servers)).items()},
             "totals": [
-                [utc.isoformat(), {key: list(each) for key, each in sums.items()}]
+                [utc.isoformat(), {key: list(counts) for key, counts in sums.items()}]
                 for utc, sums in totals
             ],
         }
@@ -161,9 +164,9 @@ def _is_later(before: _Server, now: _Server) -> bool:
 
 def _scrape(url: str, timeout_s: float) -> _Server:
     with Visit(url, timeout_s) as visit:
-        said = visit.ask("/bundle").json()
+        served = visit.ask("/bundle").json()
         answer = visit.ask("/metrics", limit_bytes=16 << 20)
-    bundle_id, instance_id = said.get("bundle_id"), said.get("instance_id")
+    bundle_id, instance_id = served.get("bundle_id"), served.get("instance_id")
     requests: int | None = None
     errors = 0
     for line in answer.body.decode(errors="replace").splitlines():

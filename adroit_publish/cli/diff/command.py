@@ -31,13 +31,13 @@ def diff(context: Context, a: str, b: str, html: Path | None) -> None:
     Each is a version, a flavor, or FLAVOR@REF: the version that the flavor has in flavors.yaml at
     that commit, branch or tag.
     """
-    found = diffing.diff(context.checkout, context.store, a, b)
+    difference = diffing.diff(context.checkout, context.store, a, b)
     if html:
-        _write(html, page(found))
+        _write(html, page(difference))
     if context.as_json:
-        print_json(found.as_dict())
+        print_json(difference.as_dict())
     else:
-        _print(found)
+        _print(difference)
         if html:
             print(f"\nThe page is {html}")
 

@@ -72,19 +72,19 @@ def _facts(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tupl
 
 def _files(files: Iterable[FileChange]) -> DiffSection:
     # A model's files are few, and that they are the same is what one wants to see.
-    shown = [each for each in files if each.change != "same" or each.kind == "model"]
+    shown = [file for file in files if file.change != "same" or file.kind == "model"]
     rows = [
         (
-            MARKS[each.change],
-            f"{each.kind}/{printable(each.path)}",
-            each.change,
-            *("" if size is None else bytes_text(size) for size in _sizes_of(each)),
-            each.after or each.before or "",
+            MARKS[file.change],
+            f"{file.kind}/{printable(file.path)}",
+            file.change,
+            *("" if size is None else bytes_text(size) for size in _sizes_of(file)),
+            file.after or file.before or "",
         )
-        for each in sorted(shown, key=lambda each: (each.change == "same", each.kind != "model"))
+        for file in sorted(shown, key=lambda file: (file.change == "same", file.kind != "model"))
     ]
     same = [
-        f"{sum(each.kind == kind and each.change == 'same' for each in files)} of {kind}"
+        f"{sum(file.kind == kind and file.change == 'same' for file in files)} of {kind}"
         for kind in FILE_KINDS
     ]
     headers = ("", "file", "change", "A", "B", "digest (of its layer, where it is alone in it)")
@@ -99,8 +99,8 @@ def _values(
     title: str, changes: Iterable[ValueChange], name: str = "", note: str = ""
 ) -> DiffSection:
     rows = [
-        (_mark(each), printable(each.name), _text(each.before), _text(each.after))
-        for each in changes
+        (_mark(change), printable(change.name), _text(change.before), _text(change.after))
+        for change in changes
     ]
     return DiffSection(title, ("", name, "A", "B"), tuple(rows), note)
 
@@ -110,13 +110,13 @@ def _outputs(diff: Diff) -> DiffSection:
     rows = [
         (
             "~",
-            "" if each.row is None else str(each.row),
-            printable(each.column),
-            _text(each.recorded),
-            _text(each.now),
-            f"{each.relative:.3g}" if math.isfinite(each.relative) else "",
+            "" if value.row is None else str(value.row),
+            printable(value.column),
+            _text(value.recorded),
+            _text(value.now),
+            f"{value.relative:.3g}" if math.isfinite(value.relative) else "",
         )
-        for each in (replay.largest if replay else ())
+        for value in (replay.largest if replay else ())
     ]
     headers = ("", "row", "column", "A", "B", "relative")
     return DiffSection("Golden outputs", headers, tuple(rows), diff.outputs.note)
@@ -124,11 +124,11 @@ def _outputs(diff: Diff) -> DiffSection:
 
 def _sizes(changes: Iterable[ValueChange]) -> DiffSection:
     rows = []
-    for each in changes:
-        moved = (each.after or 0) - (each.before or 0)
-        sizes = ("" if size is None else bytes_text(size) for size in (each.before, each.after))
+    for change in changes:
+        moved = (change.after or 0) - (change.before or 0)
+        sizes = ("" if size is None else bytes_text(size) for size in (change.before, change.after))
         moved_text = f"{'+' if moved > 0 else '-'}{bytes_text(abs(moved))}" if moved else ""
-        rows.append(("~" if moved else "", each.name, *sizes, moved_text))
+        rows.append(("~" if moved else "", change.name, *sizes, moved_text))
     return DiffSection("Sizes", ("", "layers", "A", "B", "change"), tuple(rows))
 
 

@@ -97,8 +97,8 @@ def _release(release: Release) -> list[MetaflowCardComponent]:
         ]
     parts += [_text(f"**Warning:** {warning}") for warning in release.warnings]
     if release.rollover:
-        found = Status(release.rollover, boxes(release.rollover), (), (), ())
-        checklist = markdown(found)  # of a task list a card shows no boxes
+        status = Status(release.rollover, boxes(release.rollover), (), (), ())
+        checklist = markdown(status)  # of a task list a card shows no boxes
         parts.append(_text(checklist.replace("- [x] ", "- ☑ ").replace("- [ ] ", "- ☐ ")))
     return [*parts, _text("### Next"), _text(_next(release))]
 
