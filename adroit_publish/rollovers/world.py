@@ -92,6 +92,12 @@ class RealWorld:
         wanted = set(names)
         with suppress(ConfigError):  # a scheme of another program: no evidence, below
             wanted |= {"traffic"} if open_traffic(rollover.checks.traffic).watches else set()
+        readers: dict[str, Callable[[Rollover], Any]] = {
+            "published": self._published,
+            "flavors": self._flavors,
+            "pointer": self._pointer,
+            "endpoints": self._endpoints,
+        }
         readings: dict[str, Any] = {}
         absent: dict[str, str] = {}
         counters = rollover.counters
@@ -100,7 +106,7 @@ class RealWorld:
                 if name == "traffic":
                     readings[name], counters = self._traffic(rollover)
                 else:
-                    readings[name] = getattr(self, f"_{name}")(rollover)
+                    readings[name] = readers[name](rollover)
             except _NoEvidence as reason:
                 absent[name], counters = str(reason), reason.counters or counters
             except PublishError as error:
