@@ -5,8 +5,9 @@
     <model_name>/<version>/index.json         the commit point; a function of content
     <model_name>/<version>/referrers/<hex>    descriptors of records and attestations; added only
 
-A blob that is there is believed where its size agrees, and its checksum where the place vouches
-for one. Every read is verified to the last byte. Source: OCI image specification, "Image Layout".
+A blob that is there is believed where its size and the checksum that the place vouches for agree;
+one without such a checksum is read. Every read is verified to the last byte.
+Source: OCI image specification, "Image Layout".
 """
 
 from __future__ import annotations
@@ -95,8 +96,8 @@ class BundleStore:
             VerificationError: ``content`` is not what ``descriptor`` says.
         """
         key = blob_key(descriptor.digest)
-        stat = self.objects.stat(key, checksum=True)
-        if stat is not None and _is(stat, descriptor):
+        stat = self.objects.stat(key, checksum=True, content=content)
+        if stat is not None and self._is(stat, descriptor):
             return False
         try:
             if stat is None:
@@ -115,16 +116,15 @@ class BundleStore:
         return True
 
     def has_blob(self, descriptor: Descriptor, *, at_a_glance: bool = False) -> bool:
-        """Tells whether the blob is there with the right length and, where known, checksum.
+        """Tells whether the blob is there: by its checksum, and by reading it where there is none.
 
         Args:
             descriptor: Its digest and length.
-            at_a_glance: Whether the checksum does not count where the object would have to be read
-                for it.
+            at_a_glance: Whether its length has to do where it would have to be read.
         """
         checksum = not (at_a_glance and self.objects.checksum_reads)
         stat = self.objects.stat(blob_key(descriptor.digest), checksum=checksum)
-        return stat is not None and _is(stat, descriptor)
+        return stat is not None and self._is(stat, descriptor, at_a_glance=at_a_glance)
 
     def put_documents(self, bundle: Bundle) -> None:
         """Stores the config and the manifest of ``bundle``, by digest, still without a name."""
@@ -307,6 +307,19 @@ class BundleStore:
 
     # How.
 
+    def _is(self, stat: Stat, descriptor: Descriptor, *, at_a_glance: bool = False) -> bool:
+        """Tells whether an object is a blob; it is read where the place does not vouch for it."""
+        if stat.size_bytes != descriptor.size_bytes:
+            return False
+        if stat.sha256 is not None or at_a_glance:
+            return stat.sha256 in (None, descriptor.digest)
+        try:
+            for _ in self.read_blob(descriptor):
+                pass
+        except VerificationError:
+            return False
+        return True
+
     def _document(self, key: str) -> bytes:
         return b"".join(bytes(chunk) for chunk in self.objects.read(key))
 
@@ -330,11 +343,6 @@ class BundleStore:
 
 def _is_name(model_name: str) -> bool:
     return "/" not in model_name and model_name not in ("", ".", "..")
-
-
-def _is(stat: Stat, descriptor: Descriptor) -> bool:
-    same_size = stat.size_bytes == descriptor.size_bytes
-    return same_size and stat.sha256 in (None, descriptor.digest)
 
 
 def blob_key(digest: Digest) -> str:

@@ -8,7 +8,8 @@ that never change. The promises, tested by one suite for every implementation
   return it is durable. Where the key is taken it raises ``KeyTaken`` and changes nothing; of many
   creators at once exactly one succeeds.
 * ``stat`` tells what is there now. With ``checksum=True`` it also tells a sha256 that the place
-  vouches for, or None where it can vouch for none.
+  vouches for, or None where it can vouch for none: of such an object nothing is known but its
+  length, whoever put it there, until it is read.
 * ``read`` gives the bytes as they are; who reads verifies.
 * ``replace`` swaps the object that ``stat`` showed, and only that one. Two uses: healing a rotted
   blob, and the few documents that change (a rollover's state).
@@ -71,8 +72,17 @@ class Objects(Protocol):
         """Proves, before any work, that the place may be used; raises RefusedError if not."""
         ...
 
-    def stat(self, key: str, *, checksum: bool = False) -> Stat | None:
-        """Returns what is at ``key``, or None where there is nothing."""
+    def stat(
+        self, key: str, *, checksum: bool = False, content: Content | None = None
+    ) -> Stat | None:
+        """Returns what is at ``key``, or None where there is nothing.
+
+        Args:
+            key: Where.
+            checksum: Whether to tell the sha256 as well.
+            content: What ought to be there; checksums that it knows and the place keeps are
+                compared, and the place vouches for nothing where they differ.
+        """
         ...
 
     def create(

@@ -58,7 +58,9 @@ class DirectoryObjects:
             raise ValueError(f"not a plain key: {key!r}")
         return self.root / key
 
-    def stat(self, key: str, *, checksum: bool = False) -> Stat | None:
+    def stat(
+        self, key: str, *, checksum: bool = False, content: Content | None = None
+    ) -> Stat | None:
         path = self.path_of(key)
         with _translated(path):
             try:

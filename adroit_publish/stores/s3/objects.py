@@ -90,11 +90,13 @@ class S3Objects:
         if region not in (None, self._bucket.region()):  # boto3 followed it there; data would not
             raise S3Problem(301, "PermanentRedirect", region=region).error(self.location, None)
 
-    def stat(self, key: str, *, checksum: bool = False) -> Stat | None:
+    def stat(
+        self, key: str, *, checksum: bool = False, content: Content | None = None
+    ) -> Stat | None:
         facts = self._head(key, checksum)
         if facts is None:
             return None
-        sha256 = _sha256_of(facts) if checksum else None
+        sha256 = _sha256_of(facts, content) if checksum else None
         return Stat(facts["ContentLength"], facts["ETag"], sha256)
 
     def create(
@@ -207,13 +209,17 @@ class S3Objects:
             request["ContinuationToken"] = page["NextContinuationToken"]
 
 
-def _sha256_of(facts: Mapping[str, Any]) -> Digest | None:
-    """Returns the sha256 that S3 vouches for, or that a writer of parts had proved."""
+def _sha256_of(facts: Mapping[str, Any], content: Content | None) -> Digest | None:
+    """Returns the sha256 that S3 vouches for, or that a writer of parts had proved.
+
+    What a writer of parts says is not believed where ``content`` shows that S3 got other bytes.
+    """
     whole = facts.get("ChecksumSHA256", "")
     if whole and "-" not in whole and facts.get("ChecksumType") != "COMPOSITE":
         return Digest("sha256:" + base64.b64decode(whole).hex())
-    by_part = re.fullmatch(r"[\w+/=]+-\d+", facts.get("ChecksumCRC32", ""))
+    by_part = facts.get("ChecksumCRC32", "")
     stated = facts["Metadata"].get(_SHA256, "")
-    if by_part and re.fullmatch("[0-9a-f]{64}", stated):
-        return Digest(f"sha256:{stated}")
-    return None
+    if not (re.fullmatch(r"[\w+/=]+-\d+", by_part) and re.fullmatch("[0-9a-f]{64}", stated)):
+        return None
+    ours = s3_parts.composite_crc32(content) if content else None
+    return Digest(f"sha256:{stated}") if ours in (None, by_part) else None

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -185,12 +186,27 @@ def _send_all(
     return [future.result() for future in futures]
 
 
+def composite_crc32(content: Content) -> str | None:
+    """Returns the checksum that S3 keeps of ``content`` sent in our parts, where it is known."""
+    known = _known_crc32s(content)
+    if known is None:
+        return None
+    crc32 = zlib.crc32(b"".join(value.to_bytes(4, "big") for value in known))
+    return f"{base64.b64encode(crc32.to_bytes(4, 'big')).decode()}-{len(known)}"
+
+
+def _known_crc32s(content: Content) -> Sequence[int] | None:
+    """Returns the CRCs of the parts that ``content`` would be sent in, where it knows them."""
+    known: Sequence[int] | None = getattr(content, "part_crc32s", None)
+    return known if part_size_bytes(content.size_bytes) == PART_BYTES else None
+
+
 def _checked(content: Content, digest: Digest) -> Iterator[_Part]:
     """Yields the parts with their CRCs; raises at the end unless the whole was ``digest``."""
     size, length = content.size_bytes, part_size_bytes(content.size_bytes)
     ranges = [(start, min(start + length, size)) for start in range(0, size, length)]
-    known: Sequence[int] | None = getattr(content, "part_crc32s", None)
-    if known is not None and length == PART_BYTES:
+    known = _known_crc32s(content)
+    if known is not None:
         for number, ((start, stop), crc32) in enumerate(zip(ranges, known, strict=True), 1):
             yield _Part(number, start, stop, crc32)
         return
