@@ -11,6 +11,7 @@ import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 from adroit_publish.bundle.document import canonical_json
 from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE, Bundle
@@ -21,6 +22,7 @@ from adroit_publish.git.source import Snapshot
 from adroit_publish.mlflow.trained_by import commit_page
 from adroit_publish.places import Places
 from adroit_publish.publish.release import Job, LayerReceipt, Release
+from adroit_publish.publish.seen_here import note_seen
 from adroit_publish.publish.stages import Stages
 from adroit_publish.publish.verification import earlier_verification, verify_bundle
 from adroit_publish.rollover.state import Rollover
@@ -101,6 +103,7 @@ def finish(
         if not earlier:
             record = _record(release, verification, origin)
             places.attach(model_name, bundle, RECORD_MEDIA_TYPE, record)
+            note_seen(Path(job.root), bundle.manifest.digest, verification)
         places.commit(model_name, bundle)
     return release
 

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from adroit_publish.bundle.content import Readable
@@ -35,6 +36,7 @@ from adroit_publish.gates.prediction import predict_in_sandbox
 from adroit_publish.mlflow.mlmodel import read_mlmodel
 from adroit_publish.places import Places, docker_login, docker_reference, open_images
 from adroit_publish.publish.release import VERIFY_KINDS, Job
+from adroit_publish.publish.seen_here import was_seen
 from adroit_publish.publish.stages import Stage, Stages
 from adroit_publish.registry.image_packages import installed_packages
 from adroit_publish.registry.image_reference import parse_reference
@@ -85,14 +87,24 @@ def check_source(job: Job, files: Mapping[str, Readable]) -> None:
 
 
 def earlier_verification(job: Job, bundle: Bundle, versions: Versions) -> Verification | None:
-    """Returns what an earlier publish of this very version found, where that is enough."""
+    """Returns what an earlier publish of this very version saw, where that is enough.
+
+    A record proves nothing by itself, for whoever can write to the store can write one: it counts
+    where this machine made the verification that it tells of.
+    """
     version = versions.find(job.project.model_name, bundle.version)
-    for record in reversed(version.records) if version else ():
-        seen = record.verification or Verification()
-        process_does = job.verify == "process" and seen.looked
-        if job.verify == "none" or seen.how == "image" or process_does:
+    if version is None:
+        return None
+    made_here = partial(was_seen, Path(job.root), bundle.manifest.digest)
+    for record in reversed(version.records):
+        seen = record.verification
+        if seen and _is_enough(seen, job.verify) and made_here(seen):
             return seen
-    return None
+    return Verification() if job.verify == "none" else None
+
+
+def _is_enough(seen: Verification, wanted: str) -> bool:
+    return wanted == "none" or seen.how == "image" or (wanted == "process" and seen.looked)
 
 
 def verify_bundle(
