@@ -159,17 +159,26 @@ def pull(context: Context, version: str, directory: Path, oci: bool) -> None:
 @click.argument("version", metavar="VERSION|FLAVOR")
 @click.option("--from", "source", required=True, metavar="TARGET", help="where it is")
 @click.option("--to", "destination", required=True, metavar="TARGET", help="where it shall be")
+@click.option(
+    "--verify",
+    "kind",
+    metavar="KIND",
+    help="image (a container), process (a sandbox) or none; by default the destination's",
+)
 @json_option
-def promote(version: str, source: str, destination: str, as_json: bool) -> None:
+def promote(version: str, source: str, destination: str, kind: str | None, as_json: bool) -> None:
     """Copy VERSION, or what FLAVOR names, to another target: the same digest, what is missing.
 
+    It has to load and predict before it gets its name there, unless this machine saw that before.
     The source is read as the AWS profile of its target, the destination is written as the
     environment's. flavors.yaml stays as it is.
     """
     checkout = open_checkout(find_root(Path.cwd()))
     here, there = (checkout.target(name) for name in (source, destination))
     with bar(f"promote {version}", 0) as progress:
-        done = promotion.promote(checkout, version, here, there, os.environ, progress)
+        done = promotion.promote(checkout, version, here, there, os.environ, progress, verify=kind)
+    if done.verified == "none":
+        print("not verified: nobody has seen this version load (--verify none)", file=sys.stderr)
     if as_json:
         print_json(done.as_dict())
         return

@@ -15,13 +15,15 @@ from adroit_publish.bundle.record import Verification
 
 
 def note_seen(root: Path, manifest: Digest, verification: Verification) -> None:
-    """Notes that this machine made a verification.
+    """Notes that this machine made a verification; one that was waived leaves no note.
 
     Args:
         root: The checkout.
         manifest: Digest of the manifest that was verified.
         verification: What was seen of it, exactly as the record keeps it.
     """
+    if not verification.looked:
+        return
     mark = _mark(root, manifest, verification)
     with suppress(OSError):  # it is made again then
         mark.parent.mkdir(parents=True, exist_ok=True)

@@ -98,12 +98,14 @@ def earlier_verification(job: Job, bundle: Bundle, versions: Versions) -> Verifi
     made_here = partial(was_seen, Path(job.root), bundle.manifest.digest)
     for record in reversed(version.records):
         seen = record.verification
-        if seen and _is_enough(seen, job.verify) and made_here(seen):
+        if seen and is_enough(seen, job.verify) and made_here(seen):
             return seen
     return Verification() if job.verify == "none" else None
 
 
-def _is_enough(seen: Verification, wanted: str) -> bool:
+def is_enough(seen: Verification, wanted: str) -> bool:
+    """Tells whether a verification is of the wanted kind (``image``, ``process``, ``none``), or
+    of a stronger one."""
     return wanted == "none" or seen.how == "image" or (wanted == "process" and seen.looked)
 
 

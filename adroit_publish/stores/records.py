@@ -29,7 +29,8 @@ def records(store: BundleStore, published: Published) -> list[Record]:
 
 def last_publish(of_version: Sequence[Record]) -> Record | None:
     """Returns the last record of a publish, or None where there is none."""
-    return next((record for record in reversed(of_version) if record.verification), None)
+    publishes = (record for record in of_version if record.verification and not record.promoted)
+    return next(reversed(tuple(publishes)), None)
 
 
 def last_verification(of_version: Sequence[Record]) -> Verification | None:

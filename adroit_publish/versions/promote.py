@@ -3,7 +3,8 @@
     read      manifest, config, bundle.json and referrers at the source, verified
     check     whose credentials these are; that every layer of the env can be had by digest
     layers    those that the destination lacks, several at once, streamed and verified on the way
-    commit    config, manifest, referrers and a record of the promotion, the tag, ``index.json``
+    verify    this machine saw exactly this version load and predict, or sees it at the destination
+    commit    referrers and a record of the promotion, the tag, ``index.json``
 
 Nothing is visible at the destination before the last stage, and nothing at the source changes.
 Whatever interrupts a promotion, the same again copies what is missing. The source is read as the
@@ -34,12 +35,14 @@ from adroit_publish.places import (
     open_store,
     prove_access,
 )
+from adroit_publish.publish.verification import choose_verification
 from adroit_publish.registry import referrers as registry_referrers
 from adroit_publish.registry.image_reference import Tag, parse_reference, registry_host
 from adroit_publish.registry.repository import ImageRepository
 from adroit_publish.stores.bundle_store import Published
 from adroit_publish.stores.contract import Progress, unheard
 from adroit_publish.stores.records import records
+from adroit_publish.version import Version
 from adroit_publish.versions.copying import (
     Carrier,
     CopiedLayer,
@@ -48,6 +51,7 @@ from adroit_publish.versions.copying import (
     copy_referrers,
     read_referrers,
 )
+from adroit_publish.versions.proof import Proof, prove
 from adroit_publish.versions.serve import find_published
 
 
@@ -64,6 +68,7 @@ class Promotion:
         places: Where it is now: the store, and the repository of its image.
         layers: What became of each layer, bottom up.
         news: False where the destination had published it before.
+        verified: How it was seen to load and predict; ``none`` where that was waived.
     """
 
     model_name: str
@@ -74,6 +79,7 @@ class Promotion:
     places: tuple[str, ...]
     layers: tuple[CopiedLayer, ...]
     news: bool
+    verified: str
 
     def sent_bytes(self, place: str) -> int:
         """Returns how many bytes of layers were sent to ``place``."""
@@ -91,6 +97,8 @@ def promote(
     destination: Target,
     environ: Mapping[str, str],
     progress: Progress = unheard,
+    *,
+    verify: str | None = None,
 ) -> Promotion:
     """Copies a version from one target to another; the same again copies what is missing.
 
@@ -101,19 +109,23 @@ def promote(
         destination: Where it shall be.
         environ: The environment; says which AWS profile it speaks for.
         progress: Told of bytes that are there, copied just now or before.
+        verify: ``image``, ``process`` or ``none``; None for the destination's own.
 
     Raises:
-        ConfigError: The source has no such version, or both targets are one.
+        ConfigError: The source has no such version, both targets are one, or the destination has
+            no such way of verification.
         RefusedError: The credentials are not the destination's; a layer of the env cannot be had
             there by digest; an image is wanted of a version without a base, or the other way.
         StoreError: A place failed; the same again goes on.
-        VerificationError: Something at the source is damaged; nothing became visible.
+        VerificationError: Something at the source is damaged, or the version does not load or
+            predict; nothing became visible.
     """
     _check_two(checkout, source, destination)
     source = _as_itself(source, environ)
     version, here = _read(checkout, name, source)
     there = open_places(destination, version.published.model_name)
     _check_kind(version, destination)
+    kind = choose_verification(verify, destination)
     prove_access(destination)
     env = _env_repository(checkout, destination, version.record.conda_env_name)
     carrier = Carrier(here, there, tuple(filter(None, (env, here.images))))
@@ -121,7 +133,10 @@ def promote(
     ensure_images(destination, version.published.model_name)
     layers = copy_layers(carrier, version.manifest, progress)
     _put_documents(version, there)
-    _attach_record(version.published, source, destination, here, there)
+    opened = Version(here.store, version.published)
+    proof = prove(checkout.root, opened, there, destination, kind)
+    copy_referrers(version.referrers, version.published, there)
+    _attach_record(version.published, source, destination, here, there, proof)
     news = _commit(version, there)
     return Promotion(
         version.published.model_name,
@@ -132,6 +147,7 @@ def promote(
         tuple(place.location for place in there.all),
         layers,
         news,
+        proof.verification.how,
     )
 
 
@@ -165,14 +181,13 @@ def _read(checkout: Checkout, name: str, source: Target) -> tuple[_Version, Plac
 
 
 def _put_documents(version: _Version, there: Places) -> None:
-    """Stores config, manifest and referrers, by digest, the version still without a name."""
+    """Stores config and manifest, by digest, the version still without a name."""
     published, config = version.published, Inline(version.config_bytes)
     there.store.put_blob(version.manifest.config, config)
     there.store.put_blob(published.manifest, Inline(version.manifest_bytes))
     if there.images:
         there.images.put_blob(version.manifest.config, config)
         there.images.put_manifest(published.manifest, version.manifest_bytes)
-    copy_referrers(version.referrers, published, there)
 
 
 def _commit(version: _Version, there: Places) -> bool:
@@ -251,11 +266,21 @@ def _check_base(carrier: Carrier, version: _Version, destination: Target) -> Non
 
 
 def _attach_record(
-    published: Published, source: Target, destination: Target, here: Places, there: Places
+    published: Published,
+    source: Target,
+    destination: Target,
+    here: Places,
+    there: Places,
+    proof: Proof,
 ) -> None:
-    """Adds who promoted it and when, once for each source."""
+    """Adds who promoted it and when, once for each source, and what was seen of it for that."""
     promoted = Promoted(source.name, destination.name, tuple(p.location for p in here.all))
-    before = [r for r in records(there.store, published) if r.promoted == promoted]
+    before = [
+        record
+        for record in records(there.store, published)
+        if record.promoted == promoted
+        and (not proof.made_now or record.verification == proof.verification)
+    ]
     record = before[0].document if before else {
         "schema": SCHEMA,
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -266,6 +291,7 @@ def _attach_record(
         "manifest_digest": str(published.manifest.digest),
         "target": destination.name,
         "promoted": promoted.as_dict(),
+        **({"verification": proof.verification.as_dict()} if proof.made_now else {}),
     }  # fmt: skip
     data, subject = canonical_json(record), published.manifest
     there.store.attach(published.model_name, published.version, subject, RECORD_MEDIA_TYPE, data)

@@ -1,0 +1,75 @@
+"""The proof that a version loads and predicts, before it gets its name at another target.
+
+What this machine saw of exactly this manifest counts; a record alone does not, for whoever can
+write to a store can write one. Otherwise the version is run at the destination: its image from
+there, or in a sandbox here what the destination's store holds.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from adroit_publish.bundle.carried import serving_python
+from adroit_publish.bundle.record import Verification
+from adroit_publish.config.targets import Target
+from adroit_publish.gates.container import predict_in_image
+from adroit_publish.gates.prediction import predict_in_sandbox
+from adroit_publish.places import Places, docker_login, docker_reference
+from adroit_publish.publish.seen_here import note_seen, was_seen
+from adroit_publish.publish.verification import is_enough
+from adroit_publish.stores.records import records
+from adroit_publish.version import Version
+from adroit_publish.versions.pull import pull
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What is known of a version that is to be promoted.
+
+    Attributes:
+        verification: What was seen of it.
+        made_now: Whether it was looked at just now, or the look was waived just now.
+    """
+
+    verification: Verification
+    made_now: bool
+
+
+def prove(root: Path, version: Version, there: Places, destination: Target, kind: str) -> Proof:
+    """Returns a proof of a version whose bytes the destination holds, made now if need be.
+
+    Args:
+        root: The checkout, where this machine notes what it saw.
+        version: The version at its source.
+        there: The destination's places.
+        destination: The destination.
+        kind: ``image``, ``process`` or ``none``.
+
+    Raises:
+        VerificationError: It does not load or predict.
+        RefusedError: There is no engine, or no sandbox, to run it in.
+        StoreError: The version could not be had.
+    """
+    published, digest = version.published, version.published.manifest.digest
+    for record in (*version.records, *records(there.store, published)):
+        seen = record.verification
+        if seen and is_enough(seen, kind) and was_seen(root, digest, seen):
+            return Proof(seen, made_now=False)
+    if kind == "none":
+        return Proof(Verification(), made_now=True)
+    if kind == "image":
+        assert there.images is not None  # `choose_verification` saw to it
+        verification = predict_in_image(
+            docker_reference(there.images, digest),
+            python=serving_python(version.image_config),
+            auth=docker_login(destination, there.images),
+        )
+    else:
+        with tempfile.TemporaryDirectory(prefix="adroit-promote-") as scratch:
+            bundle = Path(scratch, "bundle")
+            pull(there.store, published, bundle)
+            verification = predict_in_sandbox(bundle, allow_plain=destination.on_this_machine)
+    note_seen(root, digest, verification)
+    return Proof(verification, made_now=True)

@@ -1,0 +1,117 @@
+"""What is promoted was seen to load: by this machine before, or at the destination just now."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from adroit_publish import publish
+from adroit_publish.bundle.document import canonical_json
+from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE
+from adroit_publish.checkout import open_checkout
+from adroit_publish.places import open_store
+from adroit_publish.stores.records import records
+from tests.support.checkouts import FLOW, make_checkout
+
+PROD = """
+[targets.prod]
+tracking_uri = "{tracking_uri}"
+bundles = "file:.adroit/prod"
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, trained):
+    """A checkout whose flavor ``good`` predicts, and whose ``spy`` does not load; unverified."""
+    root = make_checkout(
+        tmp_path_factory.mktemp("p") / "repo",
+        trained.tracking_uri,
+        {"good": trained.good[0], "spy": trained.spy, "seen": trained.good[1]},
+        target_lines=PROD.format(tracking_uri=trained.tracking_uri),
+    )
+    versions = {name: publish(name, root=root, verify="none").version for name in ("good", "spy")}
+    return root, versions
+
+
+@pytest.fixture
+def checkout(made, tmp_path):
+    return Path(shutil.copytree(made[0], tmp_path / "repo"))
+
+
+def promote(root, name, *options, code=0):
+    command = ["promote", name, "--from", "local", "--to", "prod", *options]
+    done = subprocess.run(
+        [sys.executable, "-m", "adroit_publish", *command],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(FLOW.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def store_of(root, target):
+    return open_store(open_checkout(root, {}).target(target))
+
+
+def verifications(root, version):
+    """What the records at the destination say of verifications, oldest first."""
+    store = store_of(root, "prod")
+    return [record.verification for record in records(store, store.get(version))]
+
+
+def test_a_version_that_does_not_load_is_not_promoted(checkout, made):
+    done = promote(checkout, "spy", code=6)
+    assert "AWS_SECRET_ACCESS_KEY" in done.stderr
+    assert store_of(checkout, "prod").find("doubler", made[1]["spy"]) is None
+    promote(checkout, "spy", code=6)  # what is stored already makes it no better
+    assert store_of(checkout, "prod").find("doubler", made[1]["spy"]) is None
+
+
+def test_a_version_that_nobody_saw_is_verified_where_it_goes(checkout, made):
+    assert json.loads(promote(checkout, "good", "--json").stdout)["verified"] == "bubblewrap"
+    unseen, seen = verifications(checkout, made[1]["good"])
+    assert not unseen.looked
+    assert seen.predicted
+    assert seen.outputs == [{"x": 2.0, "y": 6.0}, {"x": 4.0, "y": 8.0}]
+
+
+def test_a_record_written_by_hand_does_not_take_a_version_to_production(checkout, made):
+    store = store_of(checkout, "local")
+    published = store.get(made[1]["spy"])
+    (mine,) = records(store, published)
+    forged = canonical_json({**mine.document, "verification": {"how": "image", "predicted": True}})
+    store.attach("doubler", made[1]["spy"], published.manifest, RECORD_MEDIA_TYPE, forged)
+    promote(checkout, "spy", code=6)
+
+
+def test_what_this_machine_saw_is_not_looked_at_again(checkout):
+    version = publish("seen", root=checkout).version
+    answer = json.loads(promote(checkout, "seen", "--json").stdout)
+    assert answer["verified"] == "bubblewrap"
+    published, promoted = verifications(checkout, version)
+    assert published.predicted
+    assert promoted is None
+    (checkout / "projects/doubler/features.py").write_text("SCALE = 9\n")
+    assert json.loads(promote(checkout, "seen", "--json").stdout)["news"] is False
+    assert len(verifications(checkout, version)) == 2
+
+
+def test_who_waives_it_is_told_and_it_is_recorded(checkout, made):
+    done = promote(checkout, "spy", "--verify", "none")
+    assert "not verified" in done.stderr
+    assert [each.how for each in verifications(checkout, made[1]["spy"])] == ["none", "none"]
+    shown = promote(checkout, "spy", "--verify", "none", "--json")
+    assert json.loads(shown.stdout)["verified"] == "none"
+
+
+def test_a_way_of_verification_that_the_destination_lacks_is_refused(checkout):
+    assert "process or none" in promote(checkout, "good", "--verify", "image", code=2).stderr
