@@ -39,9 +39,10 @@ from adroit_publish.artifacts.arrival.seal import (
     write_seal,
 )
 from adroit_publish.artifacts.arrival.stated import is_proven
-from adroit_publish.artifacts.remote_root import RemoteRoot, Stopped, persist
+from adroit_publish.artifacts.remote_root import RemoteRoot, persist
 from adroit_publish.bundle.listing import RemoteFile
 from adroit_publish.edge.patience import Patience
+from adroit_publish.edge.threads import Stopped
 from adroit_publish.errors import PublishError, SourceError, StoreError
 
 THREADS = 8

@@ -29,7 +29,7 @@ import requests
 from adroit_publish.artifacts.arrival.stated import Stated, only_of, stated_by, unless_of
 from adroit_publish.artifacts.databricks_volumes import VolumeRoot
 from adroit_publish.artifacts.databricks_workspace import Workspace
-from adroit_publish.artifacts.folders import Entry, list_folders
+from adroit_publish.artifacts.folders import FolderEntry, list_folders
 from adroit_publish.artifacts.http_session import (
     body_start,
     failure_of,
@@ -160,7 +160,7 @@ class DatabricksRoot:
         """
         return list_folders(self.uri, self._list_page)
 
-    def _list_page(self, folder: str, token: str | None) -> tuple[list[Entry], str | None]:
+    def _list_page(self, folder: str, token: str | None) -> tuple[list[FolderEntry], str | None]:
         within = self._api.below + folder
         query = {**self._api.listing_fields, self._api.folder_field: within.rstrip("/")}
         if token:
@@ -168,7 +168,7 @@ class DatabricksRoot:
         page = self._workspace.call("GET", self._api.listing, query=query)
         entries = [
             # A path is that among all artifacts; one that does not begin so is refused as it is.
-            Entry(
+            FolderEntry(
                 str(entry["path"]).removeprefix(within),
                 bool(entry.get("is_dir", False)),
                 int(entry.get("file_size") or 0),

@@ -16,7 +16,7 @@ import requests
 
 from adroit_publish.artifacts.arrival.stated import Stated, only_of, stated_by, unless_of
 from adroit_publish.artifacts.databricks_workspace import Workspace
-from adroit_publish.artifacts.folders import Entry, list_folders
+from adroit_publish.artifacts.folders import FolderEntry, list_folders
 from adroit_publish.artifacts.http_session import body_start
 from adroit_publish.artifacts.remote_root import CHUNK_BYTES, Body
 from adroit_publish.bundle.listing import RemoteFile
@@ -47,13 +47,13 @@ class VolumeRoot:
         """
         return list_folders(self.uri, self._list_page)
 
-    def _list_page(self, folder: str, token: str | None) -> tuple[list[Entry], str | None]:
+    def _list_page(self, folder: str, token: str | None) -> tuple[list[FolderEntry], str | None]:
         within = f"{self._path}/{folder}"
         query = {"page_token": token} if token else None
         path = f"/api/2.0/fs/directories{quote(within.rstrip('/'))}"
         page = self._workspace.call("GET", path, query=query)
         entries = [
-            Entry(
+            FolderEntry(
                 str(entry["path"]).removeprefix(within),
                 bool(entry.get("is_directory", False)),
                 int(entry.get("file_size") or 0),

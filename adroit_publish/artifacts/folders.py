@@ -14,7 +14,7 @@ from adroit_publish.errors import SourceError
 
 
 @dataclass(frozen=True)
-class Entry:
+class FolderEntry:
     """What a server lists in one folder.
 
     Attributes:
@@ -28,7 +28,7 @@ class Entry:
     size_bytes: int
 
 
-ListPage = Callable[[str, str | None], tuple[list[Entry], str | None]]
+ListPage = Callable[[str, str | None], tuple[list[FolderEntry], str | None]]
 
 
 def list_folders(where: str, list_page: ListPage) -> tuple[RemoteFile, ...]:
@@ -69,7 +69,7 @@ def list_folders(where: str, list_page: ListPage) -> tuple[RemoteFile, ...]:
 
 def _page(
     where: str, folder: str, token: str | None, list_page: ListPage
-) -> tuple[list[Entry], str | None]:
+) -> tuple[list[FolderEntry], str | None]:
     try:
         return persist(lambda: list_page(folder, token), f"The listing of {where}/{folder}")
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:

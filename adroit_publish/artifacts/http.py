@@ -22,7 +22,7 @@ from urllib.parse import quote, unquote
 import requests
 
 from adroit_publish.artifacts.arrival.stated import Stated, stated_by, unless_of
-from adroit_publish.artifacts.folders import Entry, list_folders
+from adroit_publish.artifacts.folders import FolderEntry, list_folders
 from adroit_publish.artifacts.http_session import (
     body_start,
     failure_of,
@@ -72,7 +72,7 @@ class HttpRoot:
         """
         return list_folders(self.url, self._list_page)
 
-    def _list_page(self, folder: str, _token: str | None) -> tuple[list[Entry], None]:
+    def _list_page(self, folder: str, _token: str | None) -> tuple[list[FolderEntry], None]:
         base, _, root = self.url.partition(PROXY_PATH)
         path = f"{unquote(root).strip('/')}/{folder}".rstrip("/")
         with self._get(f"{base}{PROXY_PATH}?path={quote(path)}", {}, READ_TIMEOUT_S) as answer:
@@ -81,7 +81,7 @@ class HttpRoot:
             raise ValueError(f"more than {_LISTING_LIMIT_BYTES} bytes")
         entries = [
             # MLflow leaves a size of 0 out.
-            Entry(entry["path"], bool(entry.get("is_dir")), int(entry.get("file_size", 0)))
+            FolderEntry(entry["path"], bool(entry.get("is_dir")), int(entry.get("file_size", 0)))
             for entry in json.loads(data).get("files", [])
         ]
         return entries, None

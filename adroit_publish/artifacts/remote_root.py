@@ -41,10 +41,6 @@ class CorruptBody(TransientFault):
     """What arrived is not what the store says it stored; none of it may be kept."""
 
 
-class Stopped(Exception):
-    """Another download of the same pull failed, or the user interrupted it."""
-
-
 @dataclass(frozen=True)
 class Body:
     """Bytes on their way.
