@@ -74,14 +74,26 @@ class Verification:
         return self.how != "none"
 
     @property
-    def accepted_change(self) -> bool:
-        """Whether the outputs moved by more than is allowed, and somebody accepted that."""
-        return bool((self.replay or {}).get("accepted"))
+    def accepted_change(self) -> str | None:
+        """By how much the outputs moved, where that is too much and somebody accepted it."""
+        return accepted_change(self.replay)
 
     def as_dict(self) -> dict[str, Any]:
         """Returns it as JSON values, with the attributes' names."""
         absent = [name for name in ("env", "replay") if getattr(self, name) is None]
         return {name: value for name, value in asdict(self).items() if name not in absent}
+
+
+def accepted_change(replay: Mapping[str, Any] | None) -> str | None:
+    """Returns a line on the change of outputs that was accepted by hand, or None without one.
+
+    Args:
+        replay: As a ``Verification`` has it.
+    """
+    if not replay or not replay.get("accepted"):
+        return None
+    moved = f"{replay.get('differing')} of {replay.get('leaves')} values differ"
+    return f"{moved} from {replay.get('against')}, accepted by hand"
 
 
 @dataclass(frozen=True)

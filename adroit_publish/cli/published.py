@@ -19,7 +19,7 @@ from adroit_publish.config.sitevars import Pointer
 from adroit_publish.errors import PublishError, VerificationError
 from adroit_publish.places import open_places
 from adroit_publish.rollovers.sitevars import sitevars_of
-from adroit_publish.stores.records import last_publish
+from adroit_publish.stores.records import last_publish, output_change
 from adroit_publish.version import Version
 from adroit_publish.versions import inspect as inspection
 from adroit_publish.versions import promote as promotion
@@ -104,6 +104,8 @@ def _facts(version: Version) -> Iterator[tuple[str, str | None]]:
         commit = f"{record.commit}{' (dirty)' if record.dirty else ''}"
         yield "commit", _with_page(commit, record.commit_url)
         yield "verified", f"{seen.how}, predicted: {seen.predicted}"
+    if change := output_change(version.records):
+        yield "outputs", change
     for promoted in (record.promoted for record in version.records if record.promoted):
         yield "promoted", f"from {promoted.source} to {promoted.destination}"
 

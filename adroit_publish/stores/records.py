@@ -39,3 +39,10 @@ def last_verification(of_version: Sequence[Record]) -> Verification | None:
     return next(
         (verification for verification in seen if verification and verification.looked), None
     )
+
+
+def output_change(of_version: Sequence[Record]) -> str | None:
+    """Returns a line on the change of outputs that was accepted for a version, or None."""
+    seen = (record.verification for record in of_version)
+    lines = (verification.accepted_change for verification in seen if verification)
+    return next(filter(None, lines), None)

@@ -16,7 +16,7 @@ from adroit_publish.bundle.document import FILE_KINDS, BundleRecord
 from adroit_publish.bundle.layer import FileEntry
 from adroit_publish.bundle.record import Record, Verification
 from adroit_publish.gates.replay import Replay, compare_outputs
-from adroit_publish.stores.records import last_publish, last_verification
+from adroit_publish.stores.records import last_publish, last_verification, output_change
 
 SHOWN_LINES = 2000
 EXAMPLES = ("input_example.json", "serving_input_example.json")
@@ -126,6 +126,7 @@ class Diff:
     Attributes:
         before: Facts of A: what was asked, version, run, commit, who and when.
         after: The same of B.
+        accepted: A line for each change of outputs that was accepted by hand, A's and B's.
         files: Every file of either, ``same`` ones too.
         texts: Unified diffs of the source.
         serve: The serve section of config.yaml, by dotted path.
@@ -141,6 +142,7 @@ class Diff:
 
     before: Mapping[str, Any]
     after: Mapping[str, Any]
+    accepted: tuple[str, ...]
     files: tuple[FileChange, ...]
     texts: tuple[TextDiff, ...]
     serve: tuple[ValueChange, ...]
@@ -178,6 +180,11 @@ def compare(a: Compared, b: Compared, texts: Iterable[TextDiff]) -> Diff:
     return Diff(
         before=_facts(a),
         after=_facts(b),
+        accepted=tuple(
+            f"{name}: {change}"
+            for name, side in (("A", a), ("B", b))
+            if (change := output_change(side.records))
+        ),
         files=tuple(change for kind in FILE_KINDS for change in file_changes(a, b, kind)),
         texts=tuple(texts),
         serve=_changes(_flat(a.bundle.serve), _flat(b.bundle.serve)),

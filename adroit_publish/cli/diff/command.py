@@ -54,6 +54,8 @@ def _write(path: Path, text: str) -> None:
 def _print(diff: Diff) -> None:
     if diff.same:
         print("Both are one version: every byte is the same.\n")
+    for line in diff.accepted:
+        print(_coloured(printable(line), "1"))
     alike = []
     for section in sections(diff):
         if not section.rows and not section.note:

@@ -72,6 +72,7 @@ def page(diff: Diff) -> str:
 def _lead(diff: Diff) -> Iterator[str]:
     if diff.same:
         yield "Both are one version: every byte is the same."
+    yield from map(printable, diff.accepted)
     yield f"A is {printable(diff.before['asked'])}, B is {printable(diff.after['asked'])}."
 
 

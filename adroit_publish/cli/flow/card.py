@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from adroit_publish.bundle.record import accepted_change
 from adroit_publish.cli.checklist import markdown
 from adroit_publish.cli.render import bytes_text, made_by
 from adroit_publish.publish.release import Failure, Release
@@ -123,6 +124,8 @@ def _facts(release: Release) -> Iterator[tuple[str, Cell]]:
     yield "conda env", f"{release.conda_env} {release.conda_env_digest or ''}"
     verification = release.verification
     yield "verified", str(verification.get("how"))
+    if accepted := accepted_change(verification.get("replay")):
+        yield "outputs", accepted
     for key, unit in (("load_seconds", "s"), ("predict_seconds", "s")):
         if verification.get(key) is not None:
             yield key.replace("_seconds", ""), f"{verification[key]:.2f} {unit}"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from adroit_publish.bundle.record import accepted_change
 from adroit_publish.cli.flow.location import Location
 from adroit_publish.cli.flow.program import tell
 from adroit_publish.cli.flow.start import Prepared, together
@@ -134,6 +135,8 @@ def _print_proof(release: Release) -> None:
         print(f"             {layer.digest}  {layer.size_bytes:,} bytes")
     for line in release.changes:
         print(f"  {line.partition(' ')[0]:<10} {line.partition(' ')[2]}")
+    if change := accepted_change(release.verification.get("replay")):
+        print(f"  outputs    {change}")
     for place in release.places:
         sent, reused = release.sent_bytes(place), release.reused_bytes(place)
         print(f"  {place}: {sent:,} bytes sent, {reused:,} bytes re-used")
