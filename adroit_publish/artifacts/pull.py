@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from urllib.parse import unquote, urlsplit
 
-from adroit_publish.artifacts.arrival.seal import IN_PLACE
+from adroit_publish.artifacts.arrival.seal import BY_LENGTH, IN_PLACE
 from adroit_publish.artifacts.remote_root import RemoteRoot
 from adroit_publish.bundle.listing import MAX_DEPTH, MAX_FILES, RemoteFile
 from adroit_publish.edge.patience import GIVE_UP_S
@@ -35,11 +35,13 @@ class LocalFile:
         path: Absolute path on disk.
         size_bytes: Its length when it was found.
         sha256: Hex digest that its bytes have to have, where that is known: of a download.
+        executable: Whether its owner may run it.
     """
 
     path: str
     size_bytes: int
     sha256: str | None = field(default=None, kw_only=True)
+    executable: bool = field(default=False, kw_only=True)
 
     def open(self) -> BinaryIO:
         """Opens the file at its first byte, unbuffered; a symlink is not followed.
@@ -112,6 +114,7 @@ class PulledModel:
         bytes_downloaded: What came over the network this time.
         bytes_cached: What was there already, in place or in the cache.
         directory: Where the files are; they may be read only.
+        empty_folders: Folders without a file, which no bundle keeps; their paths.
         vouched: How each file's bytes are vouched for, by path: a word of ``arrival.seal``.
     """
 
@@ -120,6 +123,7 @@ class PulledModel:
     bytes_cached: int
     directory: str
     vouched: Mapping[str, str]
+    empty_folders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -149,29 +153,35 @@ class LocalRoot:
             ) from error
         if not stat.S_ISDIR(mode):
             raise _not_plain(self.directory, "is not a directory")
-        found: list[RemoteFile] = []
-        self._collect("", found)
-        return tuple(found)
+        return tuple(entry for entry in self._entries("") if isinstance(entry, RemoteFile))
 
-    def _collect(self, prefix: str, found: list[RemoteFile]) -> None:
-        if prefix.count("/") >= MAX_DEPTH or len(found) > MAX_FILES:
-            raise SourceError(
-                "The model's directory is too deep or too large.", where=self.directory
-            )
+    def empty_folders(self) -> tuple[str, ...]:
+        """Returns the paths of folders that hold nothing; raises as ``list_files`` does."""
+        return tuple(entry for entry in self._entries("") if isinstance(entry, str))
+
+    def _entries(self, prefix: str) -> list[RemoteFile | str]:
+        """Returns the files below a folder, and the paths of empty folders."""
+        if prefix.count("/") >= MAX_DEPTH:
+            raise _too_large(self.directory)
+        found: list[RemoteFile | str] = []
         try:
             with os.scandir(self.directory / prefix) as entries:
                 for entry in entries:
                     path = prefix + entry.name
                     if entry.is_dir(follow_symlinks=False):
-                        self._collect(path + "/", found)
+                        found += self._entries(path + "/") or [path]
                     elif entry.is_file(follow_symlinks=False):
-                        size_bytes = entry.stat(follow_symlinks=False).st_size
-                        found.append(RemoteFile(path, size_bytes))
+                        status = entry.stat(follow_symlinks=False)
+                        executable = bool(status.st_mode & stat.S_IXUSR)
+                        found.append(RemoteFile(path, status.st_size, executable=executable))
                     else:
                         kind = "symlink" if entry.is_symlink() else "special file"
                         raise _not_plain(entry.path, f"is a {kind}")
         except OSError as error:
             raise _unreadable(self.directory / prefix, error) from error
+        if len(found) > MAX_FILES:
+            raise _too_large(self.directory)
+        return found
 
 
 def open_root(
@@ -246,31 +256,56 @@ def pull_model(
     )
 
 
+def losses(model: PulledModel) -> list[str]:
+    """Returns what has to be known of a model that was pulled, a line each."""
+    unproven = [path for path, how in model.vouched.items() if how == BY_LENGTH]
+    lines = []
+    if unproven:
+        lines.append(
+            "no digest vouches for what was downloaded, only the length that the artifact store "
+            f"states: {_some(unproven)}"
+        )
+    if model.empty_folders:
+        lines.append(f"a bundle keeps no empty folders: {_some(model.empty_folders)}")
+    return lines
+
+
+def _some(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
+    return ", ".join(paths[:5]) + more
+
+
 def _in_place(
     model: ResolvedModel, root: LocalRoot, progress: Callable[[int], None]
 ) -> PulledModel:
-    present = {file.path: file.size_bytes for file in root.list_files()}
+    sizes_bytes = {file.path: file.size_bytes for file in root.list_files()}
     for file in model.files:
-        if present.get(file.path) != file.size_bytes:
-            found = present.get(file.path)
+        if (size_bytes := sizes_bytes.get(file.path)) != file.size_bytes:
             raise SourceError(
                 "A file of the model changed since it was listed.",
                 where=root.directory / file.path,
-                got="nothing" if found is None else f"{found} bytes",
+                got="nothing" if size_bytes is None else f"{size_bytes} bytes",
                 wanted=f"{file.size_bytes} bytes",
                 next_step="run the same command again once nothing writes there",
             )
         progress(file.size_bytes)
     return PulledModel(
         files={
-            file.path: LocalFile(str(root.directory / file.path), file.size_bytes)
+            file.path: LocalFile(
+                str(root.directory / file.path), file.size_bytes, executable=file.executable
+            )
             for file in model.files
         },
         bytes_downloaded=0,
         bytes_cached=model.size_bytes,
         directory=str(root.directory),
         vouched={file.path: IN_PLACE for file in model.files},
+        empty_folders=root.empty_folders(),
     )
+
+
+def _too_large(directory: Path) -> SourceError:
+    return SourceError("The model's directory is too deep or too large.", where=directory)
 
 
 def _not_plain(place: object, why: str) -> SourceError:

@@ -25,11 +25,13 @@ class RemoteFile:
         path: Relative to the model's root, in POSIX form.
         size_bytes: The length the store states; a download is held to it.
         tag: The store's tag of the bytes (an ETag), where its listing has one.
+        executable: Whether its owner may run it; only a directory of this machine tells.
     """
 
     path: str
     size_bytes: int
     tag: str | None = None
+    executable: bool = False
 
 
 def checked_listing(files: Iterable[RemoteFile], where: object) -> tuple[RemoteFile, ...]:

@@ -23,16 +23,17 @@ def lay_out(files: Iterable[PackedFile], directory: Path, *, link: bool) -> None
     for file in files:
         path = directory / file.path.removeprefix(ROOT + "/")
         path.parent.mkdir(parents=True, exist_ok=True)
-        if link and isinstance(file.content, LocalFile) and _linked(file.content.path, path):
+        if link and isinstance(file.content, LocalFile) and _linked(file, file.content.path, path):
             continue
         with file.content.open() as stream, path.open("wb") as copy:
             shutil.copyfileobj(stream, copy, 1 << 20)
         path.chmod(0o755 if file.executable else 0o644)
 
 
-def _linked(source: str, path: Path) -> bool:
+def _linked(file: PackedFile, source: str, path: Path) -> bool:
     # Others must be able to read it: the sandbox may run as another user.
-    if not os.stat(source).st_mode & 0o004:
+    mode = os.stat(source).st_mode
+    if not mode & 0o004 or bool(mode & 0o001) != file.executable:
         return False
     try:
         os.link(source, path)

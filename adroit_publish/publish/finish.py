@@ -33,7 +33,7 @@ from adroit_publish.version import Versions
 _RECORDED = (
     "flavor", "model_name", "run_id", "run_url", "version", "manifest_digest", "bundle_id",
     "target", "places", "commit", "dirty", "conda_env", "conda_env_digest", "layers", "seconds",
-    "metrics", "trained_by", "commit_url", "warnings", "republished_from", "changes",
+    "metrics", "trained_by", "vouched", "commit_url", "warnings", "republished_from", "changes",
     "copied_from",
 )  # fmt: skip
 """What a record takes over from the release; what else a release holds is not of the publish."""
@@ -51,6 +51,7 @@ class Made:
         run_url: Where the run can be looked at, or None.
         metrics: The run's metrics, finite ones.
         trained_by: What made the run, as ``mlflow.trained_by`` has it.
+        vouched: How many of the model's files are vouched for how (``artifacts.arrival.seal``).
         republished_from: The version whose model it is, where it was republished.
         changes: What differs from that version, a line each.
         new_flavor: The copy of the flavor that gets the version; None for the flavor itself.
@@ -63,6 +64,7 @@ class Made:
     run_url: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     trained_by: Mapping[str, str] = field(default_factory=dict)
+    vouched: Mapping[str, int] = field(default_factory=dict)
     republished_from: str | None = None
     changes: tuple[str, ...] = ()
     new_flavor: str | None = None
@@ -136,6 +138,7 @@ def _release(
         },
         metrics=made.metrics,
         trained_by=made.trained_by,
+        vouched=made.vouched,
         commit_url=commit_page(made.source.remote_url or "", made.source.commit),
         warnings=tuple(stages.warnings),
         republished_from=made.republished_from,

@@ -16,11 +16,12 @@ Until ``index.json`` is there, nobody sees anything; flavors.yaml is written aft
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from adroit_publish.artifacts.pull import PulledModel, pull_model
+from adroit_publish.artifacts.pull import PulledModel, losses, pull_model
 from adroit_publish.bundle.document import BundleFacts
 from adroit_publish.bundle.layer import ROOT, LayerRecipe, PackedFile, model_recipes
 from adroit_publish.bundle.manifest import Bundle, assemble
@@ -62,6 +63,8 @@ def publish(
     places = open_places(job.target, model_name)
     with stages("pull model") as stage:
         model = _pull(job, stage)
+        for warning in losses(model):
+            stages.warn(warning)
     with stages("snapshot source"):
         source = source_of(job)
     here = ModelFiles(Path(job.root))
@@ -83,6 +86,7 @@ def publish(
         # MLflow keeps NaN and infinities; JSON does not.
         metrics={k: v for k, v in job.model.metrics.items() if math.isfinite(v)},
         trained_by=job.model.trained_by,
+        vouched=dict(Counter(model.vouched.values())),
     )
     return finish(job, made, places, Versions(places.store), stages, origin or {})
 
@@ -103,7 +107,8 @@ def _pull(job: PublishJob, stage: Stage) -> PulledModel:
 def _recipes(model: PulledModel, source: Snapshot, here: ModelFiles) -> tuple[LayerRecipe, ...]:
     """Returns every layer of the bundle but its record, bottom up."""
     model_files = here.seen(
-        PackedFile(f"{ROOT}/model/{path}", content) for path, content in model.files.items()
+        PackedFile(f"{ROOT}/model/{path}", content, content.executable)
+        for path, content in model.files.items()
     )
     return (*model_recipes(model_files), runtime_recipe(), source_recipe(source))
 

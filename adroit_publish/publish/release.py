@@ -187,6 +187,7 @@ class Release:
         verification: Outcome of the sandboxed prediction, without its outputs.
         metrics: The run's metrics.
         trained_by: What made the run, as ``mlflow.trained_by`` has it.
+        vouched: How many of the model's files are vouched for how (``artifacts.arrival.seal``).
         commit_url: The commit's page, or None.
         warnings: What should be known.
         news: False where flavors.yaml already named this version and nothing was done.
@@ -215,6 +216,7 @@ class Release:
     verification: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     trained_by: Mapping[str, str] = field(default_factory=dict)
+    vouched: Mapping[str, int] = field(default_factory=dict)
     commit_url: str | None = None
     warnings: tuple[str, ...] = ()
     news: bool = True

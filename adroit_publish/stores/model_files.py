@@ -77,7 +77,7 @@ class ModelFiles:
             if not all(isinstance(file.content, SeenFile) for file in layer.files):
                 continue
             rows = {
-                file.path: [file.content.path, *file.content.identity]
+                file.path: [file.content.path, *file.content.identity, file.executable]
                 for file in layer.files
                 if isinstance(file.content, SeenFile)
             }
@@ -89,7 +89,11 @@ class ModelFiles:
         try:
             rows = json.loads(self._index(layer.descriptor).read_text())
             files = tuple(
-                PackedFile(path, SeenFile(row[0], row[3], (row[1], row[2], row[3], row[4])))
+                PackedFile(
+                    path,
+                    SeenFile(row[0], row[3], (row[1], row[2], row[3], row[4])),
+                    row[5:] == [True],
+                )
                 for path, row in rows.items()
             )
         except (OSError, ValueError, TypeError, LookupError, AttributeError):
@@ -149,9 +153,11 @@ class ModelFiles:
                 for piece in reader.content():
                     file.write(piece)
                     progress(len(piece))
+            path.chmod(0o755 if member.executable else 0o644)
             identity = _identity(str(path))
             assert identity is not None
-            yield member.path, [str(final / path.relative_to(scratch)), *identity]
+            place = str(final / path.relative_to(scratch))
+            yield member.path, [place, *identity, member.executable]
 
     def _write(self, descriptor: Descriptor, rows: object) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -172,7 +178,13 @@ def _seen(file: PackedFile) -> PackedFile:
         return file  # whoever hashes it will say what is wrong
     return PackedFile(
         file.path,
-        SeenFile(content.path, content.size_bytes, identity, sha256=content.sha256),
+        SeenFile(
+            content.path,
+            content.size_bytes,
+            identity,
+            sha256=content.sha256,
+            executable=content.executable,
+        ),
         file.executable,
     )
 

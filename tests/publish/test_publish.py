@@ -349,3 +349,28 @@ def test_everything_the_flow_passes_between_its_steps_can_be_pickled_and_is_smal
     release = publish("a", root=checkout, verify="none")
     assert pickle.loads(pickle.dumps(release)) == release
     json.dumps(release.as_dict())
+
+
+def test_what_a_model_may_run_stays_so_and_what_a_bundle_does_not_keep_is_named(tmp_path):
+    from adroit_publish.versions.pull import pull
+    from tests.servers.mlflow_servers import log_model
+
+    tracking_uri = f"sqlite:///{tmp_path}/mlflow.db"
+    run_id, _ = log_model(tracking_uri, tmp_path / "artifacts", "model")
+    (model,) = [path.parent for path in tmp_path.glob("artifacts/**/MLmodel")]
+    (model / "bin").mkdir()
+    (model / "bin" / "tool").write_text("#!/bin/sh\n")
+    (model / "bin" / "tool").chmod(0o755)
+    (model / "scratch" / "empty").mkdir(parents=True)
+    root = make_checkout(tmp_path / "repo", tracking_uri, {"a": run_id})
+    release = publish("a", root=root, verify="none")
+
+    assert [line for line in release.warnings if "scratch/empty" in line]
+    assert release.vouched == {"in place": sum(path.is_file() for path in model.rglob("*"))}
+    store = store_of(root)
+    pull(store, store.get(release.version), tmp_path / "pulled")
+    (tool,) = tmp_path.glob("pulled/**/bin/tool")
+    (mlmodel,) = tmp_path.glob("pulled/**/model/MLmodel")
+    assert (os.access(tool, os.X_OK), mlmodel.stat().st_mode & 0o111) == (True, 0)
+    (record,) = records(store, store.get(release.version))
+    assert record.document["vouched"] == release.vouched
