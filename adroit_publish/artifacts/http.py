@@ -124,6 +124,8 @@ class HttpRoot:
                 headers=headers,
                 stream=True,
                 allow_redirects=False,
+                # Of the request: requests lets REQUESTS_CA_BUNDLE override the session's.
+                verify=self._session.verify,
                 timeout=(CONNECT_TIMEOUT_S, timeout_s),
             ) as answer,
         ):

@@ -8,6 +8,7 @@ Source: RFC 9110, sections 8.4 (Content-Encoding), 10.2.3 (Retry-After), 14 (Ran
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -56,15 +57,38 @@ def translated(where: str, certificate_setting: str) -> Iterator[None]:
     # `from None`: the cause's text has the whole address in it, and a traceback shows causes.
     try:
         yield
-    except (requests.exceptions.SSLError, requests.exceptions.InvalidURL) as error:
+    except requests.exceptions.SSLError as error:
+        raise untrusted(where, error, certificate_setting) from None
+    except requests.exceptions.InvalidURL as error:
         raise SourceError(
-            "No trusted connection to the server can be made.",
+            "The server's address cannot be used.",
             where=where,
             got=type(error).__name__,
-            next_step=f"check the address, and {certificate_setting} for its certificate",
+            next_step="check tracking_uri in adroit.toml",
         ) from None
     except (requests.exceptions.RequestException, HTTPError) as error:
         raise TransientFault(f"{type(error).__name__} at {where}") from None
+
+
+def untrusted(
+    where: str, error: requests.exceptions.SSLError, certificate_setting: str
+) -> SourceError:
+    """Returns the error for a server whose certificate is not trusted, or that wants one of ours.
+
+    Args:
+        where: The place as it may be shown.
+        error: What requests raised.
+        certificate_setting: The environment variable that names the server's certificate.
+    """
+    reason = re.search(r"certificate verify failed: ([\w ,'.:-]+)|\] ([\w ]+) \(", str(error))
+    why = (reason[1] or reason[2]).strip() if reason else type(error).__name__
+    return SourceError(
+        "The server's certificate is not trusted, or it does not trust ours.",
+        where=where,
+        got=why,
+        next_step=f"export {certificate_setting}=/path/to/the/authority.pem (who runs the server "
+        "has it), then run the same command again",
+    )
 
 
 def failure_of(answer: requests.Response, where: str) -> TransientFault | SourceError:

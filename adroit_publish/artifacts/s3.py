@@ -3,13 +3,15 @@
 MLflow's own path makes a client for each file and is many times slower. Large files are read as
 ranges; every request names the bytes by their ETag of the listing, so that a file replaced in
 between is an error and not a mixture. Where an object was uploaded in parts, S3 says how long they
-are: with that its ETag tells whether the bytes are right.
+are: with that its ETag tells whether the bytes are right. Where the bucket is, and how it is
+reached, is read from the settings that MLflow reads (``MLFLOW_S3_ENDPOINT_URL``, ...).
 
 Source: Amazon S3 API, ListObjectsV2, GetObject and HeadObject (``partNumber``).
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -59,8 +61,11 @@ class S3Root:
     def __init__(self, uri: str, profile: str | None) -> None:
         self.uri = uri
         self.piece_bytes: int | None = PIECE_BYTES
-        self._bucket = urlsplit(uri).netloc
-        self._prefix = uri.removeprefix(f"s3://{self._bucket}/").strip("/") + "/"
+        bucket = urlsplit(uri).netloc
+        self._bucket = {"Bucket": bucket}
+        if owner := os.environ.get("MLFLOW_S3_EXPECTED_BUCKET_OWNER"):
+            self._bucket["ExpectedBucketOwner"] = owner
+        self._prefix = uri.removeprefix(f"s3://{bucket}/").strip("/") + "/"
         self._part_bytes: dict[str, int | None] = {}
         self._client = _client(uri, profile)
 
@@ -87,7 +92,7 @@ class S3Root:
         following = {"ContinuationToken": token} if token else {}
         with _translated(self.uri):
             page: dict[str, Any] = self._client.list_objects_v2(
-                Bucket=self._bucket, Prefix=self._prefix, **following
+                **self._bucket, Prefix=self._prefix, **following
             )
         return page
 
@@ -107,7 +112,7 @@ class S3Root:
             request["IfMatch"] = tag
         with _translated(where):
             answer = self._client.get_object(
-                Bucket=self._bucket, Key=self._prefix + file.path, **request
+                **self._bucket, Key=self._prefix + file.path, **request
             )
             with closing(answer["Body"]) as body:
                 if answer["ContentLength"] != stop - start:
@@ -124,7 +129,7 @@ class S3Root:
     def stated(self, file: RemoteFile, tag: str) -> Stated:
         """Returns what S3 says of an object now; raises as ``read`` does."""
         with _translated(f"{self.uri}/{file.path}"):
-            answer = self._client.head_object(Bucket=self._bucket, Key=self._prefix + file.path)
+            answer = self._client.head_object(**self._bucket, Key=self._prefix + file.path)
         return self._stated_by(answer, file, whole=True)
 
     def _stated_by(self, answer: Any, file: RemoteFile, *, whole: bool) -> Stated:
@@ -142,7 +147,7 @@ class S3Root:
 
         try:
             part = self._client.head_object(
-                Bucket=self._bucket, Key=self._prefix + file.path, PartNumber=1, IfMatch=stated.tag
+                **self._bucket, Key=self._prefix + file.path, PartNumber=1, IfMatch=stated.tag
             )
         except (BotoCoreError, ClientError):
             return None
@@ -160,10 +165,18 @@ def _client(uri: str, profile: str | None) -> Any:
         connect_timeout=CONNECT_TIMEOUT_S,
         read_timeout=READ_TIMEOUT_S,
         max_pool_connections=THREADS,
+        s3={"addressing_style": os.environ.get("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE") or "auto"},
         retries={"total_max_attempts": 1},
     )
     with _translated(uri):
-        return boto3.Session(profile_name=profile).client("s3", config=config)
+        session = boto3.Session(profile_name=profile)
+        ignore_tls = os.environ.get("MLFLOW_S3_IGNORE_TLS", "").lower() in ("true", "1")
+        return session.client(
+            "s3",
+            config=config,
+            endpoint_url=os.environ.get("MLFLOW_S3_ENDPOINT_URL") or None,
+            verify=False if ignore_tls else None,
+        )
 
 
 @contextmanager

@@ -22,7 +22,8 @@ from typing import Any
 
 from adroit.import_closure import Closure, MissingModule, ModuleFiles, import_closure
 from adroit_publish.bundle.content import Readable
-from adroit_publish.errors import VerificationError
+from adroit_publish.errors import SourceError, VerificationError
+from adroit_publish.mlflow.mlmodel import parse_mlmodel
 
 _PICKLES = (".pkl", ".pickle", ".joblib", ".cloudpickle", ".dill")
 _PICKLE_BYTES = 64 << 20
@@ -146,15 +147,12 @@ def _named_in_pickles(files: Mapping[str, Readable], modules: ModuleFiles) -> li
 
 def _python_function(files: Mapping[str, Readable]) -> Mapping[str, Any]:
     """Returns that part of MLmodel; what is malformed in it is told where the model is pulled."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     if "model/MLmodel" not in files:
         return {}
     try:
-        value = YAML(typ="safe", pure=True).load(_read(files["model/MLmodel"]).decode())
-        found = value["flavors"]["python_function"]
-    except (YAMLError, ValueError, RecursionError, KeyError, TypeError):
+        mlmodel = parse_mlmodel(_read(files["model/MLmodel"]).decode())
+        found = mlmodel["flavors"]["python_function"]
+    except (SourceError, ValueError, KeyError, TypeError):
         return {}
     return found if isinstance(found, dict) else {}
 

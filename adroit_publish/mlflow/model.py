@@ -1,8 +1,9 @@
 """From a run id to the one model it holds, and where that model's files are.
 
 A run holds MLflow 3 models as its outputs (``m-...``, kept apart from the run's artifacts), and
-MLflow 2 models as directories of its artifacts, told by the ``mlflow.log-model.history`` tag. Which
-one is meant is never guessed: the same name logged twice is ambiguous, not "the newest".
+MLflow 2 models as directories of its artifacts, told by the ``mlflow.log-model.history`` tag or by
+their MLmodel file. Which one is meant is never guessed: two MLflow 3 models of one name are
+ambiguous, not "the newest". (In MLflow 2 the newest is the only one that is left.)
 
 A tracking store's word for where files are is not believed: ``file:`` only from a local store,
 the artifact proxy only on the tracking server itself, nothing with ``..``.
@@ -17,6 +18,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from adroit_publish.artifacts.location import artifact_location
@@ -30,6 +32,9 @@ from adroit_publish.mlflow.trained_by import trained_by
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
+
+
+_MOST_CHILDREN = 100
 
 
 @dataclass(frozen=True)
@@ -68,11 +73,15 @@ def resolve_model(
     """
     if not re.fullmatch(r"[0-9a-f]{32}", run_id):
         raise ModelNotFound("This is no run id.", got=run_id, wanted="32 hex digits")
+    where = f"run {run_id} in {tracking_uri}"
     with tracking_client(tracking_uri) as client:
         run = client.get_run(run_id)
         _check_finished(run, tracking_uri)
-        candidates = _logged_models(client, run) + _models_among_artifacts(run)
-    model = _choose(candidates, artifact, f"run {run_id} in {tracking_uri}")
+        candidates = _logged_models(client, run) + _models_by_tag(run)
+        if not any(artifact in (None, one.name, one.model_id) for one in candidates):
+            candidates += _models_among_artifacts(run, tracking_uri, source_profile)
+        children = () if candidates else _children_with_models(client, run)
+    model = _choose(candidates, artifact, where, children)
     artifact_uri = artifact_location(model.location, tracking_uri)
     listed = open_root(artifact_uri, source_profile).list_files()
     files = checked_listing(listed, where=artifact_uri)
@@ -95,26 +104,30 @@ def resolve_model(
 
 
 def _check_finished(run: Run, tracking_uri: str) -> None:
-    where = f"run {run.info.run_id} in {tracking_uri}"
+    run_id, status = run.info.run_id, run.info.status
+    where = f"run {run_id} in {tracking_uri}"
     if run.info.lifecycle_stage != "active":
         raise SourceError(
             "The run was deleted.",
             where=where,
-            next_step=f"mlflow runs restore --run-id {run.info.run_id}, or name another run",
+            next_step=f"MLFLOW_TRACKING_URI={quote(tracking_uri)} mlflow runs restore --run-id "
+            f"{run_id}, or name another run",
         )
-    if run.info.status in ("RUNNING", "SCHEDULED"):
+    if status in ("RUNNING", "SCHEDULED"):
+        end = f"import mlflow; mlflow.MlflowClient({tracking_uri!r}).set_terminated({run_id!r})"
         raise SourceError(
             "The run has not finished.",
             where=where,
-            got=run.info.status,
+            got=status,
             wanted="FINISHED",
-            next_step="run the same command again once it has",
+            next_step="run the same command again once it has. Where its training has ended and "
+            f"only the status is left, end it: python -c {quote(end)}",
         )
-    if run.info.status != "FINISHED":
+    if status != "FINISHED":
         raise SourceError(
             "The run did not succeed.",
             where=where,
-            got=run.info.status,
+            got=status,
             wanted="FINISHED",
             next_step="train again, and publish the run that finished",
         )
@@ -122,12 +135,12 @@ def _check_finished(run: Run, tracking_uri: str) -> None:
 
 def _logged_models(client: MlflowClient, run: Run) -> list[_Candidate]:
     outputs = run.outputs.model_outputs if run.outputs else []
-    found = []
+    models = []
     # One model is listed once for each step it was logged at.
     for model_id in dict.fromkeys(output.model_id for output in outputs):
         if not re.fullmatch(r"m-[0-9a-f]{32}", model_id):
             raise SourceError(
-                "The tracking store gives a model an id that is none.",
+                "The tracking store gives a model a malformed id.",
                 where=f"run {run.info.run_id}",
                 got=ascii(model_id[:100]),
                 wanted="m- and 32 hex digits",
@@ -139,7 +152,7 @@ def _logged_models(client: MlflowClient, run: Run) -> list[_Candidate]:
                 raise
             continue  # deleted since; the run still names it
         status = str(model.status)
-        found.append(
+        models.append(
             _Candidate(
                 name=str(model.name),
                 model_id=model_id,
@@ -148,20 +161,23 @@ def _logged_models(client: MlflowClient, run: Run) -> list[_Candidate]:
                 problem=None if status == "READY" else f"its upload is {status}",
             )
         )
-    return sorted(found, key=lambda one: (one.name, one.logged, one.model_id))
+    return sorted(models, key=lambda one: (one.name, one.logged, one.model_id))
 
 
-def _models_among_artifacts(run: Run) -> list[_Candidate]:
+def _models_by_tag(run: Run) -> list[_Candidate]:
+    """Returns MLflow 2's models; what was logged over another is the one that is there."""
     try:
         history = json.loads(run.data.tags.get("mlflow.log-model.history", "[]"))
+        history.sort(key=lambda entry: str(entry.get("utc_time_created", "")))
+        newest = {str(entry["artifact_path"]): entry for entry in history}
         return [
             _Candidate(
-                name=str(entry["artifact_path"]),
+                name=path,
                 model_id=None,
-                location=f"{run.info.artifact_uri}/{entry['artifact_path']}",
+                location=f"{run.info.artifact_uri}/{path}",
                 logged=f"{entry.get('utc_time_created', 'at a time not recorded')} UTC",
             )
-            for entry in history
+            for path, entry in newest.items()
         ]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise SourceError(
@@ -171,20 +187,55 @@ def _models_among_artifacts(run: Run) -> list[_Candidate]:
         ) from error
 
 
-def _choose(candidates: Sequence[_Candidate], artifact: str | None, where: str) -> _Candidate:
-    fitting = [one for one in candidates if artifact in (None, one.name, one.model_id)]
-    held = "\n".join(map(str, candidates)) or "no model"
-    if not fitting:
-        raise ModelNotFound(
-            f"The run holds no model named {artifact!r}."
-            if artifact
-            else "The run holds no model.",
-            where=where,
-            got=held,
-            next_step="set `artifact:` of the flavor to one of these names"
-            if candidates
-            else "log the model in training (mlflow.<library>.log_model), or name another run",
+def _models_among_artifacts(
+    run: Run, tracking_uri: str, source_profile: str | None
+) -> list[_Candidate]:
+    """Returns models that lie in the run's artifacts and that no tag tells of.
+
+    MLflow loads them by ``runs:/ID/NAME``: ``save_model`` and ``log_artifacts`` make such ones.
+    """
+    root = artifact_location(run.info.artifact_uri, tracking_uri)
+    try:
+        files = open_root(root, source_profile).list_files()
+    except ModelNotFound:  # a run that logged nothing has no directory
+        return []
+    folders = [file.path.rpartition("/")[0] for file in files if _is_mlmodel(file.path)]
+    return [
+        _Candidate(name, None, f"{run.info.artifact_uri}/{name}", "at a time not recorded")
+        for name in sorted(folders)
+        if name and not any(name.startswith(f"{other}/") for other in folders)
+    ]
+
+
+def _is_mlmodel(path: str) -> bool:
+    return path.rpartition("/")[2] == "MLmodel"
+
+
+def _children_with_models(client: MlflowClient, run: Run) -> tuple[str, ...]:
+    """Returns the ids and names of a run's child runs that hold models: a sweep, say."""
+    try:
+        children = client.search_runs(
+            [run.info.experiment_id],
+            f"tags.mlflow.parentRunId = '{run.info.run_id}'",
+            max_results=_MOST_CHILDREN,
         )
+    except Exception:  # noqa: BLE001 - a hint; what the run lacks is told without it
+        return ()
+    return tuple(
+        f"{child.info.run_id} ({child.info.run_name})"
+        for child in children
+        if "mlflow.log-model.history" in child.data.tags
+        or (child.outputs and child.outputs.model_outputs)
+    )
+
+
+def _choose(
+    candidates: Sequence[_Candidate], artifact: str | None, where: str, children: Sequence[str]
+) -> _Candidate:
+    fitting = [one for one in candidates if artifact in (None, one.name, one.model_id)]
+    held = "\n".join(map(str, candidates))
+    if not fitting:
+        raise _no_model(artifact, where, held, children)
     if len(fitting) > 1:
         names = [one.name for one in fitting]
         # A name that is there twice tells nothing apart; an id does.
@@ -209,6 +260,20 @@ def _choose(candidates: Sequence[_Candidate], artifact: str | None, where: str) 
             next_step="train again, and publish the run that finished",
         )
     return fitting[0]
+
+
+def _no_model(
+    artifact: str | None, where: str, held: str, children: Sequence[str]
+) -> ModelNotFound:
+    if held:
+        next_step = "set `artifact:` of the flavor to one of these names"
+    elif children:
+        held = "no model; its child runs hold some:\n" + "\n".join(children)
+        next_step = "write one of these run ids as the flavor's version"
+    else:
+        next_step = "log the model in training (mlflow.<library>.log_model), or name another run"
+    what = f"The run holds no model named {artifact!r}." if artifact else "The run holds no model."
+    return ModelNotFound(what, where=where, got=held or "no model", next_step=next_step)
 
 
 def _check_is_model(model: _Candidate, artifact_uri: str, files: Sequence[RemoteFile]) -> None:

@@ -163,13 +163,17 @@ def _translated(tracking_uri: str) -> Iterator[None]:
     """Turns whatever MLflow raises into an error that says what to do."""
     from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]
     from mlflow.exceptions import MlflowException, RestException
-    from requests.exceptions import RequestException
+    from requests.exceptions import RequestException, SSLError
+
+    from adroit_publish.artifacts.http_session import untrusted
 
     where = without_credentials(tracking_uri)
     try:
         yield
     except MlflowException as error:
         code = str(error.error_code)
+        if isinstance(error.__context__, SSLError):
+            raise untrusted(where, error.__context__, "MLFLOW_TRACKING_SERVER_CERT_PATH") from None
         if isinstance(error.__context__, RequestException):
             raise SourceError(
                 "The tracking server cannot be reached.",

@@ -113,11 +113,88 @@ def test_a_model_of_mlflow_2_lies_in_the_artifacts_of_its_run(kind, request, tmp
     assert [file.path for file in model.files] == ["MLmodel", "data/model.bin"]
 
 
-def test_a_model_that_mlflow_2_logged_over_another_is_ambiguous(sqlite, tmp_path):
+def test_a_model_that_mlflow_2_logged_over_another_is_the_newest(sqlite, tmp_path):
     run_id = log_mlflow_2(sqlite, tmp_path, ["model", "model"])
-    with pytest.raises(AmbiguousModel) as ambiguous:
-        resolve_model(sqlite, run_id, "model")
-    assert "train again" in ambiguous.value.next_step
+    model = resolve_model(sqlite, run_id, None)
+    assert [file.path for file in model.files] == ["MLmodel", "data/model.bin"]
+    assert resolve_model(sqlite, run_id, "model") == model
+
+
+def test_a_model_that_was_logged_over_once_more_is_another_one_in_the_cache(sqlite, tmp_path):
+    from mlflow import MlflowClient
+
+    run_id = log_mlflow_2(sqlite, tmp_path, ["model"])
+    first = resolve_model(sqlite, run_id, None)
+    newer = {"run_id": run_id, "artifact_path": "model", "utc_time_created": "2026-01-02 03:04:05"}
+    history = json.dumps([newer, {**newer, "utc_time_created": "2025-01-02 03:04:05"}])
+    MlflowClient(sqlite).set_tag(run_id, "mlflow.log-model.history", history)
+    assert resolve_model(sqlite, run_id, None).cache_key != first.cache_key
+
+
+def test_a_model_among_the_artifacts_that_no_tag_tells_of_is_found(store, tmp_path, monkeypatch):
+    from mlflow import MlflowClient
+
+    tracking_uri, root = store
+    run_id, _ = log_model(tracking_uri, root)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    client = MlflowClient(tracking_uri)
+    saved = tmp_path / "sv"
+    (saved / "inner").mkdir(parents=True)
+    for folder in (saved, saved / "inner"):  # one within another is a part of it
+        (folder / "MLmodel").write_text("flavors: {}\n")
+    client.log_artifacts(run_id, str(saved), "deep/model")
+    model = resolve_model(tracking_uri, run_id, None)
+    assert (model.name, model.model_id) == ("deep/model", None)
+    assert [file.path for file in model.files] == ["MLmodel", "inner/MLmodel"]
+    client.log_artifacts(run_id, str(saved), "other")
+    with pytest.raises(AmbiguousModel):
+        resolve_model(tracking_uri, run_id, None)
+    assert resolve_model(tracking_uri, run_id, "other").name == "other"
+
+
+def test_a_model_without_a_tag_is_found_by_its_name_next_to_one_that_was_logged(sqlite, tmp_path):
+    from mlflow import MlflowClient
+
+    run_id, _ = log_model(sqlite, tmp_path / "artifacts", "logged")
+    (tmp_path / "sv").mkdir()
+    (tmp_path / "sv" / "MLmodel").write_text("flavors: {}\n")
+    MlflowClient(sqlite).log_artifacts(run_id, str(tmp_path / "sv"), "saved")
+    assert resolve_model(sqlite, run_id, None).name == "logged"
+    assert resolve_model(sqlite, run_id, "saved").name == "saved"
+
+
+def test_a_run_whose_children_hold_models_names_them(sqlite, tmp_path):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(sqlite)
+    parent, _ = log_model(sqlite, tmp_path / "1")
+    child, _ = log_model(sqlite, tmp_path / "2", "model")
+    experiment = client.get_run(parent).info.experiment_id
+    other = client.create_run(experiment, tags={"mlflow.parentRunId": parent}).info.run_id
+    mine = client.create_run(experiment, tags={"mlflow.parentRunId": parent}).info.run_id
+    client.set_tag(mine, "mlflow.log-model.history", "[]")
+    client.set_tag(child, "mlflow.parentRunId", parent)
+    with pytest.raises(ModelNotFound, match="holds no model") as refused:
+        resolve_model(sqlite, parent, None)
+    assert mine in refused.value.got
+    assert other not in refused.value.got
+    assert "run ids" in refused.value.next_step
+
+
+def test_a_run_left_running_is_ended_by_the_command_that_is_named(sqlite, tmp_path):
+    import shlex
+    import subprocess
+    import sys
+
+    from mlflow import MlflowClient
+
+    run_id, _ = log_model(sqlite, tmp_path, "model")
+    MlflowClient(sqlite).update_run(run_id, status="RUNNING")
+    with pytest.raises(SourceError) as refused:
+        resolve_model(sqlite, run_id, None)
+    command = shlex.split(refused.value.next_step[refused.value.next_step.index("python -c") :])
+    subprocess.run([sys.executable, *command[1:]], check=True, timeout=120)
+    assert resolve_model(sqlite, run_id, None).run_id == run_id
 
 
 def test_an_artifact_without_an_mlmodel_file_is_no_model(sqlite, tmp_path):

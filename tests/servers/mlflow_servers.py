@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import subprocess
 import sys
 import threading
@@ -136,6 +137,7 @@ class HostileServer:
         listed: Path -> stated size, where that differs from ``files``; adds files too.
         replies: Called first with the request's path and its handler; True means: answered.
         requests: Every request's path and headers, in order.
+        tls: What makes it a server over https; None for http.
     """
 
     location: str = "mlflow-artifacts:/0/models/artifacts"
@@ -143,6 +145,7 @@ class HostileServer:
     listed: dict[str, Any] = field(default_factory=dict)
     replies: Callable[[str, BaseHTTPRequestHandler], bool] = lambda path, handler: False
     requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    tls: ssl.SSLContext | None = None
     url: str = ""
 
     def answer(self, path: str, query: dict[str, list[str]]) -> dict[str, Any] | bytes | None:
@@ -202,10 +205,12 @@ class HostileServer:
                 pass
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if self.tls:
+            server.socket = self.tls.wrap_socket(server.socket, server_side=True)
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
-        self.url = f"http://127.0.0.1:{server.server_port}"
+        self.url = f"{'https' if self.tls else 'http'}://127.0.0.1:{server.server_port}"
         try:
             yield self
         finally:
