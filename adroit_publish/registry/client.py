@@ -146,18 +146,15 @@ class Registry:
                 timeout_s=patience.timeout_s,
                 answer_timeout_s=answer_timeout_s,
             ) as response:
-                location = response.headers.get("Location")
-                redirected = (
-                    response.status in _REDIRECTS and method in ("GET", "HEAD") and location
-                )
+                follows = method in ("GET", "HEAD") and response.status in _REDIRECTS
+                location = response.headers.get("Location") if follows else None
                 refused = ours and answers < _MAX_ANSWERS and response.status in (401, 403)
-                if not redirected and not refused:
+                if not location and not refused:
                     yield response
                     return
                 answer = read_answer(response)
             patience.heard()
-            if redirected:
-                assert location is not None
+            if location:
                 endpoint, target, ours = self.place(f"{endpoint}{target}", location)
                 continue
             fresh = self._authorization.answer(answer, scopes, authorization)
