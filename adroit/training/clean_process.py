@@ -25,12 +25,11 @@ _SAYS = {
 _TAIL_LINES = 12
 
 
-def load_in_clean_process(directory: Path, *, sign: bool) -> None:
+def load_in_clean_process(directory: Path) -> None:
     """Loads a saved model and predicts on its input example, if it has one.
 
     Args:
-        directory: The model; with ``sign`` its MLmodel is given the signature that was seen.
-        sign: Whether to do that.
+        directory: The model; a signature without outputs is given those that were seen.
 
     Raises:
         TrainingError: It does not load or does not predict; the end of the traceback is in it.
@@ -40,7 +39,7 @@ def load_in_clean_process(directory: Path, *, sign: bool) -> None:
     environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "ERROR"}
     with TemporaryDirectory() as empty:
         done = subprocess.run(
-            [*command, *(["--sign"] if sign else [])],
+            command,
             cwd=empty,
             env=environ,
             capture_output=True,

@@ -1,11 +1,11 @@
 """Loads a saved model and predicts once, in a process that has nothing but what is installed.
 
-    python -I load_once.py DIRECTORY [--sign]
+    python -I load_once.py DIRECTORY
 
-Not imported: run by ``clean_process`` as a file of its own, with no path to the checkout. With
-``--sign`` the model gets the signature of its input example and of what it answers to it, and
-answers once more with that enforced. Exit codes: 0 well, 3 it does not load, 4 it does not predict;
-the traceback is on standard error.
+Not imported: run by ``clean_process`` as a file of its own, with no path to the checkout. The model
+answers its input example, with the signature's inputs enforced. A signature without outputs gets
+those of the answer. Exit codes: 0 well, 3 it does not load, 4 it does not predict; the traceback is
+on standard error.
 
 MLflow reads the model's own ``code/`` directory; everything else that it imports is installed.
 """
@@ -21,7 +21,7 @@ DOES_NOT_LOAD = 3
 DOES_NOT_PREDICT = 4
 
 
-def main(directory: str, *, sign: bool) -> int:
+def main(directory: str) -> int:
     """Returns the exit code; see above."""
     import mlflow.pyfunc
 
@@ -31,24 +31,24 @@ def main(directory: str, *, sign: bool) -> int:
         traceback.print_exc()
         return DOES_NOT_LOAD
     try:
-        example = model.input_example
+        # Not model.input_example: it is None where the example does not fit the signature.
+        example = model.metadata.load_input_example(directory)
         if example is not None:
-            outputs = model.predict(example)
-            if sign:
-                _sign(model, Path(directory), example, outputs)
+            _sign_outputs(model, Path(directory), model.predict(example))
     except Exception:  # noqa: BLE001
         traceback.print_exc()
         return DOES_NOT_PREDICT
     return 0
 
 
-def _sign(model: Any, directory: Path, example: Any, outputs: Any) -> None:
+def _sign_outputs(model: Any, directory: Path, answer: Any) -> None:
     from mlflow.models import infer_signature
 
-    model.metadata.signature = infer_signature(example, outputs)
-    model.predict(example)
-    model.metadata.save(str(directory / "MLmodel"))
+    signature = model.metadata.signature
+    if signature is not None and signature.outputs is None:
+        signature.outputs = infer_signature(None, answer).outputs
+        model.metadata.save(str(directory / "MLmodel"))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sign="--sign" in sys.argv[2:]))
+    sys.exit(main(sys.argv[1]))

@@ -36,13 +36,12 @@ from adroit.training import experiments, metaflow_task, tracking
 from adroit.training.clean_process import load_in_clean_process
 from adroit.training.code_paths import CodePath
 from adroit.training.errors import TrainingError
+from adroit.training.examples import check_rows, example_of, signature_of
 from adroit.training.logged_run import LoggedRun
 from adroit.training.saved_model import SavedModel, save_model
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
-
-_EXAMPLE_ROWS = 3
 
 
 class NextdoorMLFlowRunPublisher:
@@ -150,7 +149,8 @@ class NextdoorMLFlowRunPublisher:
                 a file that calls ``mlflow.models.set_model``. A class that can be imported is
                 logged as code, without a pickle.
             artifacts: File or directory by name, for a PythonModel's ``context.artifacts``.
-            X_test: (rows, features); the first three rows become the input example.
+            X_test: (rows, features), of any kind in ``examples``. All rows decide the signature's
+                inputs; the first three become the input example.
             y_test: (rows,) or (rows, outputs), what is right for ``X_test``. The signature's
                 outputs where ``validate`` is off; otherwise they are what the model answered.
             code_path: Directories of packages or files that the model imports.
@@ -167,9 +167,10 @@ class NextdoorMLFlowRunPublisher:
             TrainingError: It imports what would be missing, does not load or predict on its own, or
                 is of an unknown kind: then nothing of it was logged. Or the store did not take it.
         """
-        _check_rows(X_test, y_test)
-        example = _first_rows(X_test)
-        inferred = log_signature and not validate and example is not None
+        check_rows(X_test, y_test)
+        signature = None
+        if log_signature and X_test is not None:
+            signature = signature_of(X_test, None if validate else y_test)
         with TemporaryDirectory(prefix="adroit-") as scratch:
             saved = save_model(
                 model,
@@ -177,12 +178,12 @@ class NextdoorMLFlowRunPublisher:
                 name=name,
                 artifacts=artifacts,
                 code_path=code_path,
-                example=example,
-                signature=_signature(example, _first_rows(y_test)) if inferred else False,
+                example=example_of(X_test),
+                signature=signature,
                 pip_requirements=pip_requirements,
             )
             if validate:
-                load_in_clean_process(saved.directory, sign=log_signature and example is not None)
+                load_in_clean_process(saved.directory)
             logged = self._upload(saved, name)
         metaflow_task.tag_metaflow_run(logged.run_id)
         return logged
@@ -220,21 +221,3 @@ class NextdoorMLFlowRunPublisher:
                 tags = resolve_tags(metaflow_task.task_tags() | self._trained_by)
                 self.run_id = client.create_run(self.experiment_id, tags=tags).info.run_id
             yield self.run_id, client
-
-
-def _first_rows(rows: Any) -> Any:
-    if rows is None:
-        return None
-    first = rows[:_EXAMPLE_ROWS]  # the same for a DataFrame, an array, a tensor and a list
-    return first.detach().cpu().numpy() if hasattr(first, "detach") else first
-
-
-def _check_rows(X_test: Any, y_test: Any) -> None:
-    if X_test is not None and y_test is not None and len(X_test) != len(y_test):
-        raise ValueError(f"X_test has {len(X_test)} rows, y_test {len(y_test)}")
-
-
-def _signature(example: Any, answers: Any) -> Any:
-    from mlflow.models import infer_signature
-
-    return infer_signature(example, answers)

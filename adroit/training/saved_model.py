@@ -13,11 +13,12 @@ A kind is told by the module of its class, so that none of these packages has to
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adroit.training.code_paths import (
     CodePath,
@@ -27,6 +28,9 @@ from adroit.training.code_paths import (
     stage_code,
 )
 from adroit.training.errors import TrainingError
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
 
 _FLAVORS = {
     # Package of the class -> MLflow's flavor and its argument; those that build on others first.
@@ -81,7 +85,7 @@ def save_model(
     artifacts: Mapping[str, str | os.PathLike[str]] | None,
     code_path: CodePath | Sequence[CodePath] | None,
     example: Any,
-    signature: Any,
+    signature: ModelSignature | None,
     pip_requirements: Sequence[str] | None,
 ) -> SavedModel:
     """Saves a model of any kind with the code it needs.
@@ -93,7 +97,8 @@ def save_model(
         artifacts: File or directory by name, for a PythonModel's ``context.artifacts``.
         code_path: Packages' directories or files, which keep their import names.
         example: A few rows, kept as the input example; None for none.
-        signature: MLflow's signature; False for none.
+        signature: MLflow's signature; None for none. A PythonModel's own, by type hints or as a
+            chat or agent model, comes first.
         pip_requirements: What serving needs; None lets MLflow look for it, which takes a while.
 
     Raises:
@@ -105,16 +110,45 @@ def save_model(
     tops = stage_code(code_path, staged)
     form = _form_of(model, scratch, name, artifacts or {})
     check_imports(staged, form.start, name)
-    import_module(form.flavor).save_model(
-        path=str(directory),
-        code_paths=[str(top) for top in tops] or None,
-        input_example=example,
-        signature=signature,
-        pip_requirements=pip_requirements if pip_requirements is None else list(pip_requirements),
-        **form.options,
-    )
+    may_sign_itself = form.flavor == "mlflow.pyfunc"
+    with _told(name):
+        import_module(form.flavor).save_model(
+            path=str(directory),
+            code_paths=[str(top) for top in tops] or None,
+            input_example=example,
+            signature=False if may_sign_itself else signature or False,
+            pip_requirements=None if pip_requirements is None else list(pip_requirements),
+            **form.options,
+        )
+    if may_sign_itself and signature is not None:
+        _sign(directory, signature)
     check_imports(staged, modules_in_pickles(directory), name)
     return SavedModel(directory)
+
+
+def _sign(directory: Path, signature: ModelSignature) -> None:
+    from mlflow.models import Model
+
+    saved = Model.load(str(directory))
+    if saved.signature is None:
+        saved.signature = signature
+        saved.save(str(directory / "MLmodel"))
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    """Tells that a model, or its input example, cannot be saved."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, TypeError, ValueError) as error:  # as of json, for the example
+        raise TrainingError(
+            "MLflow cannot save this model.",
+            where=name,
+            got=str(error).strip()[:500],
+            next_step="mend the model, or pass X_test in another form",
+        ) from error
 
 
 def _form_of(

@@ -25,6 +25,7 @@ _IMPATIENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
 }
 _ADDRESS = "MLFLOW_TRACKING_URI"
+_NOT_TAKEN = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS"}
 _DENIED = {"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
 
 
@@ -71,13 +72,16 @@ def _translated(tracking_uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, RequestException) as error:
-        refused = getattr(error, "error_code", "") in _DENIED
+        code = getattr(error, "error_code", "")
         unreached = isinstance(error, RequestException) or isinstance(
             error.__context__, RequestException
         )
         what = "The tracking server did not do what was asked."
         next_step = "check the address: MLFLOW_TRACKING_URI"
-        if refused:
+        if code in _NOT_TAKEN:
+            what = "MLflow does not take what was logged."
+            next_step = "change it as MLflow says, then run the step again"
+        elif code in _DENIED:
             what = "The tracking server refuses us."
             next_step = (
                 EXPORTS

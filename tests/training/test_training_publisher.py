@@ -18,6 +18,7 @@ from textwrap import dedent
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.sparse import csr_matrix
 
 from adroit.training import LoggedRun, NextdoorMLFlowRunPublisher, TrainingError
 from adroit.training.experiments import user_name
@@ -89,6 +90,25 @@ FILES = {
 
             def transform(self, x):
                 return x * 2
+        """,
+    "houses/counts.py": """
+        from mlflow.pyfunc import PythonModel
+
+
+        class Counts(PythonModel):
+            def predict(self, context, model_input, params=None):
+                rows = model_input
+                if isinstance(rows, dict):
+                    rows = next(iter(rows.values()))
+                return [0.0] * (rows.shape[0] if hasattr(rows, "shape") else len(rows))
+        """,
+    "houses/hinted.py": """
+        from mlflow.pyfunc import PythonModel
+
+
+        class Hinted(PythonModel):
+            def predict(self, model_input: list[str], params=None) -> list[str]:
+                return [text.upper() for text in model_input]
         """,
     "houses/flow.py": "raise AssertionError('is not logged')\n",
 }
@@ -315,6 +335,133 @@ def test_a_class_is_logged_as_code_with_its_artifacts_signature_and_example(stor
     assert model.metadata.run_id == logged.run_id
     assert model.metadata.signature.inputs.input_names() == ["size", "age"]
     assert [str(t) for t in model.metadata.signature.outputs.input_types()] == ["DataType.double"]
+
+
+def every_column():
+    """Columns of each kind whose first three rows do not tell what the others are."""
+    days = pd.date_range("2026-01-01", periods=5)
+    return pd.DataFrame(
+        {
+            "day": days,
+            "late_day": [*days[:4], None],
+            "int8": pd.Series(range(5), dtype="int8"),
+            "int32": pd.Series(range(5), dtype="int32"),
+            "nullable": pd.Series([1, None, 3, 4, None], dtype="Int64"),
+            "float32": pd.Series(range(5), dtype="float32"),
+            "nullable_float": pd.Series([1.5, 2, 3, 4, None], dtype="Float32"),
+            "bool": [True, False, True, False, True],
+            "bool_or_none": pd.Series([True, False, True, False, None], dtype="object"),
+            "nullable_bool": pd.Series([True, False, True, False, None], dtype="boolean"),
+            "text": ["a", "b", "c", "d", None],
+            "category": pd.Series(list("ababa")).astype("category"),
+            "bytes": [b"a"] * 5,
+            "list": [[1, 2]] * 5,
+        }
+    ).set_axis([0.5, 1.5, 2.5, 3.5, 4.5])
+
+
+def log_counts(houses, rows, **options):
+    """Logs a model that takes any rows; returns it as it is loaded, and the warnings of MLflow."""
+    import mlflow.pyfunc
+    from houses.counts import Counts
+
+    logged = NextdoorMLFlowRunPublisher("prices").log_model(
+        Counts, X_test=rows, code_path=houses, pip_requirements=PINS, **options
+    )
+    return mlflow.pyfunc.load_model(str(artifacts_of(logged)))
+
+
+def test_the_signature_is_that_of_all_rows(store, houses):
+    from mlflow.models import infer_signature
+
+    rows = every_column()
+    with pytest.warns(UserWarning, match="refuses"):  # categories, and nullable columns with NA
+        model = log_counts(houses, rows)
+    assert model.metadata.signature.inputs == infer_signature(rows).inputs
+    assert model.metadata.signature.outputs is not None
+    assert len(model.input_example) == 3
+    taken = rows.drop(columns=["nullable", "nullable_bool", "category"])
+    assert log_counts(houses, taken, validate=False).predict(taken) == [0.0] * 5
+
+
+@pytest.mark.parametrize("validate", [True, False])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pd.Series([1.0, 2, 3, 4], name="size", index=[0.5, 1.5, 2.5, 3.5]),
+        pd.Series(["a", "b", "c", None]),
+        {"size": np.ones(4, "float32"), "age": np.ones((4, 2))},
+        {"size": [1, 2, 3, 4], "age": [1.0, 2.0, 3.0, 4.0]},
+        {"question": "how many?", "top": 3},
+        np.ones((4, 2), "int32"),
+        [1.5, 2.5, 3.5, 4.5],
+        [{"a": 1}, {"a": 2}, {"a": 3}, {"a": 4, "b": "x"}],
+        csr_matrix(np.eye(4)),
+        pd.DataFrame(np.ones((4, 500), "float32")),
+        pd.DataFrame({"any": pd.Series(range(4), dtype="uint64")}),
+    ],
+    ids=["Series", "text Series", "arrays", "lists", "one request", "ndarray", "list", "objects",
+         "sparse", "wide", "any"],
+)  # fmt: skip
+def test_rows_of_each_form_are_logged_and_taken(store, houses, rows, validate):
+    from mlflow.models import infer_signature
+
+    model = log_counts(houses, rows, validate=validate)
+    assert model.metadata.signature.inputs == infer_signature(rows).inputs
+    model.predict(rows)
+    example = model.input_example
+    if isinstance(example, dict):
+        example = next(iter(example.values()))
+    assert (example.shape[0] if hasattr(example, "shape") else len(example)) in (
+        3,
+        len("how many?"),
+    )
+
+
+@pytest.mark.parametrize("rows", [X[:0], np.ones((0, 2)), [], pd.Series(dtype="float64")])
+def test_no_rows_are_told(store, houses, rows):
+    with pytest.raises(TrainingError, match="X_test has no rows"):
+        log_counts(houses, rows)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [object(), {"size": object()}, (1, 2), pd.DataFrame({"a": pd.to_timedelta([1, 2])})],
+)
+def test_rows_that_mlflow_cannot_keep_are_told(store, houses, rows):
+    with pytest.raises(TrainingError, match="X_test"):
+        log_counts(houses, rows, validate=False)
+
+
+def test_a_signature_of_the_models_own_comes_first(store, houses):
+    from houses.hinted import Hinted
+
+    logged = NextdoorMLFlowRunPublisher("prices").log_model(
+        Hinted, X_test=["a", "b", "c", "d"], code_path=houses, pip_requirements=PINS
+    )
+    import mlflow.pyfunc
+
+    model = mlflow.pyfunc.load_model(str(artifacts_of(logged)))
+    assert str(model.metadata.signature.inputs) == "[string (required)]"
+    assert model.metadata.signature._is_signature_from_type_hint
+    assert model.predict(["x"]) == ["X"]
+
+
+@pytest.mark.parametrize(
+    ("log", "got"),
+    [
+        (lambda publisher: publisher.log_metrics({"acc@5": 0.5}), "acc@5"),
+        (lambda publisher: publisher.log_params({"depth": 4}), "depth"),
+    ],
+)
+def test_what_mlflow_does_not_take_is_told_in_its_words(proxied_server, store, log, got):
+    for uri in (store, proxied_server):
+        publisher = NextdoorMLFlowRunPublisher("names", tracking_uri=uri)
+        publisher.log_params({"depth": 3})
+        with pytest.raises(TrainingError, match=got) as error:
+            log(publisher)
+        assert "MLFLOW_TRACKING_URI" not in str(error.value)
+        assert "as MLflow says" in error.value.next_step
 
 
 def test_a_helper_that_is_not_in_code_path_is_told_by_name_and_line(store, houses, monkeypatch):
