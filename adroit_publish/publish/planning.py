@@ -125,8 +125,8 @@ def plan(
 
 def _plan(survey: Survey, flavor: Flavor) -> Plan:
     """Returns one flavor's row, whatever goes wrong."""
-    finding = survey.look(flavor)
-    decision = finding.decision
+    standing = survey.look(flavor)
+    decision = standing.decision
     row = Plan(flavor.name, decision.state, flavor.version)
     try:
         match decision:
@@ -143,8 +143,8 @@ def _plan(survey: Survey, flavor: Flavor) -> Plan:
             case Publish():
                 return _publish(survey, flavor, decision.run_id, row)
             case UpToDate() | EnvMoved() | Republish():
-                assert finding.opened is not None
-                return _published(survey, flavor, decision, finding.opened, row)
+                assert standing.opened is not None
+                return _published(survey, flavor, decision, standing.opened, row)
     except PublishError as error:
         return _cannot(row, error)
 

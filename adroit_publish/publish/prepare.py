@@ -19,7 +19,7 @@ from adroit_publish.errors import ConfigError, PublishError, RefusedError
 from adroit_publish.mlflow.model import resolve_model
 from adroit_publish.places import ensure_images, open_store, prove_access
 from adroit_publish.publish.release import Failure, Options, PublishJob, PublishOptions, Release
-from adroit_publish.publish.survey import Finding, Survey
+from adroit_publish.publish.survey import Standing, Survey
 from adroit_publish.publish.verification import choose_verification
 from adroit_publish.stores.bundle_store import BundleStore
 
@@ -121,8 +121,8 @@ def _prepare_one(
     try:
         run_id = options.run_id and RunId(options.run_id)
         wanted = replace(flavor, version=run_id) if run_id else flavor
-        finding = look(survey, wanted, options)
-        match finding.decision:
+        standing = look(survey, wanted, options)
+        match standing.decision:
             case NoVersion():
                 raise ConfigError(
                     f"Flavor {flavor.name} has no version.",
@@ -141,20 +141,20 @@ def _prepare_one(
                     f"--target {survey.target.name}",
                 )
             case _:
-                return up_to_date(survey, finding)
+                return up_to_date(survey, standing)
     except PublishError as error:
         return Failure(flavor.name, error)
 
 
-def look(survey: Survey, flavor: Flavor, options: Options) -> Finding:
+def look(survey: Survey, flavor: Flavor, options: Options) -> Standing:
     """Returns what has to be done about a flavor, where that may be done.
 
     Raises:
         RefusedError: It is held, and the user does not say to go on.
         PublishError: It cannot be judged, or its version is of another target.
     """
-    finding = survey.look(replace(flavor, hold=None) if options.despite_hold else flavor)
-    match finding.decision:
+    standing = survey.look(replace(flavor, hold=None) if options.despite_hold else flavor)
+    match standing.decision:
         case OnHold(why):
             raise RefusedError(
                 f"Flavor {flavor.name} is held.",
@@ -167,7 +167,7 @@ def look(survey: Survey, flavor: Flavor, options: Options) -> Finding:
             )
         case InOtherTarget(error) | Cannot(error):
             raise error
-    return finding
+    return standing
 
 
 def _job(
@@ -193,12 +193,12 @@ def _job(
     )
 
 
-def up_to_date(survey: Survey, finding: Finding) -> Release:
+def up_to_date(survey: Survey, standing: Standing) -> Release:
     """Returns the release of a flavor for which nothing has to be done."""
-    assert finding.opened is not None
-    version = finding.opened.version
+    assert standing.opened is not None
+    version = standing.opened.version
     return Release(
-        flavor=finding.flavor.name,
+        flavor=standing.flavor.name,
         expected=version.name,
         model_name=version.model_name,
         run_id=version.bundle.run_id,

@@ -19,7 +19,7 @@ from adroit_publish.places import ensure_images
 from adroit_publish.publish.env import carried_env
 from adroit_publish.publish.prepare import Admitted, admit, look, up_to_date
 from adroit_publish.publish.release import Failure, Release, RepublishJob, RepublishOptions
-from adroit_publish.publish.survey import Finding, Survey
+from adroit_publish.publish.survey import Standing, Survey
 from adroit_publish.version import Versions
 
 Prepared = RepublishJob | Release | Failure
@@ -162,8 +162,8 @@ def _prepare_one(
     survey: Survey, flavor: Flavor, admitted: Admitted, options: RepublishOptions
 ) -> Prepared:
     try:
-        finding = look(survey, flavor, options)
-        match finding.decision:
+        standing = look(survey, flavor, options)
+        match standing.decision:
             case NoVersion() | Publish():
                 raise ConfigError(
                     f"Flavor {flavor.name} is not published yet.",
@@ -176,21 +176,21 @@ def _prepare_one(
                     ),
                 )
             case UpToDate() | EnvMoved() | Republish() as decision:
-                return _job(survey, finding, decision, admitted, options)
+                return _job(survey, standing, decision, admitted, options)
             case _:
-                raise AssertionError(finding.decision)
+                raise AssertionError(standing.decision)
     except PublishError as error:
         return Failure(flavor.name, error)
 
 
 def _job(
     survey: Survey,
-    finding: Finding,
+    standing: Standing,
     decision: UpToDate | EnvMoved | Republish,
     admitted: Admitted,
     options: RepublishOptions,
 ) -> RepublishJob | Release:
-    flavor, opened = finding.flavor, finding.opened
+    flavor, opened = standing.flavor, standing.opened
     assert opened is not None
     changes = decision.changes
     env_now = None if isinstance(decision, UpToDate) else decision.env_now
@@ -204,7 +204,7 @@ def _job(
         moved_to = env_now
     runtime = changes.runtime_line()
     if not reasons and not (runtime and options.runtime):
-        return up_to_date(survey, finding)
+        return up_to_date(survey, standing)
     ensure_images(survey.target, opened.project.model_name)
     return RepublishJob(
         root=str(survey.checkout.root),

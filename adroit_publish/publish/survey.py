@@ -45,7 +45,7 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Standing:
     """What has to be done about one flavor.
 
     Attributes:
@@ -79,15 +79,15 @@ class Survey:
         self._allow_dirty = allow_dirty
         self._once = Once()
 
-    def look(self, flavor: Flavor) -> Finding:
+    def look(self, flavor: Flavor) -> Standing:
         """Returns what has to be done about a flavor; nothing is raised for what is wrong."""
         if flavor.hold is not None or not isinstance(flavor.version, PublishedVersion):
-            return Finding(flavor, decide(flavor, None))
+            return Standing(flavor, decide(flavor, None))
         try:
             opened = self._open(flavor, flavor.version)
-            return Finding(flavor, decide(flavor, self._facts(flavor, opened)), opened)
+            return Standing(flavor, decide(flavor, self._facts(flavor, opened)), opened)
         except PublishError as error:
-            return Finding(flavor, decide(flavor, error))
+            return Standing(flavor, decide(flavor, error))
 
     def source(self, flavor: Flavor) -> Snapshot:
         """Returns what would be packed of a flavor's project; raises as ``project_source``."""

@@ -18,7 +18,7 @@ from adroit_publish.config.sitevars import Pointer
 from adroit_publish.config.targets import Target
 from adroit_publish.decide import Cannot, EnvMoved, InOtherTarget, OnHold, Publish, Republish, State
 from adroit_publish.errors import ConfigError, PublishError
-from adroit_publish.publish.survey import Finding, Survey
+from adroit_publish.publish.survey import Standing, Survey
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.version import Version
 from adroit_publish.versions.verify import is_of_the_place
@@ -161,10 +161,10 @@ def status(
 
 
 def _status_of(survey: Survey, flavor: Flavor) -> FlavorRow:
-    finding = survey.look(flavor)
-    decision = finding.decision
+    standing = survey.look(flavor)
+    decision = standing.decision
     state = _WORDS.get(decision.state, decision.state.value)
-    row = FlavorRow(flavor.name, flavor.version, state, _age_days(survey, finding))
+    row = FlavorRow(flavor.name, flavor.version, state, _age_days(survey, standing))
     match decision:
         case Publish():
             return replace(row, detail="its version is a run id")
@@ -184,9 +184,9 @@ def _status_of(survey: Survey, flavor: Flavor) -> FlavorRow:
             return row
 
 
-def _age_days(survey: Survey, finding: Finding) -> float | None:
+def _age_days(survey: Survey, standing: Standing) -> float | None:
     """Returns the days since a flavor's version was published; None where no record says."""
-    flavor = finding.flavor
+    flavor = standing.flavor
     if not isinstance(flavor.version, PublishedVersion):
         return None
     try:
