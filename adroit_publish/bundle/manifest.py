@@ -254,6 +254,25 @@ def referrer_manifest(subject: Descriptor, blob: Descriptor) -> bytes:
     )
 
 
+def parse_referrer(data: bytes, subject: Digest, where: str) -> Manifest:
+    """Returns the manifest in ``data``, which has to refer to ``subject``.
+
+    Raises:
+        VerificationError: It is malformed, or refers to another manifest: what it says, a record
+            say, was said of another version.
+    """
+    named = parse_json_object(data, where).get("subject")
+    if not isinstance(named, dict) or Descriptor.from_dict(named, where).digest != subject:
+        raise VerificationError(
+            "What is attached to this version was made for another version.",
+            where=where,
+            got=named,
+            wanted=subject,
+            next_step="find out who copied it there, and remove that file",
+        )
+    return parse_manifest(data, where)
+
+
 def _as_oci(base: BaseImage) -> tuple[Descriptor, ...]:
     twins = []
     for layer in base.layers:

@@ -6,12 +6,14 @@ seen, as the record of the publish tells it. The file is empty; deleting it cost
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from adroit_publish.bundle.digest import Digest
 from adroit_publish.bundle.document import canonical_json
-from adroit_publish.bundle.record import Verification
+from adroit_publish.bundle.record import Record, Verification
+from adroit_publish.config.targets import Target
 
 
 def note_seen(root: Path, manifest: Digest, verification: Verification) -> None:
@@ -30,9 +32,30 @@ def note_seen(root: Path, manifest: Digest, verification: Verification) -> None:
         mark.touch()
 
 
-def was_seen(root: Path, manifest: Digest, verification: Verification) -> bool:
-    """Tells whether this machine made exactly this verification of that manifest."""
-    return _mark(root, manifest, verification).is_file()
+def proven(
+    records: Sequence[Record], root: Path, manifest: Digest, wanted: str, target: Target
+) -> Verification | None:
+    """Returns the last verification on record that this machine made and that is enough, or None.
+
+    Args:
+        records: Of the version, oldest first.
+        root: The checkout.
+        manifest: Digest of the version's manifest.
+        wanted: The kind, ``image``, ``process`` or ``none``; a stronger one will do.
+        target: For which target: a process without a sandbox will do for this machine's alone.
+    """
+    for record in reversed(records):
+        seen = record.verification
+        if seen and _is_enough(seen, wanted, target) and _mark(root, manifest, seen).is_file():
+            return seen
+    return None
+
+
+def _is_enough(seen: Verification, wanted: str, target: Target) -> bool:
+    if wanted == "none" or seen.how == "image":
+        return True
+    sandboxed = seen.looked and (seen.how != "plain" or target.on_this_machine)
+    return wanted == "process" and sandboxed
 
 
 def _mark(root: Path, manifest: Digest, verification: Verification) -> Path:

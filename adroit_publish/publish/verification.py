@@ -16,7 +16,6 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from adroit_publish.bundle.content import Readable
@@ -36,7 +35,7 @@ from adroit_publish.gates.prediction import predict_in_sandbox
 from adroit_publish.mlflow.mlmodel import read_mlmodel
 from adroit_publish.places import Places, docker_login, docker_reference, open_images
 from adroit_publish.publish.release import VERIFY_KINDS, Job
-from adroit_publish.publish.seen_here import was_seen
+from adroit_publish.publish.seen_here import proven
 from adroit_publish.publish.stages import Stage, Stages
 from adroit_publish.registry.image_packages import installed_packages
 from adroit_publish.registry.image_reference import parse_reference
@@ -95,18 +94,9 @@ def earlier_verification(job: Job, bundle: Bundle, versions: Versions) -> Verifi
     version = versions.find(job.project.model_name, bundle.version)
     if version is None:
         return None
-    made_here = partial(was_seen, Path(job.root), bundle.manifest.digest)
-    for record in reversed(version.records):
-        seen = record.verification
-        if seen and is_enough(seen, job.verify) and made_here(seen):
-            return seen
-    return Verification() if job.verify == "none" else None
-
-
-def is_enough(seen: Verification, wanted: str) -> bool:
-    """Tells whether a verification is of the wanted kind (``image``, ``process``, ``none``), or
-    of a stronger one."""
-    return wanted == "none" or seen.how == "image" or (wanted == "process" and seen.looked)
+    manifest = bundle.manifest.digest
+    seen = proven(version.records, Path(job.root), manifest, job.verify, job.target)
+    return seen or (Verification() if job.verify == "none" else None)
 
 
 def verify_bundle(

@@ -34,6 +34,7 @@ from adroit_publish.bundle.manifest import (
     index_bytes,
     parse_index,
     parse_manifest,
+    parse_referrer,
     referrer_manifest,
 )
 from adroit_publish.bundle.tar_reader import TarReader
@@ -294,7 +295,7 @@ class BundleStore:
 
         Raises:
             StoreError: The place failed, or has no such blob.
-            VerificationError: The referrer or its manifest is damaged.
+            VerificationError: The referrer or its manifest is damaged, or of another version.
         """
         key = f"{published.model_name}/{published.version}/referrers/{name}"
         where = f"{self.location}/{key}"
@@ -303,9 +304,8 @@ class BundleStore:
             raise VerificationError(
                 "A referrer is filed under another digest.", where=where, got=manifest.digest
             )
-        return (manifest, *parse_manifest(self.document(manifest), where).layers)
-
-    # How.
+        subject = published.manifest.digest
+        return (manifest, *parse_referrer(self.document(manifest), subject, where).layers)
 
     def _is(self, stat: Stat, descriptor: Descriptor, *, at_a_glance: bool = False) -> bool:
         """Tells whether an object is a blob; it is read where the place does not vouch for it."""

@@ -17,8 +17,7 @@ from adroit_publish.config.targets import Target
 from adroit_publish.gates.container import predict_in_image
 from adroit_publish.gates.prediction import predict_in_sandbox
 from adroit_publish.places import Places, docker_login, docker_reference
-from adroit_publish.publish.seen_here import note_seen, was_seen
-from adroit_publish.publish.verification import is_enough
+from adroit_publish.publish.seen_here import note_seen, proven
 from adroit_publish.stores.records import records
 from adroit_publish.version import Version
 from adroit_publish.versions.pull import pull
@@ -53,10 +52,9 @@ def prove(root: Path, version: Version, there: Places, destination: Target, kind
         StoreError: The version could not be had.
     """
     published, digest = version.published, version.published.manifest.digest
-    for record in (*version.records, *records(there.store, published)):
-        seen = record.verification
-        if seen and is_enough(seen, kind) and was_seen(root, digest, seen):
-            return Proof(seen, made_now=False)
+    known = (*version.records, *records(there.store, published))
+    if seen := proven(known, root, digest, kind, destination):
+        return Proof(seen, made_now=False)
     if kind == "none":
         return Proof(Verification(), made_now=True)
     if kind == "image":

@@ -8,11 +8,17 @@ import shutil
 import pytest
 
 from adroit_publish import publish
+from adroit_publish.bundle.digest import Digest
 from adroit_publish.bundle.document import canonical_json
 from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE
+from adroit_publish.bundle.record import Verification, parse_record
 from adroit_publish.checkout import open_checkout
+from adroit_publish.config.targets import parse_targets
+from adroit_publish.errors import VerificationError
 from adroit_publish.places import open_store
+from adroit_publish.publish.seen_here import note_seen, proven
 from adroit_publish.stores.records import records
+from adroit_publish.versions.verify import verify
 from tests.support.checkouts import git, make_checkout
 
 
@@ -93,3 +99,41 @@ def test_another_machine_looks_for_itself(checkout):
     release = again(checkout)
     assert release.version == first.version
     assert len(recorded(checkout, first.version)) == 2
+
+
+def test_a_record_of_another_version_tells_nothing_of_this_one(checkout, trained):
+    first = publish("a", root=checkout, verify="none")
+    git(checkout, "checkout", "-q", "flavors.yaml")
+    other = publish("a", root=checkout, run_id=trained.good[1], verify="none")
+    store = store_of(checkout)
+    place = store.objects.root / "doubler"
+    for descriptor in (place / other.version / "referrers").iterdir():
+        shutil.copy(descriptor, place / first.version / "referrers")
+    with pytest.raises(VerificationError, match="another version"):
+        records(store, store.get(first.version))
+    report = verify(store, store.get(first.version))
+    assert any("another version" in problem for problem in report.problems)
+
+
+@pytest.mark.parametrize(
+    ("how", "wanted", "bundles", "enough"),
+    [
+        ("plain", "process", "file:/b", True),
+        ("plain", "process", "s3://bucket/b", False),
+        ("bubblewrap", "process", "s3://bucket/b", True),
+        ("bubblewrap", "image", "s3://bucket/b", False),
+        ("image", "image", "s3://bucket/b", True),
+        ("image", "process", "s3://bucket/b", True),
+    ],
+)
+def test_a_weaker_kind_than_the_target_asks_for_is_not_enough(
+    tmp_path, how, wanted, bundles, enough
+):
+    text = f'[targets.t]\ntracking_uri = "sqlite:///m.db"\nbundles = "{bundles}"\n'
+    target = parse_targets(text.encode(), "adroit.toml", str(tmp_path)).by_name["t"]
+    seen = Verification(how, predicted=True)
+    record = parse_record(canonical_json({"verification": seen.as_dict()}), "here")
+    manifest = Digest.of(b"manifest")
+    note_seen(tmp_path, manifest, seen)
+    assert (proven([record], tmp_path, manifest, wanted, target) == seen) is enough
+    assert proven([record], tmp_path, Digest.of(b"another"), wanted, target) is None
