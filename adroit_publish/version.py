@@ -73,7 +73,7 @@ class Golden:
     Attributes:
         version: The version.
         outputs: JSON, its first rows where it was too large; None where not one row could be kept.
-        sha256: Hex digest of the whole, as ``adroit.serving.outputs.sha256``.
+        sha256: Hex digest of the whole, as ``gates.reporter.sha256``.
         truncated: Whether ``outputs`` is less than the whole.
     """
 
@@ -132,7 +132,7 @@ class Versions:
             seen.add(here.name)
             publishes = [record for record in here.records if record.verification]
             outputs = (record.verification for record in publishes)
-            first = next((one for one in outputs if one and one.outputs_sha256), None)
+            first = next((one for one in outputs if one and one.outputs_sha256 and one.repeats), None)
             if first is not None:
                 assert first.outputs_sha256
                 golden = Golden(

@@ -37,11 +37,13 @@ from adroit.serving.bundle import DEFAULT_ROOT, Bundle, BundleError
 from adroit.serving.dogstatsd import Agent
 from adroit.serving.drift import FeatureLog
 from adroit.serving.loading import load_handler
-from adroit.serving.logs import event, frames_of, log_as_json
+from adroit.serving.logs import causes_of, event, frames_of, log_as_json, words_of
 from adroit.serving.metrics import Metrics
 from adroit.serving.outputs import OutputError
 from adroit.serving.scoring import Scorer
 from adroit.serving.server import Application, Limits, serve
+
+_ERROR_CHARS = 2000
 
 
 def main(arguments: list[str]) -> int:
@@ -62,7 +64,7 @@ def main(arguments: list[str]) -> int:
     try:
         listener = _bound(options.host, options.port)
         application = _ready(options.root, options.deep, limits, agent, stage)
-    except Exception as error:  # noqa: BLE001  whatever the model raises is told in one line
+    except BaseException as error:  # noqa: BLE001  whatever the model raises is told in one line
         _report(stage[0], error)
         return 1
     host, port = listener.getsockname()[:2]
@@ -86,14 +88,14 @@ def limits_of(environ: Mapping[str, str]) -> Limits:
 
 def _ready(root: Path, deep: bool, limits: Limits, agent: Agent, stage: list[str]) -> Application:
     """Returns the application of the bundle in ``root`` once its model has predicted."""
-    stage[0] = "bundle"
+    _enter("bundle", stage)
     bundle = Bundle.read(root)
     bundle.check(deep=deep)
 
-    stage[0] = "import_handler"
+    _enter("import_handler", stage)
     handler = load_handler(bundle)
 
-    stage[0] = "load"
+    _enter("load", stage)
     labels = _labels(bundle, os.environ)
     metrics = Metrics(labels)
     started = time.monotonic()
@@ -103,10 +105,15 @@ def _ready(root: Path, deep: bool, limits: Limits, agent: Agent, stage: list[str
     features = FeatureLog(percent, labels, agent) if percent > 0 else None
     scorer = Scorer(handler, bundle, features.offer if features else None)
 
-    stage[0] = "predict"
+    _enter("predict", stage)
     if not scorer.predict_example():
         event("the model has no input example; it was not predicted", level=logging.WARNING)
     return Application(bundle, scorer, features, metrics, limits)
+
+
+def _enter(name: str, stage: list[str]) -> None:
+    stage[0] = name
+    event("starting", stage=name)
 
 
 def _labels(bundle: Bundle, environ: Mapping[str, str]) -> dict[str, str]:
@@ -129,15 +136,20 @@ def _bound(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _report(stage: str, error: Exception) -> None:
-    ours = isinstance(error, (BundleError, OutputError, OSError))
+def _report(stage: str, error: BaseException) -> None:
+    ours = isinstance(error, (BundleError, OutputError)) or stage == "listen"
     event(
         "not serving",
         level=logging.ERROR,
         stage=stage,
-        error_type=type(error).__name__,
+        error_type=type(error).__qualname__,
         # No request has come yet: the message can hold none of its values.
-        error=str(error),
+        error=words_of(error)[:_ERROR_CHARS],
+        causes=[
+            f"{type(cause).__name__}: {words_of(cause)[:_ERROR_CHARS]}"
+            for cause in causes_of(error)
+        ]
+        or None,
         frames=None if ours else frames_of(error),
     )
 

@@ -17,6 +17,7 @@ import traceback
 from datetime import datetime, timezone
 
 _FRAMES = 20
+_CAUSES = 3
 logger = logging.getLogger("adroit.serving")
 
 
@@ -45,6 +46,24 @@ def frames_of(error: BaseException) -> list[str]:
     """Returns where an exception came through, innermost last: ``file:line function``."""
     frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
     return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+
+
+def causes_of(error: BaseException) -> list[BaseException]:
+    """Returns what an exception came from, the nearest first, at most ``_CAUSES``."""
+    causes: list[BaseException] = []
+    cause = error.__cause__ or error.__context__
+    while cause is not None and cause not in causes and len(causes) < _CAUSES:
+        causes.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return causes
+
+
+def words_of(error: BaseException) -> str:
+    """Returns an exception's message; a model's exception may fail to give one."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  the exception is the model's, and so is its __str__
+        return "(it cannot be shown)"
 
 
 class _JsonLines(logging.Formatter):

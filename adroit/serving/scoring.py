@@ -20,6 +20,7 @@ from typing import Any
 
 from adroit.serving.bundle import Bundle
 from adroit.serving.handler import Handler
+from adroit.serving.logs import words_of
 
 JSON = "application/json"
 
@@ -148,7 +149,4 @@ def _refused(error: Any) -> Reply:
 
 
 def _words(error: BaseException) -> str:
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001  the exception is the model's, and so is its __str__
-        return f"{type(error).__name__}: (it cannot be shown)"
+    return f"{type(error).__name__}: {words_of(error)}"

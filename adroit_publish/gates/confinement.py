@@ -2,9 +2,10 @@
 
 Every kind shows the same view: the interpreter's environment and the system's libraries at their
 own paths, the bundle at /opt/adroit, all read-only; an empty /tmp of bounded size with HOME in
-it; a /proc of the sandbox's own processes; a /dev without devices. There is no network, no other
-process, no capability and no way to gain one. ``Task`` is what to run; ``bubblewrap``,
-``namespaces`` and ``plain`` turn it into a command line. Nothing here runs anything.
+it; a /proc of the sandbox's own processes; a /dev without devices. There is no network but a
+loopback of its own, no other process, no capability and no way to gain one. ``Task`` is what to
+run; ``bubblewrap``, ``namespaces`` and ``plain`` turn it into a command line. Nothing here runs
+anything.
 
 Limits are per process, by prlimit. Memory is RLIMIT_DATA, which counts private writable memory:
 RLIMIT_AS would also count what numpy and torch reserve and never touch, and the weights they map.
@@ -57,7 +58,13 @@ class Task:
 
 def bubblewrap(task: Task) -> list[str]:
     """Returns the command line that confines ``task`` by bubblewrap."""
-    command = ["bwrap", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
+    command = [
+        "bwrap",
+        "--unshare-pid",
+        "--unshare-net",
+        "--unshare-ipc",
+        "--unshare-uts",
+    ]
     command += ["--unshare-cgroup-try", "--die-with-parent", "--hostname", "adroit"]
     if os.geteuid() != 0:
         command += ["--unshare-user", "--disable-userns"]
@@ -172,7 +179,9 @@ def _at_most(limit: int, value: int) -> int:
 def _mount_script(task: Task) -> str:
     """Returns the shell script that builds the view on ``workspace/root`` and enters it."""
     root = task.workspace / "root"
-    lines = [_PRIVATE_MOUNTS, f"root={shlex.quote(str(root))}", _EMPTY_ROOT, _PROC_DEV_TMP]
+    python = shlex.quote(str(task.interpreter.executable))
+    lines = [f"{python} -I -S -c {shlex.quote(_LOOPBACK)}", _PRIVATE_MOUNTS]
+    lines += [f"root={shlex.quote(str(root))}", _EMPTY_ROOT, _PROC_DEV_TMP]
     for source, path in _shown(task):
         lines.append(f"show {_quoted(source, path)}")
     for target, path in _links(task):
@@ -185,6 +194,13 @@ def _mount_script(task: Task) -> str:
 def _quoted(*values: object) -> str:
     return shlex.join(str(value) for value in values)
 
+
+# A new network namespace has a loopback that is down; no tool for it is on every machine.
+# Source: netdevice(7), SIOCSIFFLAGS with IFF_UP.
+_LOOPBACK = """
+import fcntl, socket, struct
+fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sh14x", b"lo", 1))
+"""
 
 # Nothing mounted here may reach the host's namespace. In a chroot whose root is no mount, entering
 # our own mount namespace again is the way to the root that is one.

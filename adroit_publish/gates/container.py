@@ -1,13 +1,13 @@
 """The gate that shows a published image runs: a container of exactly that image, by digest.
 
-``predict_in_image`` lets a Docker engine pull the image and runs ``adroit.serving.predict_once`` in
-it, the real server included, where the model can reach no credentials, files or network. ``report``
-judges what it wrote. The engine is left as it was.
+``predict_in_image`` lets a Docker engine pull the image and runs ``reporter`` in it, which starts
+the image's server, where the model can reach no credentials, files or network. ``report`` judges
+what it wrote. The engine is left as it was.
 
 The container has no network but its own loopback, a read-only root with a bounded /tmp, no mounts,
 no capability, no way to gain one, a user that owns nothing, the image's environment variables and
-no others (the Docker config's proxies would be), and limits on memory, processes and time. What it
-writes is streamed to here and bounded; the engine keeps no log of it.
+those of config.yaml (not the Docker config's proxies), and limits on memory, processes and time.
+What it writes is streamed to here and bounded; the engine keeps no log of it.
 
 Source: Docker Engine API, ``ImageCreate``, ``ContainerCreate``, ``ContainerAttach``.
 """
@@ -15,6 +15,7 @@ Source: Docker Engine API, ``ImageCreate``, ``ContainerCreate``, ``ContainerAtta
 from __future__ import annotations
 
 import math
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 from adroit_publish.bundle.record import Verification
 from adroit_publish.errors import VerificationError
-from adroit_publish.gates import docker_engine
-from adroit_publish.gates.confinement import PROCESSES, SANDBOX_ID, SCRATCH_BYTES
+from adroit_publish.gates import docker_engine, report
+from adroit_publish.gates.confinement import BUNDLE_ROOT, PROCESSES, SANDBOX_ID, SCRATCH_BYTES
 from adroit_publish.gates.env_contract import ObservedEnv
-from adroit_publish.gates.report import judged
+from adroit_publish.gates.prediction import instructions, reporter_arguments
 from adroit_publish.gates.sandbox import STDERR_BYTES, STDOUT_BYTES, CompletedRun
 
 if TYPE_CHECKING:
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
 LABEL = "adroit.verification"
 """The label of every container made here: what a killed publish leaves can be found by it."""
 
-TIMEOUT_S = 600.0
-"""Wall-clock seconds for a run, without the pull."""
-
 _DRAIN_TIMEOUT_S = 10.0
 
 
@@ -47,6 +45,7 @@ def predict_in_image(
     *,
     python: str,
     auth: Mapping[str, str] | None = None,
+    model_env: Mapping[str, str] | None = None,
     check_env: Callable[[ObservedEnv], None] = lambda env: None,
     pulled: Callable[[int], None] = lambda size_bytes: None,
 ) -> Verification:
@@ -57,6 +56,7 @@ def predict_in_image(
         python: Path in the image of the interpreter that serves.
         auth: Docker's words for a login: ``username`` and ``password``, or ``identitytoken``; None
             to be anonymous. The Docker config is not asked.
+        model_env: Environment variables that the model finds, next to the image's own.
         check_env: As for ``predict_in_sandbox``.
         pulled: Told as bytes of layers arrive.
 
@@ -69,17 +69,18 @@ def predict_in_image(
         StoreError: The image cannot be pulled, or the engine fails; may be tried again.
     """
     if "@sha256:" not in reference:
-        raise ValueError(f"{reference} is no image by digest")
+        raise ValueError(f"{reference} does not name an image by its digest")
+    nonce = secrets.token_hex()
     with (
         docker_engine.connected(
             "the image cannot be run before it is published",
             "or give --verify process: the same in a sandbox here, without the image's own env",
         ) as client,
         _image(client, reference, auth, pulled),
-        _container(client, reference, python) as container,
+        _container(client, reference, python, instructions(nonce, model_env)) as container,
     ):
         done = _run(container, reference, python)
-    return judged(done, TIMEOUT_S, check_env)
+    return report.judged(done, nonce, check_env)
 
 
 @contextmanager
@@ -108,16 +109,18 @@ def _image(
 
 
 @contextmanager
-def _container(client: DockerClient, reference: str, python: str) -> Iterator[Container]:
+def _container(client: DockerClient, reference: str, python: str, told: str) -> Iterator[Container]:
     import docker
     from docker.types import LogConfig, Ulimit
 
     machine = client.info()
     memory_bytes = _memory_bytes(machine)
-    cpu_s = math.ceil(TIMEOUT_S) * int(machine["NCPU"]) + 1
+    cpu_s = math.ceil(report.TIMEOUT_S) * int(machine["NCPU"]) + 1
     container = client.containers.create(
         reference,
-        entrypoint=[python, "-X", "faulthandler", "-m", "adroit.serving.predict_once", "--server"],
+        entrypoint=[python, *reporter_arguments()],
+        command=[str(BUNDLE_ROOT)],
+        environment={"ADROIT_REPORTER": told},
         user=f"{SANDBOX_ID}:{SANDBOX_ID}",
         use_config_proxy=False,
         network_mode="none",
@@ -166,15 +169,15 @@ def _run(container: Container, reference: str, python: str) -> CompletedRun:
         ) from error
     exit_code, timed_out = -1, False
     try:
-        exit_code = int(container.wait(timeout=TIMEOUT_S)["StatusCode"])
+        exit_code = int(container.wait(timeout=report.TIMEOUT_S)["StatusCode"])
     except requests.RequestException:
         # A read that times out; from a socket the SDK makes it the error of a lost connection.
-        if time.monotonic() - started < TIMEOUT_S:
+        if time.monotonic() - started < report.TIMEOUT_S:
             raise
         timed_out = True
         with suppress(docker.errors.APIError):  # it may have ended just now
             container.kill()
-    stdout, stderr = output.kept()
+    stdout, stderr = output.result()
     return CompletedRun("image", exit_code, stdout, stderr, timed_out)
 
 
@@ -197,6 +200,6 @@ class _Output(threading.Thread):
                 self._stderr += stderr or b""
                 del self._stderr[:-STDERR_BYTES]
 
-    def kept(self) -> tuple[bytes, bytes]:
+    def result(self) -> tuple[bytes, bytes]:
         self.join(_DRAIN_TIMEOUT_S)
         return bytes(self._stdout), bytes(self._stderr)

@@ -1,19 +1,20 @@
-"""The gate that shows a bundle loads and predicts, where it can do no harm: in a sandbox.
+"""The gate that shows a bundle is served, where it can do no harm: in a sandbox.
 
-``predict_in_sandbox`` runs ``adroit.serving.predict_once`` from the bundle's own runtime in a
-sandbox; ``report`` judges what it wrote.
+``predict_in_sandbox`` runs ``reporter`` in a sandbox, which starts the bundle's server and asks it;
+``report`` judges what it wrote.
 """
 
 from __future__ import annotations
 
+import json
+import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from adroit_publish.bundle.record import Verification
-from adroit_publish.gates import sandbox
+from adroit_publish.gates import report, reporter, sandbox
 from adroit_publish.gates.env_contract import ObservedEnv
-from adroit_publish.gates.report import TIMEOUT_S, judged
 
 
 def predict_in_sandbox(
@@ -21,42 +22,51 @@ def predict_in_sandbox(
     *,
     python: str = sys.executable,
     allow_plain: bool,
-    timeout_s: float = TIMEOUT_S,
-    memory_bytes: int | None = None,
+    model_env: Mapping[str, str] | None = None,
     check_env: Callable[[ObservedEnv], None] = lambda env: None,
     _kind: sandbox.Kind | None = None,
 ) -> Verification:
-    """Loads the bundle in ``layout`` in a sandbox and predicts on the model's input example.
+    """Starts the server of the bundle in ``layout`` in a sandbox, and asks it.
 
     Args:
         layout: The directory that holds model/, runtime/, source/ and bundle.json. It is shown
             read-only, except under ``plain``, which can only ask the model to leave it alone.
         python: The interpreter that serves.
         allow_plain: Whether a process that is not confined will do where nothing better is.
-        timeout_s: Wall-clock seconds for all of it.
-        memory_bytes: Most memory; None for the machine's.
-        check_env: Told what the interpreter's environment holds before the prediction is judged;
-            what it raises goes first, for it says why a model did not load.
+        model_env: Environment variables that the model finds.
+        check_env: Told what the interpreter's environment holds before the answer is judged; what
+            it raises goes first, for it says why a model did not load.
 
     Returns:
-        What was seen. A model without an input example is loaded, and ``predicted`` is False.
+        What was seen. Of a model without an input example the server is started, and ``predicted``
+        is False.
 
     Raises:
-        VerificationError: The bundle does not load, does not predict, or its outputs are not
-            what the signature says; or the process ended without a report.
+        VerificationError: The bundle does not load, does not predict, or its answer cannot be
+            sent; or the run ended without a report.
         RefusedError: There is no sandbox here and ``allow_plain`` is False, or the interpreter's
             environment includes the home directory.
     """
     kind = _kind or sandbox.available(python)
     if kind == "plain" and not allow_plain:
         raise sandbox.refuse_plain(layout)
-    arguments = ["-m", "adroit.serving.predict_once", str(sandbox.bundle_root(layout, kind))]
+    nonce = secrets.token_hex()
     done = sandbox.run(
-        arguments,
+        [*reporter_arguments(), str(sandbox.bundle_root(layout, kind))],
         bundle=layout,
         python=python,
         kind=kind,
-        timeout_s=timeout_s,
-        memory_bytes=memory_bytes,
+        timeout_s=report.TIMEOUT_S,
+        given=instructions(nonce, model_env).encode(),
     )
-    return judged(done, timeout_s, check_env)
+    return report.judged(done, nonce, check_env)
+
+
+def reporter_arguments() -> list[str]:
+    """Returns what follows an interpreter on the command line; the bundle's root comes after it."""
+    return ["-I", "-c", Path(reporter.__file__).read_text()]
+
+
+def instructions(nonce: str, model_env: Mapping[str, str] | None) -> str:
+    """Returns what a reporter is told, and hides from the model."""
+    return json.dumps({"nonce": nonce, "model_env": dict(model_env or {})})

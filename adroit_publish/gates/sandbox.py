@@ -32,7 +32,7 @@ from adroit_publish.gates import confinement
 from adroit_publish.gates.interpreter import interpreter_of
 
 Kind = Literal["bubblewrap", "namespaces", "plain"]
-STDOUT_BYTES = 8 << 20
+STDOUT_BYTES = 16 << 20
 STDERR_BYTES = 16 << 10
 _PROBE_TIMEOUT_S = 60.0
 _DRAIN_TIMEOUT_S = 5.0
@@ -44,7 +44,7 @@ class CompletedRun:
 
     Attributes:
         kind: What confined it; ``image`` for a container.
-        exit_code: Its exit code; 128 + N, or -N, where signal N ended it.
+        exit_code: Its exit code; see ``signal_name``.
         stdout: The first ``STDOUT_BYTES``, and one byte more where there was more.
         stderr: The last ``STDERR_BYTES``.
         timed_out: Whether it was ended for taking too long.
@@ -56,13 +56,16 @@ class CompletedRun:
     stderr: bytes
     timed_out: bool
 
-    @property
-    def signal_name(self) -> str | None:
-        """The signal that ended it, as ``SIGSEGV``; None where none did."""
-        number = -self.exit_code if self.exit_code < 0 else self.exit_code - 128
-        with suppress(ValueError):
-            return signal.Signals(number).name
-        return None
+
+def signal_name(exit_code: int) -> str | None:
+    """Returns the signal that ended a process, as ``SIGSEGV``; None where none did.
+
+    Args:
+        exit_code: 128 + N, or -N, where signal N ended it.
+    """
+    with suppress(ValueError):
+        return signal.Signals(-exit_code if exit_code < 0 else exit_code - 128).name
+    return None
 
 
 @functools.cache
@@ -106,6 +109,7 @@ def run(
     kind: Kind,
     timeout_s: float,
     memory_bytes: int | None = None,
+    given: bytes = b"",
 ) -> CompletedRun:
     """Runs ``python arguments...`` in a sandbox and returns how it ended.
 
@@ -117,6 +121,7 @@ def run(
         kind: What confines it.
         timeout_s: Wall-clock seconds before the process tree is killed.
         memory_bytes: Most private writable memory of one process; None for the machine's.
+        given: What it finds on standard input, at most a few KiB.
 
     Raises:
         RefusedError: The interpreter's environment includes the home directory.
@@ -144,7 +149,7 @@ def run(
         }[kind]
         environment = _environment(home, bundle_root(bundle, kind))
         return _completed(
-            kind, build(task), environment, home if kind == "plain" else None, timeout_s
+            kind, build(task), environment, home if kind == "plain" else None, given, timeout_s
         )
 
 
@@ -187,7 +192,12 @@ def _environment(home: Path, root: Path) -> dict[str, str]:
 
 
 def _completed(
-    kind: Kind, command: list[str], environment: dict[str, str], cwd: Path | None, timeout_s: float
+    kind: Kind,
+    command: list[str],
+    environment: dict[str, str],
+    cwd: Path | None,
+    given: bytes,
+    timeout_s: float,
 ) -> CompletedRun:
     if shutil.which(command[0], path=confinement.SEARCH_PATH) is None:
         raise FileNotFoundError(command[0])
@@ -195,16 +205,19 @@ def _completed(
         command,
         env=environment,
         cwd=cwd or "/",
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,  # so Ctrl-C comes to us alone, and we end the tree
     )
+    assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
     stdout, stderr = _Head(process.stdout, STDOUT_BYTES + 1), _Tail(process.stderr, STDERR_BYTES)
     timed_out = False
     try:
+        with suppress(BrokenPipeError), process.stdin:
+            process.stdin.write(given)
         process.wait(timeout_s)
     except subprocess.TimeoutExpired:
         timed_out = True
@@ -212,7 +225,7 @@ def _completed(
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    return CompletedRun(kind, process.returncode, stdout.kept(), stderr.kept(), timed_out)
+    return CompletedRun(kind, process.returncode, stdout.result(), stderr.result(), timed_out)
 
 
 class _Head(threading.Thread):
@@ -231,7 +244,7 @@ class _Head(threading.Thread):
     def _keep(self, chunk: bytes) -> None:
         self._bytes += chunk[: self._limit - len(self._bytes)]
 
-    def kept(self) -> bytes:
+    def result(self) -> bytes:
         # Bounded, for under ``plain`` an escaped process may hold the pipe open.
         self.join(_DRAIN_TIMEOUT_S)
         return bytes(self._bytes)

@@ -29,8 +29,10 @@ _EXAMPLE = """
 saved_input_example_info:
   artifact_path: input_example.json
   pandas_orient: split
+  serving_input_path: serving_input_example.json
   type: dataframe
 """
+_ROWS = '{"columns": ["x"], "data": [[1], [2]]}'
 
 
 def loader_model(
@@ -55,7 +57,8 @@ def loader_model(
     return {
         "MLmodel": _MLMODEL.format(loader="test_loader", extra=extra),
         "code/test_loader.py": loader,
-        "input_example.json": '{"columns": ["x"], "data": [[1], [2]]}',
+        "input_example.json": _ROWS,
+        "serving_input_example.json": f'{{"dataframe_split": {_ROWS}}}',
         **(files or {}),
     }
 

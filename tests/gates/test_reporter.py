@@ -1,0 +1,192 @@
+"""Models that would rather write their own report: none is believed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adroit_publish.bundle.record import Verification
+from adroit_publish.errors import VerificationError
+from adroit_publish.gates import reporter, sandbox
+from adroit_publish.gates.prediction import predict_in_sandbox
+from tests.support.requirements import require_sandbox
+from tests.support.serving_bundles import bundle, loader_model, predicting
+
+FORGED = {
+    "schema": 2,
+    "nonce": "0" * 64,
+    "python_version": "3.11.7",
+    "packages": {"mlflow-skinny": "3.17.2", "numpy": "2", "pandas": "3"},
+    "import_names": ["json"],
+    "asked": True,
+    "start_seconds": 0.1,
+    "answer_seconds": 0.1,
+    "status": 200,
+    "outputs": [1.0, 2.0],
+    "outputs_sha256": "0" * 64,
+    "whole": True,
+    "repeats": True,
+    "problem": None,
+    "ended": None,
+    "peak_memory_bytes": 1,
+}
+AS_IT_WAS = {  # what the first reporters wrote, in the model's own process
+    "schema": 1,
+    "ok": True,
+    "stage": "done",
+    "error": None,
+    "input_example": True,
+    "outputs": [1.0, 2.0],
+    "outputs_sha256": "0" * 64,
+    "outputs_truncated": False,
+    "served": True,
+    "load_seconds": 0.1,
+    "predict_seconds": 0.1,
+    "peak_memory_bytes": 1,
+    "python_version": "3.11.7",
+    "packages": {},
+    "import_names": [],
+}
+PREDICT_RAISES = (
+    "class Model:\n"
+    "    def predict(self, model_input, params=None):\n"
+    "        raise RuntimeError('never')\n"
+)
+WRITE_EVERYWHERE = """
+import glob, os
+def write_everywhere(text):
+    targets = [f"/proc/self/fd/{fd}" for fd in range(200)]
+    targets += glob.glob("/proc/[0-9]*/fd/*") + ["/dev/stdout", "/dev/fd/1"]
+    for fd in range(200):
+        try: os.write(fd, text)
+        except OSError: pass
+    for path in targets:
+        try:
+            out = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+            os.write(out, text)
+        except OSError: pass
+"""
+
+
+@pytest.fixture(params=["bubblewrap", "namespaces"])
+def kind(request: pytest.FixtureRequest) -> sandbox.Kind:
+    chosen: sandbox.Kind = request.param
+    require_sandbox(chosen)
+    return chosen
+
+
+def seen(tmp_path: Path, loader: str, **options: Any) -> Verification:
+    return predict_in_sandbox(
+        bundle(tmp_path / "b", loader_model(loader)), allow_plain=True, **options
+    )
+
+
+def refused(tmp_path: Path, loader: str, **options: Any) -> str:
+    with pytest.raises(VerificationError) as error:
+        seen(tmp_path, loader, **options)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("document", [AS_IT_WAS, FORGED], ids=["as it was", "as it is"])
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "os._exit(0)",
+        "if os.fork() == 0:\n        while True: write_everywhere(TEXT)\n    os._exit(0)",
+        "import atexit; atexit.register(write_everywhere, TEXT); raise SystemExit(0)",
+        "import threading; threading.Thread(target=write_everywhere, args=(TEXT,)).start()\n"
+        "    raise RuntimeError('later')",
+        "return Model()",
+    ],
+    ids=["exits", "forks", "atexit", "thread", "goes on"],
+)
+def test_a_report_that_a_model_writes_is_not_believed(
+    tmp_path: Path, document: dict[str, Any], ending: str
+) -> None:
+    loader = (
+        f"{WRITE_EVERYWHERE}{PREDICT_RAISES}TEXT = {json.dumps(document).encode()!r}\n"
+        f"def _load_pyfunc(path):\n    write_everywhere(TEXT)\n    {ending}\n"
+    )
+    message = refused(tmp_path, loader)
+    assert "does not" in message or "before it could answer" in message
+
+
+def test_the_reporter_cannot_be_looked_into(kind: sandbox.Kind, tmp_path: Path) -> None:
+    body = """
+import ctypes, os
+reporter, opened = os.getppid(), []
+for name in ("environ", "mem", "maps", "fd/0", "fd/1", "fd/2", "cwd", "auxv", "stack"):
+    try:
+        os.close(os.open(f"/proc/{reporter}/{name}", os.O_RDONLY))
+        opened.append(name)
+    except OSError: pass
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.ptrace(16, reporter, 0, 0) == 0: opened.append("ptrace")
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    for name in ("environ", "cmdline"):
+        try: text = open(f"/proc/{pid}/{name}", "rb").read()
+        except OSError: continue
+        if b"nonce" in text and name == "environ": opened.append(pid)
+def inherited(fd):
+    return os.readlink(f"/proc/self/fd/{fd}")
+streams = [inherited(fd) for fd in (0, 1, 2)]
+return [opened, streams[0], streams[1] == streams[2], "ADROIT_REPORTER" in os.environ]
+"""
+    outputs = seen(tmp_path, predicting(body), _kind=kind).outputs
+    assert outputs == [[], "/dev/null", True, False]
+
+
+def test_what_a_model_patches_in_its_own_process_changes_no_digest(tmp_path: Path) -> None:
+    body = """
+import hashlib, json, os
+class Zeros:
+    def __init__(self, *_): pass
+    def update(self, *_): pass
+    def hexdigest(self): return "0" * 64
+    def digest(self): return bytes(32)
+hashlib.sha256 = Zeros
+return [1.0, 2.0]
+"""
+    found = seen(tmp_path, predicting(body))
+    assert found.outputs == [1.0, 2.0]
+    assert found.outputs_sha256 == reporter.sha256([1.0, 2.0])
+
+
+def test_packages_are_those_of_before_the_model_was_loaded(tmp_path: Path) -> None:
+    loader = """
+import importlib.metadata, sys
+sys.path.insert(0, "/tmp")
+import os
+os.makedirs("/tmp/xgboost-9.9.dist-info")
+open("/tmp/xgboost-9.9.dist-info/METADATA", "w").write("Name: xgboost\\nVersion: 9.9\\n")
+importlib.metadata.distributions = lambda: []
+"""
+    found = seen(tmp_path, loader + predicting("return [1]"))
+    assert "xgboost" not in found.packages
+    assert "mlflow" in found.packages
+
+
+def test_outputs_that_differ_from_one_time_to_the_next_are_told(tmp_path: Path) -> None:
+    body = "import time\nreturn [time.monotonic_ns()]"
+    assert seen(tmp_path, predicting(body)).repeats is False
+
+
+def test_outputs_too_large_to_report_are_digested_whole_where_they_were_asked(
+    tmp_path: Path,
+) -> None:
+    body = "return ['x' * 100_000] * 100"
+    found = seen(tmp_path, predicting(body))
+    assert found.outputs_truncated
+    assert 0 < len(found.outputs) < 100
+    assert found.outputs_sha256 == reporter.sha256(["x" * 100_000] * 100)
+
+
+def test_a_dummy_of_config_yaml_reaches_the_model_alone(tmp_path: Path) -> None:
+    body = "import os\nreturn [os.environ['MY_SVC_API_KEY']]"
+    assert "verify: {env: {MY_SVC_API_KEY: dummy}}" in refused(tmp_path, predicting(body))
+    (tmp_path / "again").mkdir()
+    found = seen(tmp_path / "again", predicting(body), model_env={"MY_SVC_API_KEY": "dummy"})
+    assert found.outputs == ["dummy"]
