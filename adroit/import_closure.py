@@ -3,6 +3,9 @@
 ``import_closure`` starts at some modules, reads what they import, goes on with those imports that
 lie among the given files, and says of all others which are in the environment and which nowhere.
 It reads text and runs nothing; ``import_statements`` says what a statement is taken for.
+An import that runs only later, in a function or under a condition, is followed too, and so is all
+that its module imports; none of it has to be there for the start to be imported.
+
 ``from a import b`` needs a module ``a.b`` where ``a`` is a package among the files and does not
 bind ``b`` itself. Of a package in the environment only its top-level name is looked at. Nothing
 here opens a file, so it serves the publisher and the flows that train alike.
@@ -30,11 +33,20 @@ class MissingModule:
         module: Its absolute name.
         file: Path of the file that imports it.
         line: Line of the statement; 0 for a module that the closure was to start at.
+        certain: Whether it is imported as soon as the start is; otherwise later, or never.
+        own: Whether another part of its top-level package is among the files.
     """
 
     module: str
     file: str
     line: int
+    certain: bool = True
+    own: bool = False
+
+    @property
+    def needed(self) -> bool:
+        """Whether the program cannot do without it: what is its own was left out by mistake."""
+        return self.certain or self.own
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
@@ -48,7 +60,8 @@ class Closure:
     Attributes:
         files: Paths of the files that are reached, sorted.
         external: Top-level names that the environment has to bring, sorted.
-        missing: What is neither there nor in the environment, each module once, in the order met.
+        missing: What is neither there nor in the environment, each module once: first what is
+            certain, in the order met.
         unreadable: Paths of reached files that are no Python, as far as this interpreter can tell.
     """
 
@@ -66,13 +79,13 @@ class _Module:
         name: Its absolute name.
         path: Its file; None for a directory without ``__init__.py``.
         package: Whether it can have submodules.
-        root: Place in the order of roots of its file.
+        root: The root of its file.
     """
 
     name: str
     path: str | None
     package: bool
-    root: int
+    root: str
 
 
 class ModuleFiles:
@@ -82,17 +95,30 @@ class ModuleFiles:
         texts: Source by POSIX path. Extension modules count as modules without imports.
         roots: Directories among the paths that stand on ``sys.path``, first come first
             found; ``""`` for the top.
+        homes: Directories that stand in for all roots, by the top-level name of a module.
     """
 
-    def __init__(self, texts: Mapping[str, bytes], roots: Sequence[str] = ("",)) -> None:
+    def __init__(
+        self,
+        texts: Mapping[str, bytes],
+        roots: Sequence[str] = ("",),
+        homes: Mapping[str, str] | None = None,
+    ) -> None:
         self.texts = texts
         self._modules: dict[str, _Module] = {}
-        for number, root in enumerate(roots):
-            prefix = f"{root.strip('/')}/" if root.strip("/") else ""
-            # A package is known before a module of its name beside it, which it hides.
-            for path in sorted(texts, key=lambda path: ("/__init__." not in path, path)):
-                if path.startswith(prefix) and path.endswith(_SUFFIXES):
-                    self._add(path, path[len(prefix) :], number)
+        for top, home in (homes or {}).items():
+            self._add_root(home, top)
+        for root in roots:
+            self._add_root(root)
+
+    def _add_root(self, root: str, top: str = "") -> None:
+        prefix = f"{root.strip('/')}/" if root.strip("/") else ""
+        # A package is known before a module of its name next to it, which it hides.
+        for path in sorted(self.texts, key=lambda path: ("/__init__." not in path, path)):
+            if path.startswith(prefix) and path.endswith(_SUFFIXES):
+                inside = path[len(prefix) :]
+                if not top or inside.partition("/")[0].partition(".")[0] == top:
+                    self._add(path, inside, root)
 
     def find(self, name: str) -> _Module | None:
         """Returns the module of that name, or None."""
@@ -102,16 +128,16 @@ class ModuleFiles:
         """Returns the names of all modules."""
         return tuple(self._modules)
 
-    def top_level(self, root: int) -> dict[str, str | None]:
+    def top_level(self, root: str) -> dict[str, str | None]:
         """Returns the top-level names of a root, each with its file; None for a bare directory.
 
         Args:
-            root: Place in ``roots``; names that an earlier root has are not among the result.
+            root: One of ``roots``; names that an earlier root has are not among the result.
         """
-        found = (module for name, module in self._modules.items() if "." not in name)
-        return {module.name: module.path for module in found if module.root == root}
+        tops = (module for name, module in self._modules.items() if "." not in name)
+        return {module.name: module.path for module in tops if module.root == root}
 
-    def _add(self, path: str, inside: str, root: int) -> None:
+    def _add(self, path: str, inside: str, root: str) -> None:
         *parents, file = inside.split("/")
         stem = file.partition(".")[0]  # an extension module has its ABI in its name
         parts = parents if stem == "__init__" else [*parents, stem]
@@ -143,13 +169,12 @@ def import_closure(
             the files can be missing.
     """
     walk = _Walk(files, environment)
-    for each in start:
-        if each in files.texts:
-            walk.take(_Module("", each, False, -1))
+    for name in start:
+        if name in files.texts:
+            walk.take(_Module("", name, False, ""))
         else:
-            walk.need(Import(each, (), each, 0))
-    while walk.queue:
-        walk.read(walk.queue.popleft())
+            walk.need(Import(name, (), name, 0))
+    walk.run()
     return Closure(
         tuple(sorted(walk.files)),
         tuple(sorted(walk.external)),
@@ -168,6 +193,17 @@ class _Walk:
     unreadable: set[str] = field(default_factory=set)
     missing: dict[str, MissingModule] = field(default_factory=dict)
     trees: dict[str, ast.Module | None] = field(default_factory=dict)
+    certain: bool = True
+    later: deque[Import] = field(default_factory=deque)
+
+    def run(self) -> None:
+        """Follows all that is certain first, then what may be imported later."""
+        while self.queue or self.later:
+            if self.queue:
+                self._read(self.queue.popleft())
+            else:
+                self.certain = False
+                self.need(self.later.popleft())
 
     def need(self, wanted: Import) -> None:
         """Takes what one import needs into the closure, or notes what of it is missing."""
@@ -179,24 +215,27 @@ class _Walk:
         for name in self._submodules(wanted):
             self._take_or_note(name, wanted)
 
-    def read(self, module: _Module) -> None:
-        """Takes what one module imports into the closure."""
-        assert module.path is not None  # or it would not be in the queue
-        tree = self._tree(module.path)
-        try:
-            found = imports(tree, module.path, module.name, package=module.package) if tree else []
-        except RecursionError:
-            self.unreadable.add(module.path)
-            return
-        for wanted in found:
-            self.need(wanted)
-
     def take(self, module: _Module) -> None:
         """Takes one module of the files into the closure."""
         if module.path is not None and module.path not in self.files:
             self.files.add(module.path)
             if module.path.endswith(".py"):
                 self.queue.append(module)
+
+    def _read(self, module: _Module) -> None:
+        """Takes what one module imports into the closure."""
+        assert module.path is not None  # or it would not be in the queue
+        tree = self._tree(module.path)
+        try:
+            wanted = imports(tree, module.path, module.name, package=module.package) if tree else []
+        except RecursionError:
+            self.unreadable.add(module.path)
+            return
+        for one in wanted:
+            if one.certain or not self.certain:
+                self.need(one)
+            else:
+                self.later.append(one)
 
     def _take_or_note(self, name: str, wanted: Import) -> bool:
         module = self.modules.find(name)
@@ -205,7 +244,9 @@ class _Walk:
         elif self._has(name):
             self.external.add(name.partition(".")[0])
         elif not wanted.optional:
-            self.missing.setdefault(name, MissingModule(name, wanted.file, wanted.line))
+            own = self.modules.find(name.partition(".")[0]) is not None
+            where = MissingModule(name, wanted.file, wanted.line, self.certain, own)
+            self.missing.setdefault(name, where)
             return False
         return module is not None or self._has(name)
 
@@ -218,7 +259,7 @@ class _Walk:
         if name.startswith("."):
             return False  # a relative import that leaves its package
         above = [self.modules.find(parent) for parent in _with_parents(name)]
-        if any(each and each.path and not each.path.endswith(".py") for each in above):
+        if any(one and one.path and not one.path.endswith(".py") for one in above):
             return True  # an extension module can make modules below itself
         top = name.partition(".")[0]
         own = self.modules.find(top)

@@ -1,4 +1,4 @@
-"""The import statements of one file: what each needs, and whether the program goes on without it.
+"""The import statements of one file: what each needs, when, and whether it may fail.
 
 * ``import a.b`` needs ``a`` and ``a.b``; ``from a import b`` needs ``a``, and ``a.b`` if that is a
   module.
@@ -6,8 +6,10 @@
   name is a literal; a computed name is nobody's to know.
 * An import that is allowed to fail is optional: in a ``try`` that catches ImportError, or holds
   nothing but imports and catches everything, unless its ``except`` ends in ``raise``; under
-  ``contextlib.suppress``; under an ``if`` that asks for a version, a platform or whether a module
-  can be found.
+  ``contextlib.suppress``; under an ``if`` that asks for a version, a platform, whether a module
+  can be found, or for a name that such a ``try`` has bound (``HAS_SHAP``).
+* An import is certain where it runs whenever its file is imported. In the body of a function, or
+  under any other condition, it may run later or never.
 * An import in the ``except`` of such a ``try`` is its substitute: needed only where one of the
   ``try`` is missing.
 * What is under ``if TYPE_CHECKING`` or ``if __name__ == "__main__"`` is not imported at all.
@@ -36,6 +38,7 @@ class Import:
         file: Path of the file with the statement.
         line: Line of the statement, from 1.
         optional: Whether the program goes on without it.
+        certain: Whether it runs whenever its file is imported.
         instead_of: Groups of imports it is a substitute for; it is needed where each of the groups
             lacks one.
     """
@@ -45,6 +48,7 @@ class Import:
     file: str
     line: int
     optional: bool = False
+    certain: bool = True
     instead_of: tuple[tuple[Import, ...], ...] = ()
 
 
@@ -62,7 +66,7 @@ def imports(tree: ast.Module, file: str, module: str, *, package: bool) -> list[
     """
     reader = _ImportReader(file, module, package)
     reader.visit(tree)
-    return reader.found
+    return reader.imports
 
 
 def bound_names(tree: ast.Module) -> set[str] | None:
@@ -89,11 +93,13 @@ class _ImportReader(ast.NodeVisitor):
     """Gathers the imports of one file, each with what it depends on."""
 
     def __init__(self, file: str, module: str, package: bool) -> None:
-        self.found: list[Import] = []
+        self.imports: list[Import] = []
         self._file = file
         self._name = module
         self._package = module if package else module.rpartition(".")[0]
         self._optional = False
+        self._certain = True
+        self._flags: set[str] = set()  # names that tell whether an optional import worked
         self._instead_of: tuple[tuple[Import, ...], ...] = ()
 
     def visit_Import(self, node: ast.Import) -> None:
@@ -115,6 +121,21 @@ class _ImportReader(ast.NodeVisitor):
                 if name.strip(".") and not computed:
                     self._add(self._absolute(name, package), (), node.lineno)
 
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        self._visit_all([*node.decorator_list, node.args, *filter(None, [node.returns])])
+        self._visit_all(node.body, certain=False)
+
+    visit_AsyncFunctionDef = visit_FunctionDef
+
+    def visit_Lambda(self, node: ast.Lambda) -> None:
+        self.visit(node.args)
+        self._visit_all([node.body], certain=False)
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        self.generic_visit(node)
+        if _names_in(node.value) & ({"find_spec"} | self._flags):
+            self._flags |= set().union(*map(_names_in, node.targets))
+
     def visit_If(self, node: ast.If) -> None:
         asks = _names_in(node.test)
         if asks == {"__name__"} or "TYPE_CHECKING" in asks:
@@ -122,7 +143,15 @@ class _ImportReader(ast.NodeVisitor):
             self._visit_all(node.body if inverted else node.orelse)
             return
         self.visit(node.test)
-        self._visit_all([*node.body, *node.orelse], optional=bool(asks & _ASKS))
+        optional = bool(asks & (_ASKS | self._flags))
+        self._visit_all([*node.body, *node.orelse], optional=optional, certain=False)
+
+    def visit_For(self, node: ast.For | ast.AsyncFor | ast.While | ast.Match) -> None:
+        certain, self._certain = self._certain, False
+        self.generic_visit(node)
+        self._certain = certain
+
+    visit_AsyncFor = visit_While = visit_Match = visit_For
 
     def visit_With(self, node: ast.With) -> None:
         suppressed = any(
@@ -134,28 +163,43 @@ class _ImportReader(ast.NodeVisitor):
 
     def visit_Try(self, node: ast.Try) -> None:
         tolerant = [handler for handler in node.handlers if _tolerates(handler, node.body)]
-        before = len(self.found)
+        before = len(self.imports)
         self._visit_all(node.body, optional=bool(tolerant))
-        tried = tuple(replace(each, optional=False) for each in self.found[before:])
+        tried = tuple(replace(one, optional=False) for one in self.imports[before:])
         for handler in node.handlers:
             instead_of = self._instead_of
             if handler in tolerant and tried:
                 self._instead_of = (*instead_of, tried)
-            self._visit_all(handler.body)
+            self._visit_all(handler.body, certain=self._instead_of != instead_of)
             self._instead_of = instead_of
         self._visit_all(node.orelse, optional=bool(tolerant and tried))
         self._visit_all(node.finalbody)
+        if tolerant and tried:
+            self._flags |= set().union(*map(_bound_by, ast.walk(node)))
 
     visit_TryStar = visit_Try  # type: ignore[assignment]
 
-    def _visit_all(self, nodes: Iterable[ast.AST], *, optional: bool = False) -> None:
-        outer, self._optional = self._optional, self._optional or optional
+    def _visit_all(
+        self, nodes: Iterable[ast.AST], *, optional: bool = False, certain: bool = True
+    ) -> None:
+        outer = self._optional, self._certain
+        self._optional, self._certain = self._optional or optional, self._certain and certain
         for node in nodes:
             self.visit(node)
-        self._optional = outer
+        self._optional, self._certain = outer
 
     def _add(self, module: str, names: tuple[str, ...], line: int) -> None:
-        self.found.append(Import(module, names, self._file, line, self._optional, self._instead_of))
+        self.imports.append(
+            Import(
+                module,
+                names,
+                self._file,
+                line,
+                optional=self._optional,
+                certain=self._certain,
+                instead_of=self._instead_of,
+            )
+        )
 
     def _absolute(self, name: str, package: str | None = None) -> str:
         """Returns the absolute name; one that leaves its package stays relative."""
@@ -184,16 +228,22 @@ def _tolerates(handler: ast.ExceptHandler, body: Sequence[ast.stmt]) -> bool:
     if handler.body and isinstance(handler.body[-1], ast.Raise):
         return False
     caught = _names_in(handler.type) if handler.type else _ANY_ERRORS
-    only_imports = all(isinstance(each, ast.Import | ast.ImportFrom) for each in body)
+    only_imports = all(isinstance(node, ast.Import | ast.ImportFrom) for node in body)
     return bool(caught & _IMPORT_ERRORS) or (only_imports and bool(caught & _ANY_ERRORS))
 
 
 def _names_in(node: ast.AST) -> set[str]:
     """Returns the last part of every name in an expression: ``b`` of ``a.b``."""
-    found = set()
-    for each in ast.walk(node):
-        if isinstance(each, ast.Attribute):
-            found.add(each.attr)
-        elif isinstance(each, ast.Name):
-            found.add(each.id)
-    return found
+    attributes = {part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)}
+    return attributes | {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+
+
+def _bound_by(node: ast.AST) -> set[str]:
+    """Returns the names that an assignment or an import binds."""
+    match node:
+        case ast.Import() | ast.ImportFrom():
+            return {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+        case ast.Name(id=name, ctx=ast.Store()):
+            return {name}
+        case _:
+            return set()

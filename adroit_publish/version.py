@@ -119,7 +119,8 @@ class Versions:
 
         They are those of the first publish, not of the last one, so that many small steps do not
         add up to a large one; where a change of outputs was accepted, they are those it was changed
-        to. None where nobody ever verified it or what it was made from.
+        to. None where nobody ever verified it or what it was made from, or where its answers
+        vary by themselves.
 
         Raises:
             StoreError: The store failed.
@@ -132,7 +133,9 @@ class Versions:
             seen.add(here.name)
             publishes = [record for record in here.records if record.verification]
             outputs = (record.verification for record in publishes)
-            first = next((one for one in outputs if one and one.outputs_sha256 and one.repeats), None)
+            first = next(
+                (one for one in outputs if one and one.outputs_sha256 and one.repeats), None
+            )
             if first is not None:
                 assert first.outputs_sha256
                 golden = Golden(

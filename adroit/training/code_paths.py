@@ -79,12 +79,13 @@ def check_imports(staged: Path, start: Iterable[str], model: str) -> None:
     }
     start = list(start)
     texts |= {each: Path(each).read_bytes() for each in start if each.endswith(".py")}
-    missing = import_closure(ModuleFiles(texts), start, installed()).missing
+    closure = import_closure(ModuleFiles(texts), start, installed())
+    missing = [module for module in closure.missing if module.needed]
     if missing:
         raise TrainingError(
             "The model needs modules that would not be logged with it.",
             where=model,
-            got="\n".join(_line(each) for each in missing),
+            got="\n".join(map(_line, missing)),
             wanted="each in code_path, or installed",
             next_step=_advice(missing),
         )

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from adroit_publish.bundle.document import parse_json_object
+from adroit_publish.bundle.imports import BundleFinding, Imports
 from adroit_publish.bundle.kept import (
     Fields,
     count,
@@ -30,6 +31,8 @@ from adroit_publish.bundle.kept import (
 )
 
 SCHEMA = 1
+_ADDED = ("repeats", "imports", "findings", "model_env", "env", "replay")
+"""Fields of a verification that stand in a record only where they say something."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +44,20 @@ class Verification:
             ``none`` where it was waived.
         predicted: Whether it predicted; False where the model has no input example.
         outputs: What it predicted on its input example, as JSON: at most 1,000 rows and 1 MiB.
-        outputs_sha256: Hex digest of the whole outputs, as ``adroit.serving.outputs.sha256``.
+        outputs_sha256: Hex digest of the whole outputs, as ``gates.reporter.sha256``.
         outputs_truncated: Whether ``outputs`` is less than the whole.
         served: Whether the real server answered too, over HTTP.
-        load_seconds: How long the handler took to load.
+        load_seconds: How long the server took from its start until it answered.
         predict_seconds: How long it took to predict.
         peak_memory_bytes: Most resident memory of the process, interpreter included.
         python_version: Of the interpreter that ran it.
         packages: Installed there, name to version.
+        repeats: Whether the same question was answered the same way twice; outputs that do not are
+            no golden ones.
+        imports: What the bundle imports, and where each module is found; None where the model's
+            files were not read.
+        findings: What should be known of the bundle and did not stop its publish.
+        model_env: Names of the environment variables that config.yaml set for the model.
         env: What the bundle wants of its env against what is there; None where nothing was read.
         replay: Of a republish, how the outputs compare with the recorded ones: ``skipped`` (why),
             or ``against`` (a version), ``identical``, ``accepted`` and the differences.
@@ -65,6 +74,10 @@ class Verification:
     peak_memory_bytes: int | None = None
     python_version: str | None = None
     packages: Mapping[str, str] = field(default_factory=dict)
+    repeats: bool = True
+    imports: Imports | None = None
+    findings: tuple[BundleFinding, ...] = ()
+    model_env: tuple[str, ...] = ()
     env: Mapping[str, Any] | None = None
     replay: Mapping[str, Any] | None = None
 
@@ -80,7 +93,8 @@ class Verification:
 
     def as_dict(self) -> dict[str, Any]:
         """Returns it as JSON values, with the attributes' names."""
-        absent = [name for name in ("env", "replay") if getattr(self, name) is None]
+        default = Verification()
+        absent = [name for name in _ADDED if getattr(self, name) == getattr(default, name)]
         return {name: value for name, value in asdict(self).items() if name not in absent}
 
 
@@ -210,6 +224,26 @@ def _verification(value: Any) -> Verification:
         peak_memory_bytes=fields.take("peak_memory_bytes", optional(count), None),
         python_version=fields.take("python_version", optional(text), None),
         packages=fields.take("packages", table, {}),
+        repeats=fields.take("repeats", bool, True),
+        imports=fields.take("imports", optional(_imports), None),
+        findings=fields.take("findings", listed(_finding), ()),
+        model_env=fields.take("model_env", listed(text), ()),
         env=fields.take("env", optional(table), None),
         replay=fields.take("replay", optional(table), None),
     )
+
+
+def _imports(value: Any) -> Imports:
+    fields = Fields(value)
+    return Imports(
+        source=fields.take("source", listed(text), ()),
+        model=fields.take("model", listed(text), ()),
+        env=fields.take("env", listed(text), ()),
+        homes=fields.take("homes", table, {}),
+        unreadable=fields.take("unreadable", listed(text), ()),
+    )
+
+
+def _finding(value: Any) -> BundleFinding:
+    fields = Fields(value)
+    return BundleFinding(fields.take("name", text, ""), fields.take("what", text, ""))

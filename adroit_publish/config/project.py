@@ -37,6 +37,9 @@ NO_MODELS = frozenset({"blobs", "ledger", "rollovers", "sitevars", "tmp"})
 _TOP = ("model_name", "serve", "source", "verify", "security")
 _CLASS_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _GLOBAL = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_REFUSED_ENV = re.compile(r"(ADROIT|AWS|DYLD|LD)_.*|PYTHON.*|PATH|HOME|TMPDIR")
+_FINDING = re.compile(r"(import|module|shadow):[^\W\d]\w*(\.[^\W\d]\w*)*")
 _OCI_COMPONENT = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*")
 
 
@@ -61,6 +64,9 @@ class Project:
         include: Further directories to pack, relative to the repository's root.
         exclude: The project's own patterns for ``excluded``, beside ``DEFAULT_EXCLUDES``.
         rtol: How far a republished model's outputs may differ, relative.
+        env: Environment variables that a verification sets, in the place of secrets that the model
+            finds where it is served.
+        accept: Findings of a gate that are accepted, such as ``shadow:calendar``.
         allow_pickle_globals: ``module.name`` entries waived for this model.
         serve: The serve section as JSON values.
     """
@@ -70,6 +76,8 @@ class Project:
     include: tuple[str, ...]
     exclude: tuple[str, ...]
     rtol: float
+    env: Mapping[str, str]
+    accept: tuple[str, ...]
     allow_pickle_globals: tuple[str, ...]
     serve: Mapping[str, Any]
 
@@ -90,7 +98,7 @@ def parse_project(data: bytes, file: str, directory: str) -> Project:
     top = Section(read_yaml(data, file).root, "config.yaml", 1, report, _TOP)
     serve = top.section("serve", ("handler",))
     source = top.section("source", ("include", "exclude"), closed=True)
-    verify = top.section("verify", ("rtol",), closed=True)
+    verify = top.section("verify", ("rtol", "env", "accept"), closed=True)
     security = top.section("security", ("allow_pickle_globals",), closed=True)
     project = Project(
         model_name=_read_model_name(top, PurePosixPath(directory).name),
@@ -98,6 +106,8 @@ def parse_project(data: bytes, file: str, directory: str) -> Project:
         include=_read_include(source),
         exclude=_read_exclude(source),
         rtol=_read_rtol(verify),
+        env=_read_env(verify),
+        accept=_read_accept(verify),
         allow_pickle_globals=_read_globals(security),
         serve=_read_json(top, "serve"),
     )
@@ -219,6 +229,32 @@ def _read_rtol(verify: Section) -> float:
         verify.problem("rtol", f"'rtol' is {rtol!r}; it is a number from 0 to below 1")
         return DEFAULT_RTOL
     return float(rtol)
+
+
+def _read_env(verify: Section) -> dict[str, str]:
+    env = verify.value("env")
+    if env is None:
+        return {}
+    if not isinstance(env, dict):
+        verify.problem("env", "'env' must be a mapping of names to strings")
+        return {}
+    for name, value in env.items():
+        if not _ENV_NAME.fullmatch(name):
+            verify.problem("env", f"'env' {name!r} is not a name: letters, digits and '_'")
+        elif _REFUSED_ENV.fullmatch(name):
+            verify.problem("env", f"'env' {name!r} belongs to the sandbox; a model may not set it")
+        elif not (isinstance(value, str) and value.isprintable()):
+            verify.problem("env", f"'env' {name!r} must be a string that prints; quote it")
+    return env
+
+
+def _read_accept(verify: Section) -> tuple[str, ...]:
+    names = verify.texts("accept")
+    for name in names:
+        if not _FINDING.fullmatch(name):
+            message = f"'accept' has {name!r}; an entry is import:, module: or shadow: and a module"
+            verify.problem("accept", message)
+    return names
 
 
 def _read_globals(security: Section) -> tuple[str, ...]:

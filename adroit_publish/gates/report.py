@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from adroit_publish.bundle.imports import Finding
+from adroit_publish.bundle.imports import BundleFinding
 from adroit_publish.bundle.record import Verification
 from adroit_publish.edge.text import printable
 from adroit_publish.errors import VerificationError
@@ -40,7 +40,7 @@ _DOING = {
     "predict": "The model loads and does not predict on its input example.",
     "serve": "The model predicts, and its server does not answer.",
 }
-_VARIES = Finding(
+_VARIES = BundleFinding(
     "answers:vary",
     "the same question was answered in two ways; the outputs are not compared with later ones",
 )

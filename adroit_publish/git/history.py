@@ -75,6 +75,14 @@ def committed_file(root: Path, commit: str, name: str) -> CommittedFile:
     return CommittedFile(mode, blob, path)
 
 
+def blobs_of(root: Path, commit: str) -> dict[str, str]:
+    """Returns every file of a commit by its path relative to ``root``, with the id of its blob."""
+    output = read_git(root, "ls-tree", "-r", "-z", commit).decode(errors="surrogateescape")
+    rows = (row.partition("\t") for row in output.split("\0") if row)
+    files = ((facts.split(), path) for facts, _, path in rows)
+    return {path: blob for (_, kind, blob), path in files if kind == "blob"}
+
+
 def read_blob(root: Path, blob: str) -> bytes:
     """Returns the bytes of a blob."""
     return read_git(root, "cat-file", "blob", blob)

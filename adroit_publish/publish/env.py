@@ -6,20 +6,27 @@ is the digest of its environment.yml.
 
 from __future__ import annotations
 
+import json
+import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 from adroit_publish.bundle.carried import carried_base, platform_of, serving_python
 from adroit_publish.bundle.digest import Digest
+from adroit_publish.bundle.manifest import BaseImage
 from adroit_publish.checkout import Checkout
 from adroit_publish.config.flavors import Flavor
 from adroit_publish.config.targets import Target
 from adroit_publish.errors import ConfigError, PublishError, RefusedError
+from adroit_publish.gates.env_contract import ObservedEnv
 from adroit_publish.places import images_of, open_images
-from adroit_publish.publish.release import EnvReference
+from adroit_publish.publish.release import EnvReference, Job
 from adroit_publish.publish.stages import Stage
 from adroit_publish.publish.upload import SENDING_THREADS
 from adroit_publish.registry.base_image import resolve_base
+from adroit_publish.registry.image_packages import installed_packages
 from adroit_publish.registry.image_reference import parse_reference, registry_host
 from adroit_publish.registry.repository import ImageRepository
 from adroit_publish.version import Version
@@ -101,3 +108,25 @@ def _env_gone(env: EnvReference, images: ImageRepository, error: PublishError) -
         wanted=f"the layers of {env.digest}",
         next_step="push that image again, or add --env to take over what its name stands for now",
     )
+
+
+def env_of_image(job: Job, base: BaseImage) -> ObservedEnv | None:
+    """Returns what an env's image holds, read from its layers once and then from the cache.
+
+    None where its layers cannot be read here.
+    """
+    cached = Path(job.root) / ".adroit" / "cache" / "envs" / f"{base.digest.hex}.json"
+    try:
+        known = json.loads(cached.read_text())
+    except (OSError, ValueError):
+        source = open_images(job.target, parse_reference(base.reference).repository)
+        installed = installed_packages(source, base, job.env.env.python)
+        if installed is None:
+            return None
+        known = {"python": installed.python, "packages": dict(installed.versions)}
+        with suppress(OSError):  # it is a cache
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            scratch = cached.with_suffix(f".{os.getpid()}.part")
+            scratch.write_text(json.dumps(known))
+            scratch.replace(cached)
+    return ObservedEnv(known["python"], known["packages"], None, job.env.env.platform)

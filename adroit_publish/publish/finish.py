@@ -23,6 +23,7 @@ from adroit_publish.mlflow.trained_by import commit_page
 from adroit_publish.places import Places
 from adroit_publish.publish.release import Job, LayerReceipt, Release
 from adroit_publish.publish.seen_here import note_seen
+from adroit_publish.publish.source import SourceCheck
 from adroit_publish.publish.stages import Stages
 from adroit_publish.publish.verification import earlier_verification, verify_bundle
 from adroit_publish.rollover.state import Rollover
@@ -47,6 +48,7 @@ class Made:
         bundle: The bundle.
         receipts: Of its layers, bottom up.
         source: What was packed.
+        checked: What the bundle's text says.
         run_id: The MLflow run of the model.
         run_url: Where the run can be looked at, or None.
         metrics: The run's metrics, finite ones.
@@ -60,6 +62,7 @@ class Made:
     bundle: Bundle
     receipts: tuple[LayerReceipt, ...]
     source: Snapshot
+    checked: SourceCheck
     run_id: str
     run_url: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -98,7 +101,9 @@ def finish(
         places.put_documents(bundle)
     with stages("verify") as stage:
         earlier = earlier_verification(job, bundle, versions)
-        verification = judge(earlier or verify_bundle(job, bundle, places, stages, stage))
+        verification = judge(
+            earlier or verify_bundle(job, bundle, made.checked, places, stages, stage)
+        )
         stage.note = verification.how + (", before" if earlier else "")
     with stages("commit"):
         release = _release(job, made, stages, verification, places)

@@ -31,10 +31,15 @@ from adroit_publish.places import Places, open_places
 from adroit_publish.publish.env import take_env
 from adroit_publish.publish.finish import Made, finish
 from adroit_publish.publish.release import LayerReceipt, PublishJob, Release
-from adroit_publish.publish.source import runtime_recipe, source_of, source_recipe
+from adroit_publish.publish.source import (
+    check_source,
+    files_of,
+    runtime_recipe,
+    source_of,
+    source_recipe,
+)
 from adroit_publish.publish.stages import Listener, Silence, Stage, Stages
 from adroit_publish.publish.upload import hash_and_upload, sent_note, upload_record
-from adroit_publish.publish.verification import check_source, files_of
 from adroit_publish.stores.model_files import ModelFiles
 from adroit_publish.version import Versions
 
@@ -70,7 +75,7 @@ def publish(
     here = ModelFiles(Path(job.root))
     recipes = _recipes(model, source, here)
     with stages("static gates"):
-        check_source(job, files_of(file for recipe in recipes for file in recipe.files))
+        checked = check_source(job, files_of(file for recipe in recipes for file in recipe.files))
     if places.images and job.env.base:
         with stages("take env") as stage:
             take_env(job.env, job.target, places.images, stage)
@@ -81,6 +86,7 @@ def publish(
         bundle=bundle,
         receipts=receipts,
         source=source,
+        checked=checked,
         run_id=job.model.run_id,
         run_url=job.model.run_url,
         # MLflow keeps NaN and infinities; JSON does not.

@@ -33,7 +33,13 @@ from adroit_publish.places import Places, open_places
 from adroit_publish.publish.env import take_env
 from adroit_publish.publish.finish import Made, finish
 from adroit_publish.publish.release import EnvReference, LayerReceipt, Release, RepublishJob
-from adroit_publish.publish.source import runtime_recipe, source_of, source_recipe
+from adroit_publish.publish.source import (
+    check_source,
+    files_of,
+    runtime_recipe,
+    source_of,
+    source_recipe,
+)
 from adroit_publish.publish.stages import Listener, Silence, Stage, Stages
 from adroit_publish.publish.upload import (
     SENDING_THREADS,
@@ -42,7 +48,6 @@ from adroit_publish.publish.upload import (
     sent_note,
     upload_record,
 )
-from adroit_publish.publish.verification import check_source, files_of
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.model_files import ModelFiles
 from adroit_publish.stores.stored_blob import StoredBlob
@@ -88,7 +93,7 @@ def republish(
     with stages("static gates"):
         model_files = [file for layer in model for file in _known_files(layer)]
         project_files = [*runtime_recipe().files, *source_recipe(source).files]
-        check_source(job, files_of([*model_files, *project_files]))
+        checked = check_source(job, files_of([*model_files, *project_files]))
     if places.images and job.env.base:
         with stages("take env") as stage:
             take_env(job.env, job.target, places.images, stage)
@@ -106,6 +111,7 @@ def republish(
         bundle=bundle,
         receipts=receipts,
         source=source,
+        checked=checked,
         run_id=version.bundle.run_id,
         run_url=first.run_url if first else None,
         metrics=first.metrics if first else {},

@@ -1,15 +1,21 @@
-"""The files of a bundle that are not the model's: the project's source and the runtime."""
+"""The files of a bundle that are not the model's, and what the text of all of them imports."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import adroit
-from adroit_publish.bundle.content import InlineFile
+from adroit_publish.bundle.content import InlineFile, Readable
+from adroit_publish.bundle.imports import BundleFinding, Imports
 from adroit_publish.bundle.layer import ROOT, LayerRecipe, PackedFile
 from adroit_publish.config.flavors import Flavor
 from adroit_publish.config.project import DEFAULT_EXCLUDES, Project, excluded
 from adroit_publish.errors import SourceError
+from adroit_publish.gates.closure import Served, check_closure
+from adroit_publish.gates.left_out import check_left_out
+from adroit_publish.git.history import blobs_of
 from adroit_publish.git.source import Snapshot, snapshot
 from adroit_publish.publish.release import Job
 
@@ -77,3 +83,47 @@ def runtime_recipe() -> LayerRecipe:
         for path in paths
     )
     return LayerRecipe("runtime", tuple(files))
+
+
+@dataclass(frozen=True)
+class SourceCheck:
+    """What the text of a bundle says.
+
+    Attributes:
+        imports: What it imports, and where each module is found; None where the model's files are
+            not here.
+        findings: What should be known of it.
+    """
+
+    imports: Imports | None
+    findings: tuple[BundleFinding, ...]
+
+
+def check_source(job: Job, files: Mapping[str, Readable]) -> SourceCheck:
+    """Refuses a bundle that leaves out what it needs of the checkout; looks at text alone.
+
+    Args:
+        job: The publish.
+        files: The bundle's files by path below ``opt/adroit``.
+
+    Raises:
+        VerificationError: A module of the project's own packages is left out, or is served as a
+            copy that was logged with the model.
+    """
+    imports, findings = check_closure(served(job, files), None)
+    committed = blobs_of(Path(job.root), job.commit)
+    left_out = check_left_out(imports, files, committed, job.project.accept)
+    mlmodel = files.get("model/MLmodel")
+    model_is_here = mlmodel is not None and mlmodel.size_bytes > 0
+    return SourceCheck(imports if model_is_here else None, (*findings, *left_out))
+
+
+def served(job: Job, files: Mapping[str, Readable]) -> Served:
+    """Returns a bundle as the gate over its imports takes it."""
+    project = job.project
+    return Served(files, project.model_name, project.handler.class_path, project.accept)
+
+
+def files_of(files: Iterable[PackedFile]) -> dict[str, Readable]:
+    """Returns the files of a bundle by path below ``opt/adroit``."""
+    return {file.path.removeprefix(ROOT + "/"): file.content for file in files}

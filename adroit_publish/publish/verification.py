@@ -10,18 +10,17 @@ Whichever it was, the version gets its name only afterwards.
 
 from __future__ import annotations
 
-import json
-import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adroit_publish.bundle.content import Readable
 from adroit_publish.bundle.digest import verified
-from adroit_publish.bundle.layer import ROOT, Layer, PackedFile
-from adroit_publish.bundle.manifest import BaseImage, Bundle
+from adroit_publish.bundle.imports import BundleFinding
+from adroit_publish.bundle.layer import Layer
+from adroit_publish.bundle.manifest import Bundle
 from adroit_publish.bundle.record import Verification
 from adroit_publish.config.targets import Target
 from adroit_publish.errors import ConfigError, StoreError
@@ -33,12 +32,12 @@ from adroit_publish.gates.layout import lay_out
 from adroit_publish.gates.model_requirements import model_requirements
 from adroit_publish.gates.prediction import predict_in_sandbox
 from adroit_publish.mlflow.mlmodel import read_mlmodel
-from adroit_publish.places import Places, docker_login, docker_reference, open_images
+from adroit_publish.places import Places, docker_login, docker_reference
+from adroit_publish.publish.env import env_of_image
 from adroit_publish.publish.release import VERIFY_KINDS, Job
 from adroit_publish.publish.seen_here import proven
+from adroit_publish.publish.source import SourceCheck, files_of, served
 from adroit_publish.publish.stages import Stage, Stages
-from adroit_publish.registry.image_packages import installed_packages
-from adroit_publish.registry.image_reference import parse_reference
 from adroit_publish.stores.model_files import SeenFile
 from adroit_publish.version import Versions
 
@@ -72,19 +71,6 @@ def choose_verification(asked: str | None, target: Target) -> str:
     return kind
 
 
-def check_source(job: Job, files: Mapping[str, Readable]) -> None:
-    """Refuses a bundle whose own modules import one that was left out; looks at text alone.
-
-    Args:
-        job: The publish.
-        files: The bundle's files by path below ``opt/adroit``.
-
-    Raises:
-        VerificationError: Names every such module.
-    """
-    check_closure(files, job.project.handler.class_path, None)
-
-
 def earlier_verification(job: Job, bundle: Bundle, versions: Versions) -> Verification | None:
     """Returns what an earlier publish of this very version saw, where that is enough.
 
@@ -100,13 +86,14 @@ def earlier_verification(job: Job, bundle: Bundle, versions: Versions) -> Verifi
 
 
 def verify_bundle(
-    job: Job, bundle: Bundle, places: Places, stages: Stages, stage: Stage
+    job: Job, bundle: Bundle, checked: SourceCheck, places: Places, stages: Stages, stage: Stage
 ) -> Verification:
     """Lets the bundle load and predict, and compares its env with what it needs.
 
     Args:
         job: The publish.
         bundle: Already stored, by digest.
+        checked: What its text says.
         places: Where.
         stages: Told of what should be known.
         stage: The running stage.
@@ -121,8 +108,9 @@ def verify_bundle(
     """
     if job.verify == "none":
         stages.warn("not verified: nobody has seen this bundle load (--verify none)")
-        return Verification()
-    contract = _Contract(job, bundle)
+        return Verification(imports=checked.imports, findings=checked.findings)
+    files = files_of(file for layer in bundle.layers for file in layer.files)
+    contract = Contract(job, files)
     if job.verify == "image":
         verification = _run_image(job, bundle, places, contract, stage)
     else:
@@ -133,32 +121,47 @@ def verify_bundle(
         stages.warn("verified without a sandbox: this machine has no bubblewrap and no namespaces")
     for line in contract.differences():
         stages.warn(line)
-    return replace(verification, env=contract.report.as_dict() if contract.report else None)
+    findings = dict.fromkeys((*checked.findings, *contract.findings, *verification.findings))
+    for finding in findings:
+        stages.warn(finding.what)
+    return replace(
+        verification,
+        env=contract.report.as_dict() if contract.report else None,
+        imports=checked.imports,
+        findings=tuple(findings),
+        model_env=tuple(sorted(job.project.env)),
+    )
 
 
-class _Contract:
-    """The env contract and the import closure of one bundle, checked once the env is known."""
+@dataclass
+class Contract:
+    """One bundle against its conda env; ``check`` is called once it is known what that holds.
 
-    def __init__(self, job: Job, bundle: Bundle) -> None:
-        self.report: EnvReport | None = None
-        self._job = job
-        self._files = files_of(file for layer in bundle.layers for file in layer.files)
-        self._model = {
-            path.removeprefix("model/"): content
-            for path, content in self._files.items()
-            if path.startswith("model/")
-        }
+    Attributes:
+        job: The publish.
+        files: The bundle's files by path below ``opt/adroit``.
+        report: What the model requires against what is there; None before ``check``.
+        findings: What should be known of the imports.
+    """
+
+    job: Job
+    files: Mapping[str, Readable]
+    report: EnvReport | None = None
+    findings: tuple[BundleFinding, ...] = ()
 
     def check(self, env: ObservedEnv) -> None:
         """Raises VerificationError where the env lacks what the bundle needs."""
-        job = self._job
-        check_closure(self._files, job.project.handler.class_path, env.import_names)
-        python_version = read_mlmodel(self._model).python_version
+        _, self.findings = check_closure(served(self.job, self.files), env.import_names)
+        model = {
+            path.removeprefix("model/"): content
+            for path, content in self.files.items()
+            if path.startswith("model/")
+        }
         self.report = check_env(
-            model_requirements(self._model, python_version),
+            model_requirements(model, read_mlmodel(model).python_version),
             env,
-            env_name=job.env.env.name,
-            accept=job.options.accept_env_mismatch,
+            env_name=self.job.env.env.name,
+            accept=self.job.options.accept_env_mismatch,
         )
 
     def differences(self) -> list[str]:
@@ -171,13 +174,8 @@ class _Contract:
         ]
 
 
-def files_of(files: Iterable[PackedFile]) -> dict[str, Readable]:
-    """Returns the files of a bundle by path below ``opt/adroit``."""
-    return {file.path.removeprefix(ROOT + "/"): file.content for file in files}
-
-
 def _run_image(
-    job: Job, bundle: Bundle, places: Places, contract: _Contract, stage: Stage
+    job: Job, bundle: Bundle, places: Places, contract: Contract, stage: Stage
 ) -> Verification:
     assert places.images is not None  # `choose_verification` saw to it
     base_bytes = sum(layer.size_bytes for layer in job.env.base.layers) if job.env.base else 0
@@ -186,24 +184,28 @@ def _run_image(
         docker_reference(places.images, bundle.manifest.digest),
         python=job.env.env.python,
         auth=docker_login(job.target, places.images),
+        model_env=job.project.env,
         check_env=contract.check,
         pulled=stage.progress(base_bytes + own_bytes, "the Docker engine"),
     )
 
 
-def _run_here(job: Job, bundle: Bundle, contract: _Contract) -> Verification:
+def _run_here(job: Job, bundle: Bundle, contract: Contract) -> Verification:
     check: Callable[[ObservedEnv], None] = contract.check
     if job.env.base is not None:
         # The interpreter here is not the env: what its image holds decides, where it can be read.
         check = _ignore
-        if observed := _env_of_image(job, job.env.base):
+        if observed := env_of_image(job, job.env.base):
             contract.check(observed)
     with _scratch() as directory:
         with _no_room(directory):
             files = [file for layer in bundle.layers for file in layer.files]
             lay_out(files, directory, link=sandbox.available() != "plain")
         seen = predict_in_sandbox(
-            directory, allow_plain=job.target.on_this_machine, check_env=check
+            directory,
+            allow_plain=job.target.on_this_machine,
+            model_env=job.project.env,
+            check_env=check,
         )
     for layer in bundle.layers:  # what was seen is what was stored, or nothing was seen
         _check_unchanged(layer)
@@ -244,25 +246,3 @@ def _no_room(where: object) -> Iterator[None]:
 
 def _ignore(_env: ObservedEnv) -> None:
     """The env of this machine's interpreter, where another one decides."""
-
-
-def _env_of_image(job: Job, base: BaseImage) -> ObservedEnv | None:
-    """Returns what an env's image holds, read from its layers once and then from the cache.
-
-    None where its layers cannot be read here.
-    """
-    cached = Path(job.root) / ".adroit" / "cache" / "envs" / f"{base.digest.hex}.json"
-    try:
-        known = json.loads(cached.read_text())
-    except (OSError, ValueError):
-        source = open_images(job.target, parse_reference(base.reference).repository)
-        found = installed_packages(source, base, job.env.env.python)
-        if found is None:
-            return None
-        known = {"python": found.python, "packages": dict(found.versions)}
-        with suppress(OSError):  # it is a cache
-            cached.parent.mkdir(parents=True, exist_ok=True)
-            scratch = cached.with_suffix(f".{os.getpid()}.part")
-            scratch.write_text(json.dumps(known))
-            scratch.replace(cached)
-    return ObservedEnv(known["python"], known["packages"], None, job.env.env.platform)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from adroit_publish.bundle.document import canonical_json
+from adroit_publish.bundle.imports import BundleFinding, Imports
 from adroit_publish.bundle.record import Promoted, Verification, parse_record
 from adroit_publish.errors import VerificationError
 
@@ -93,3 +94,16 @@ def test_a_record_of_a_newer_number_is_refused_and_says_what_to_do():
 def test_a_damaged_record_is_an_error_and_not_a_crash(change):
     with pytest.raises(VerificationError, match="damaged"):
         read(sample("publish") | change)
+
+
+def test_what_a_verification_found_comes_back_from_its_record():
+    seen = Verification(
+        how="image",
+        repeats=False,
+        imports=Imports(("projects/a/x.py",), ("code/y.py",), ("numpy",), {"x": "projects/a"}),
+        findings=(BundleFinding("import:optuna", "optuna is not there"),),
+        model_env=("MY_SVC_API_KEY",),
+    )
+    record = parse_record(canonical_json({"schema": 1, "verification": seen.as_dict()}), "here")
+    assert record.verification == seen
+    assert "findings" not in Verification().as_dict()

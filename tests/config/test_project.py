@@ -105,6 +105,34 @@ def test_rtol_may_be_zero_and_written_with_an_exponent(rtol: str) -> None:
     assert parse_project(text.encode(), FILE, "m").rtol == float(rtol)
 
 
+def test_a_verification_may_set_dummies_and_accept_findings() -> None:
+    text = f"{LEAST}verify: {{env: {{MY_SVC_API_KEY: dummy}}, accept: ['import:optuna.x']}}\n"
+    project = parse_project(text.encode(), FILE, "m")
+    assert project.env == {"MY_SVC_API_KEY": "dummy"}
+    assert project.accept == ("import:optuna.x",)
+
+
+@pytest.mark.parametrize(
+    ("verify", "problem"),
+    [
+        ("env: [A]", "must be a mapping"),
+        ("env: {A-B: x}", "is not a name"),
+        ("env: {AWS_SECRET_ACCESS_KEY: x}", "belongs to the sandbox"),
+        ("env: {LD_PRELOAD: x}", "belongs to the sandbox"),
+        ("env: {PYTHONPATH: x}", "belongs to the sandbox"),
+        ("env: {PYTHONHASHSEED: '0'}", "belongs to the sandbox"),
+        ("env: {PATH: x}", "belongs to the sandbox"),
+        ("env: {ADROIT_NONCE: x}", "belongs to the sandbox"),
+        ("env: {PORT: 80}", "must be a string"),
+        ('env: {A: "x\\0"}', "must be a string"),
+        ("accept: [optuna]", "an entry is import:, module: or shadow:"),
+        ("accept: ['import:*']", "an entry is import:, module: or shadow:"),
+    ],
+)
+def test_what_a_verification_may_not_set_or_accept_is_named(verify: str, problem: str) -> None:
+    assert problem in "\n".join(problems_of(f"{LEAST}verify: {{{verify}}}\n"))
+
+
 @pytest.mark.parametrize("missing", ["", "serve:\n", "serve: {}\n", "serve: {handler: }\n"])
 def test_a_missing_handler_is_named(missing: str) -> None:
     assert "is missing" in problems_of(f"model_name: m\n{missing}")[0]
