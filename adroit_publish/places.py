@@ -12,13 +12,14 @@ from adroit_publish.aws import session as aws
 from adroit_publish.bundle.content import Content, Inline
 from adroit_publish.bundle.digest import Descriptor, Digest
 from adroit_publish.bundle.manifest import Bundle
+from adroit_publish.config.conda_envs import CondaEnv
 from adroit_publish.config.targets import Target
 from adroit_publish.errors import RefusedError
 from adroit_publish.registry import referrers as registry_referrers
 from adroit_publish.registry.client import Registry
 from adroit_publish.registry.docker_config import Credentials, DockerCredentials
 from adroit_publish.registry.ecr import Ecr, parse_ecr_host
-from adroit_publish.registry.image_reference import Repository, Tag, registry_host
+from adroit_publish.registry.image_reference import Repository, Tag, parse_reference, registry_host
 from adroit_publish.registry.repository import ImageRepository
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.contract import Objects, Progress
@@ -101,6 +102,15 @@ def images_of(target: Target, model_name: str) -> Repository | None:
         return None
     host, _, prefix = target.images.partition("/")
     return Repository(host, "/".join(part for part in (prefix, model_name.lower()) if part))
+
+
+def env_repository(target: Target, env: CondaEnv | None) -> ImageRepository | None:
+    """Returns where the target's own registry keeps a conda env; None where nothing says."""
+    if target.images is None or env is None or env.image is None:
+        return None
+    host = registry_host(target.images)
+    repository = parse_reference(env.image, host).repository
+    return open_images(target, repository) if repository.host == host else None
 
 
 def open_images(target: Target, repository: Repository) -> ImageRepository:

@@ -18,7 +18,7 @@ FLOORS = (
     ("edge",),
     ("bundle", "config", "rollover"),
     ("aws", "artifacts", "mlflow", "git", "stores", "registry", "gates", "evidence"),
-    ("checkout", "version", "places", "decide"),
+    ("checkout", "version", "places", "decide", "custody"),
     ("publish", "versions", "writeback", "rollovers", "envs", "doctor"),
     ("__init__", "cli", "__main__"),
 )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import click
@@ -16,16 +17,20 @@ from adroit_publish.cli.options import Context, at_target, json_option
 from adroit_publish.cli.progress import bar
 from adroit_publish.cli.render import bytes_text, made_by, print_json, print_table
 from adroit_publish.config.sitevars import Pointer
+from adroit_publish.config.targets import Target
+from adroit_publish.custody.check import verify as verify_version
+from adroit_publish.custody.repair import Repair, repair
 from adroit_publish.errors import PublishError, VerificationError
-from adroit_publish.places import open_places
+from adroit_publish.places import Places, env_repository, open_places
+from adroit_publish.registry.repository import ImageRepository
 from adroit_publish.rollovers.sitevars import sitevars_of
+from adroit_publish.stores.bundle_store import Published
 from adroit_publish.stores.records import last_publish, output_change
 from adroit_publish.version import Version
 from adroit_publish.versions import inspect as inspection
 from adroit_publish.versions import promote as promotion
 from adroit_publish.versions import pull as pulling
 from adroit_publish.versions import serve as service
-from adroit_publish.versions.verify import verify as verify_version
 
 
 @click.command()
@@ -117,23 +122,56 @@ def _with_page(name: str | None, page: str | None) -> str | None:
 @click.command()
 @at_target
 @click.argument("version")
-def verify(context: Context, version: str) -> None:
-    """Read every byte of VERSION and recompute every digest."""
+@click.option("--shallow", is_flag=True, help="ask each place for the objects, and read none")
+@click.option("--repair", "heal", is_flag=True, help="heal one place from the other")
+def verify(context: Context, version: str, shallow: bool, heal: bool) -> None:
+    """Read every byte of VERSION in every place, and recompute every digest.
+
+    That is the store and the registry: the tag, the manifest, the config and every layer of the
+    image, its base included.
+    """
     published = service.find_published(context.checkout.flavors, context.store, version)
+    places = open_places(context.target, published.model_name)
     with bar(f"verify {version}", 0) as progress:
-        report = verify_version(context.store, published, progress)
+        look = partial(verify_version, places.store, published, places.images, shallow=shallow)
+        report, done = look(progress=progress), Repair()
+        if heal and report.damages:
+            done = repair(places, published, report.damages, _envs(context, published))
+            report = look(progress=progress)
     if context.as_json:
-        print_json(asdict(report))
+        print_json(report.as_dict() | {"healed": done.healed})
+    for line in done.healed if not context.as_json else ():
+        print(f"healed: {line}")
     if report.problems:
         raise VerificationError(
             f"{len(report.problems)} of the objects of {version} are missing or wrong.",
-            where=context.store.location,
-            got="\n".join(report.problems),
-            next_step="publish the same run again: it sends what is wrong once more, or refuses",
+            where=", ".join(report.places),
+            got="\n".join(done.left or report.problems),
+            next_step=_way_to_heal(context.target, places, version, heal),
         )
     if not context.as_json:
         size = bytes_text(report.size_bytes)
-        print(f"{version}: {report.objects} objects, {size}: every digest is right.")
+        seen = "every object is there" if shallow else f"{size}: every digest is right"
+        print(f"{version}: {report.objects} objects in {' and '.join(report.places)}, {seen}.")
+
+
+def _envs(context: Context, published: Published) -> list[ImageRepository]:
+    """Returns the repository of the env that a version lies on, where it can be told."""
+    try:
+        name = Version(context.store, published).bundle.conda_env_name
+    except PublishError:
+        return []  # the env is named in a document that is damaged itself
+    env = env_repository(context.target, promotion.known_env(context.checkout, name))
+    return [env] if env else []
+
+
+def _way_to_heal(target: Target, places: Places, version: str, tried: bool) -> str:
+    if places.images and not tried:
+        return f"python -m adroit_publish verify {version} --repair --target {target.name}"
+    return (
+        "publish its run again (--flavor=FLAVOR --mlflow-run-id=RUN_ID, which show VERSION has): "
+        "that makes again what no place has right, or says what stands against it"
+    )
 
 
 @click.command()
@@ -208,7 +246,8 @@ def promote(version: str, source: str, destination: str, kind: str | None, as_js
 
 @click.command()
 @at_target
-def status(context: Context) -> None:
+@click.option("--check", is_flag=True, help="ask every place for every object of every version")
+def status(context: Context, check: bool) -> None:
     """Show every flavor: its version, its state, its age, and what share of requests it gets."""
     pointers: Mapping[str, Pointer] = {}
     if context.target.sitevars is not None:
@@ -217,9 +256,24 @@ def status(context: Context) -> None:
         except PublishError as error:
             print(f"What is live cannot be told: {error.what}", file=sys.stderr)
     rows = inspection.status(context.checkout, context.target, context.store, pointers)
+    if check:
+        rows = inspection.with_custody(rows, context.checkout, context.target)
     if context.as_json:
         print_json([asdict(row) for row in rows])
-        return
+    else:
+        _print_status(rows)
+    if damaged := [row for row in rows if row.state == "damaged"]:
+        if context.as_json:
+            raise click.exceptions.Exit(VerificationError.exit_code)
+        raise VerificationError(
+            "Versions are damaged.",
+            got=", ".join(f"{row.version} of {row.flavor}" for row in damaged),
+            next_step=f"python -m adroit_publish verify {damaged[0].version} --repair "
+            f"--target {context.target.name}",
+        )
+
+
+def _print_status(rows: Sequence[inspection.FlavorRow]) -> None:
     print_table(
         ["flavor", "version", "state", "live", "age", "detail"],
         [

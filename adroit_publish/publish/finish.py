@@ -16,6 +16,7 @@ from pathlib import Path
 from adroit_publish.bundle.document import canonical_json
 from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE, Bundle
 from adroit_publish.bundle.record import SCHEMA, Verification
+from adroit_publish.custody.repair import heal_or_refuse
 from adroit_publish.edge.user import user_name
 from adroit_publish.errors import PublishError
 from adroit_publish.git.source import Snapshot
@@ -105,6 +106,11 @@ def finish(
             earlier or verify_bundle(job, bundle, made.checked, places, stages, stage)
         )
         stage.note = verification.how + (", before" if earlier else "")
+    if places.images and (again := versions.find(model_name, bundle.version)):
+        # A registry says of rotted bytes that it has them: here, nothing was sent in their place.
+        with stages("read image"):
+            for line in heal_or_refuse(places, again, job.target.name, reread_images=True):
+                stages.warn(line)
     with stages("commit"):
         release = _release(job, made, stages, verification, places)
         if not earlier:

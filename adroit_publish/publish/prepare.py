@@ -14,10 +14,11 @@ from adroit_publish.bundle.version_names import RunId
 from adroit_publish.checkout import Checkout
 from adroit_publish.config.flavors import Flavor, find_flavor
 from adroit_publish.config.targets import Target
+from adroit_publish.custody.repair import heal_or_refuse
 from adroit_publish.decide import Cannot, InOtherTarget, NoVersion, OnHold, Publish, Republish
 from adroit_publish.errors import ConfigError, PublishError, RefusedError
 from adroit_publish.mlflow.model import resolve_model
-from adroit_publish.places import ensure_images, open_store, prove_access
+from adroit_publish.places import ensure_images, open_places, open_store, prove_access
 from adroit_publish.publish.release import Failure, Options, PublishJob, PublishOptions, Release
 from adroit_publish.publish.survey import Standing, Survey
 from adroit_publish.publish.verification import choose_verification
@@ -194,9 +195,15 @@ def _job(
 
 
 def up_to_date(survey: Survey, standing: Standing) -> Release:
-    """Returns the release of a flavor for which nothing has to be done."""
+    """Returns the release of a flavor for which nothing has to be done but, maybe, to heal it.
+
+    Raises:
+        VerificationError: The version is not whole, and cannot be healed from here.
+    """
     assert standing.opened is not None
     version = standing.opened.version
+    places = open_places(survey.target, version.model_name)
+    healed = heal_or_refuse(places, version, survey.target.name)
     return Release(
         flavor=standing.flavor.name,
         expected=version.name,
@@ -207,6 +214,7 @@ def up_to_date(survey: Survey, standing: Standing) -> Release:
         manifest_digest=str(version.published.manifest.digest),
         bundle_id=str(version.bundle.bundle_id),
         target=survey.target.name,
-        places=(survey.store.location,),
+        places=tuple(place.location for place in places.all),
+        warnings=healed,
         news=False,
     )

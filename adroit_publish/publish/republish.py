@@ -190,7 +190,7 @@ def _carry(
 
     def sent_to(layer: Layer) -> dict[str, bool]:
         named, store, images = layer.descriptor, places.store, places.images
-        if not store.has_blob(named, at_a_glance=True):
+        if not store.has_blob(named, at_a_glance=store.objects.checksum_reads):
             raise _gone(job, store, named)
         sent = {store.location: False}
         if images:

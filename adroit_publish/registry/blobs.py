@@ -26,6 +26,17 @@ from adroit_publish.registry.transfer import Upload, receive_blob, send_blob
 from adroit_publish.stores.contract import Progress, unheard
 
 
+class StaysDamaged(VerificationError):
+    """A registry was sent what is right, and keeps what is wrong; some believe what they have."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            "The registry was sent the right bytes, and keeps the wrong ones.",
+            where=where,
+            next_step="have that blob removed from the registry's storage, then the same again",
+        )
+
+
 class Blobs:
     """The blobs of one repository on a registry; safe to share between threads.
 
@@ -145,6 +156,34 @@ class Blobs:
         )
         yield from verified(pieces, descriptor.digest, descriptor.size_bytes, where)
 
+    def read_range(
+        self, descriptor: Descriptor, start: int, stop: int
+    ) -> Iterator[memoryview | bytes]:
+        """Yields the bytes ``[start, stop)`` of a blob, unverified; raises as ``read_blob``."""
+        pieces = receive_blob(
+            self.registry, self._blob_url(descriptor), self.pull_scopes, descriptor, start
+        )
+        left = stop - start
+        for piece in pieces:
+            yield piece[:left]
+            left -= len(piece)
+            if left <= 0:
+                return
+
+    def heal_blob(self, descriptor: Descriptor, content: Content) -> None:
+        """Sends a blob that is missing or wrong, and reads it back.
+
+        Raises:
+            StaysDamaged: The registry took it, and still gives other bytes.
+            PublishError: As ``put_blob``.
+        """
+        self._send(descriptor, content.chunks, unheard)
+        try:
+            for _ in self.read_blob(descriptor):
+                pass
+        except VerificationError as error:
+            raise StaysDamaged(f"{self.location}@{descriptor.digest}") from error
+
     def document(self, descriptor: Descriptor) -> bytes:
         """Returns a small blob, verified; raises as ``read_blob`` does.
 
@@ -192,3 +231,28 @@ class Blobs:
 
     def _blob_url(self, descriptor: Descriptor) -> str:
         return f"{self.url}/blobs/{descriptor.digest}"
+
+
+class RegistryBlob:
+    """A blob of a repository as content, to be sent on; a ``bundle.content.Content``.
+
+    Read as a whole it is verified; who asks for ranges hashes the whole as well.
+
+    Args:
+        blobs: Where it is.
+        descriptor: Its digest and length.
+    """
+
+    def __init__(self, blobs: Blobs, descriptor: Descriptor) -> None:
+        self.blobs = blobs
+        self.descriptor = descriptor
+
+    @property
+    def size_bytes(self) -> int:
+        return self.descriptor.size_bytes
+
+    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[memoryview | bytes]:
+        if start == 0 and stop in (None, self.size_bytes):
+            return self.blobs.read_blob(self.descriptor)
+        stop = self.size_bytes if stop is None else stop
+        return self.blobs.read_range(self.descriptor, start, stop)

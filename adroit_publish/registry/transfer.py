@@ -111,9 +111,9 @@ def send_blob(upload: Upload) -> None:
 
 
 def receive_blob(
-    registry: Registry, url: str, scopes: Sequence[str], descriptor: Descriptor
+    registry: Registry, url: str, scopes: Sequence[str], descriptor: Descriptor, start: int = 0
 ) -> Iterator[memoryview]:
-    """Yields the bytes that the registry gives for a blob, unverified.
+    """Yields the bytes that the registry gives for a blob from ``start`` on, unverified.
 
     A piece is only valid until the next one is asked for.
 
@@ -121,7 +121,7 @@ def receive_blob(
         RefusedError: The registry denies access.
         StoreError: It has no such blob, cannot be reached, or goes on failing (transient).
     """
-    patience, at, where = Patience(registry.give_up_s), 0, f"{registry.host}{url}"
+    patience, at, where = Patience(registry.give_up_s), start, f"{registry.host}{url}"
     buffer = memoryview(bytearray(min(CHUNK_BYTES, descriptor.size_bytes + 1)))
     while True:
         patience.begin()

@@ -203,7 +203,11 @@ class _Need:
 
 
 _NEEDS = {
-    "published": _Need(("published",), _published, "publish it again: that sends what is missing"),
+    "published": _Need(
+        ("published",),
+        _published,
+        "publish it again: that heals it from its other place, or says what to do",
+    ),
     "deployed": _Need(("endpoints",), _deployed, "deploy the new version to these URLs"),
     "verified": _Need(("endpoints",), _verified, "look at the servers; nothing is switched"),
     "unchanged": _Need(

@@ -224,6 +224,6 @@ def _check_published(rolling: Rolling, rollover: Rollover) -> Mapping[str, Any]:
             "A version is not whole.",
             where=rolling.store.location,
             got="\n".join(problems),
-            next_step="publish it again: that sends what is missing",
+            next_step="publish it again: that heals it from its other place, or says what to do",
         )
     return evidence.facts(("published",))

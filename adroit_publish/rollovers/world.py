@@ -19,6 +19,7 @@ from adroit_publish.config.flavors_edit import set_hold
 from adroit_publish.config.flavors_entries import delete_flavor
 from adroit_publish.config.sitevars import Pointer
 from adroit_publish.config.targets import Target
+from adroit_publish.custody.check import verify
 from adroit_publish.errors import ConfigError, PublishError, RefusedError
 from adroit_publish.evidence import endpoints
 from adroit_publish.evidence.sitevars import Sitevars
@@ -26,7 +27,6 @@ from adroit_publish.evidence.sources import open_traffic
 from adroit_publish.evidence.traffic import TrafficReading
 from adroit_publish.gates.replay import compare_outputs
 from adroit_publish.places import open_places
-from adroit_publish.registry.image_reference import Tag
 from adroit_publish.rollover.evidence import (
     EndpointsRead,
     Evidence,
@@ -121,20 +121,14 @@ class RealWorld:
         )
 
     def _problems(self, model: str, side: Side) -> Iterator[str]:
-        """Yields what a version lacks in the store and the registry, by size and checksum."""
+        """Yields what a version lacks in the store and the registry, by their own word."""
         published = self.store.find(model, side.version)
         if published is None:
             yield f"{side.version} is not in {self.store.location}"
             return
-        manifest = self.store.manifest(published)
-        for blob in (manifest.config, *manifest.own_layers):
-            if not self.store.has_blob(blob, at_a_glance=True):
-                yield f"{side.version}: {blob.digest} is missing or wrong in {self.store.location}"
         images = open_places(self.target, model).images
-        if images:
-            tagged = images.find(Tag(side.version))
-            if tagged is None or tagged.descriptor.digest != published.manifest.digest:
-                yield f"{side.version} is not, or is another image, in {images.location}"
+        for problem in verify(self.store, published, images, shallow=True).problems:
+            yield f"{side.version}: {problem}"
 
     def _flavors(self, rollover: Rollover) -> FlavorsRead:
         flavors = Checkout(self.checkout.root).flavors

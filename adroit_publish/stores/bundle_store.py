@@ -5,8 +5,7 @@
     <model_name>/<version>/index.json         the commit point; a function of content
     <model_name>/<version>/referrers/<hex>    descriptors of records and attestations; added only
 
-A blob that is there is believed where its size and the checksum that the place vouches for agree;
-one without such a checksum is read. Every read is verified to the last byte.
+What is kept of a blob, and when one that is there is believed, is in ``blobs``.
 Source: OCI image specification, "Image Layout".
 """
 
@@ -15,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from adroit_publish.bundle.content import Content, Inline
-from adroit_publish.bundle.digest import Descriptor, Digest, verified
+from adroit_publish.bundle.content import Inline
+from adroit_publish.bundle.digest import Descriptor, Digest
 from adroit_publish.bundle.document import (
     BUNDLE_PATH,
     BundleRecord,
@@ -40,10 +39,9 @@ from adroit_publish.bundle.manifest import (
 from adroit_publish.bundle.tar_reader import TarReader
 from adroit_publish.bundle.version_names import PublishedVersion
 from adroit_publish.config.project import NO_MODELS
-from adroit_publish.errors import ConfigError, RefusedError, StoreError, VerificationError
-from adroit_publish.stores.contract import KeyTaken, Objects, Progress, Stat, unheard
-
-_DOCUMENT_LIMIT_BYTES = 64 << 20
+from adroit_publish.errors import ConfigError, RefusedError, VerificationError
+from adroit_publish.stores.blobs import BlobStore
+from adroit_publish.stores.contract import KeyTaken
 
 
 @dataclass(frozen=True)
@@ -61,71 +59,14 @@ class Published:
     manifest: Descriptor
 
 
-class BundleStore:
+class BundleStore(BlobStore):
     """Bundles in one place.
 
     Args:
         objects: Where the bytes are kept.
-
-    Attributes:
-        location: The place as a user names it.
-        on_this_machine: Whether what it holds is on this machine alone.
     """
 
-    def __init__(self, objects: Objects) -> None:
-        self.objects = objects
-        self.location = objects.location
-        self.on_this_machine = objects.on_this_machine
-
     # Writing, in the order of a publish.
-
-    def put_blob(
-        self, descriptor: Descriptor, content: Content, progress: Progress = unheard
-    ) -> bool:
-        """Makes sure that the blob is there.
-
-        Args:
-            descriptor: Its digest and length.
-            content: Its bytes, read only where they have to be sent.
-            progress: Told as bytes are accepted.
-
-        Returns:
-            Whether it was sent; False where it was there already.
-
-        Raises:
-            StoreError: The place failed.
-            VerificationError: ``content`` is not what ``descriptor`` says.
-        """
-        key = blob_key(descriptor.digest)
-        stat = self.objects.stat(key, checksum=True, content=content)
-        if stat is not None and self._is(stat, descriptor):
-            return False
-        try:
-            if stat is None:
-                self.objects.create(key, content, descriptor.digest, progress)
-            else:  # rotted: it is healed
-                self.objects.replace(key, content, descriptor.digest, stat)
-        except KeyTaken:
-            if self.has_blob(descriptor):
-                return False
-            raise StoreError(
-                "A blob changed while it was stored.",
-                where=f"{self.location}/{key}",
-                transient=True,
-                next_step="run the same command again",
-            ) from None
-        return True
-
-    def has_blob(self, descriptor: Descriptor, *, at_a_glance: bool = False) -> bool:
-        """Tells whether the blob is there: by its checksum, and by reading it where there is none.
-
-        Args:
-            descriptor: Its digest and length.
-            at_a_glance: Whether its length has to do where it would have to be read.
-        """
-        checksum = not (at_a_glance and self.objects.checksum_reads)
-        stat = self.objects.stat(blob_key(descriptor.digest), checksum=checksum)
-        return stat is not None and self._is(stat, descriptor, at_a_glance=at_a_glance)
 
     def put_documents(self, bundle: Bundle) -> None:
         """Stores the config and the manifest of ``bundle``, by digest, still without a name."""
@@ -232,37 +173,6 @@ class BundleStore:
             next_step="python -m adroit_publish versions MODEL",
         )
 
-    def read_blob(self, descriptor: Descriptor) -> Iterator[memoryview | bytes]:
-        """Yields a blob's bytes; raises VerificationError at their end unless they are the blob's.
-
-        Raises:
-            StoreError: The place failed, or has no such blob.
-            VerificationError: The bytes are not what the descriptor says.
-        """
-        key = blob_key(descriptor.digest)
-        yield from verified(
-            self.objects.read(key),
-            descriptor.digest,
-            descriptor.size_bytes,
-            f"{self.location}/{key}",
-        )
-
-    def document(self, descriptor: Descriptor) -> bytes:
-        """Returns a blob that is a document, verified.
-
-        Raises:
-            StoreError: The place failed, or has no such blob.
-            VerificationError: The bytes are not what the descriptor says, or too many to be one.
-        """
-        if descriptor.size_bytes > _DOCUMENT_LIMIT_BYTES:
-            raise VerificationError(
-                "A document is too large.",
-                where=f"{self.location}/{blob_key(descriptor.digest)}",
-                got=f"{descriptor.size_bytes} bytes",
-                wanted=f"at most {_DOCUMENT_LIMIT_BYTES} bytes",
-            )
-        return b"".join(bytes(chunk) for chunk in self.read_blob(descriptor))
-
     def manifest(self, published: Published) -> Manifest:
         """Returns the parsed manifest of a version; raises as ``document`` does."""
         where = f"{self.location} {published.version}"
@@ -307,19 +217,6 @@ class BundleStore:
         subject = published.manifest.digest
         return (manifest, *parse_referrer(self.document(manifest), subject, where).layers)
 
-    def _is(self, stat: Stat, descriptor: Descriptor, *, at_a_glance: bool = False) -> bool:
-        """Tells whether an object is a blob; it is read where the place does not vouch for it."""
-        if stat.size_bytes != descriptor.size_bytes:
-            return False
-        if stat.sha256 is not None or at_a_glance:
-            return stat.sha256 in (None, descriptor.digest)
-        try:
-            for _ in self.read_blob(descriptor):
-                pass
-        except VerificationError:
-            return False
-        return True
-
     def _document(self, key: str) -> bytes:
         return b"".join(bytes(chunk) for chunk in self.objects.read(key))
 
@@ -343,8 +240,3 @@ class BundleStore:
 
 def _is_name(model_name: str) -> bool:
     return "/" not in model_name and model_name not in ("", ".", "..")
-
-
-def blob_key(digest: Digest) -> str:
-    """Returns the key of a blob."""
-    return f"blobs/sha256/{digest.hex}"

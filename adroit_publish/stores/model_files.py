@@ -25,7 +25,8 @@ from adroit_publish.bundle.digest import Descriptor
 from adroit_publish.bundle.layer import ROOT, Layer, PackedFile
 from adroit_publish.bundle.tar_reader import TarReader
 from adroit_publish.errors import StoreError, VerificationError
-from adroit_publish.stores.bundle_store import BundleStore, blob_key
+from adroit_publish.stores.blobs import blob_key
+from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.contract import Progress, unheard
 
 Identity = tuple[int, int, int, int]

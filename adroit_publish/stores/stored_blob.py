@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from adroit_publish.bundle.digest import Descriptor
 from adroit_publish.bundle.layer import ROOT
 from adroit_publish.bundle.tar_reader import TarReader
-from adroit_publish.stores.bundle_store import BundleStore, Published, blob_key
+from adroit_publish.stores.blobs import blob_key
+from adroit_publish.stores.bundle_store import BundleStore, Published
 
 
 class StoredBlob:

@@ -22,7 +22,8 @@ from adroit_publish.places import Places
 from adroit_publish.publish.upload import SENDING_THREADS
 from adroit_publish.registry import referrers as registry_referrers
 from adroit_publish.registry.repository import ImageRepository
-from adroit_publish.stores.bundle_store import BundleStore, Published, blob_key
+from adroit_publish.stores.blobs import blob_key
+from adroit_publish.stores.bundle_store import BundleStore, Published
 from adroit_publish.stores.contract import Progress
 from adroit_publish.stores.stored_blob import StoredBlob
 
@@ -207,6 +208,6 @@ def _damaged(error: VerificationError, layer: Descriptor) -> VerificationError:
         where=error.where or layer.digest,
         got=error.got or error.what,
         wanted=error.wanted or layer.digest,
-        next_step="python -m adroit_publish verify VERSION --target SOURCE names what is damaged; "
-        "publishing its run there again heals it",
+        next_step="python -m adroit_publish verify VERSION --repair --target SOURCE heals it from "
+        "the source's registry, or names what has to be published again",
     )

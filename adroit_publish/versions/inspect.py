@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,12 +16,14 @@ from adroit_publish.config.flavors import Flavor
 from adroit_publish.config.names import nearest
 from adroit_publish.config.sitevars import Pointer
 from adroit_publish.config.targets import Target
+from adroit_publish.custody.check import verify
+from adroit_publish.custody.report import is_of_the_place
 from adroit_publish.decide import Cannot, EnvMoved, InOtherTarget, OnHold, Publish, Republish, State
 from adroit_publish.errors import ConfigError, PublishError
+from adroit_publish.places import open_places
 from adroit_publish.publish.survey import Standing, Survey
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.version import Version
-from adroit_publish.versions.verify import is_of_the_place
 
 THREADS = 8
 _WORDS = {
@@ -60,7 +62,8 @@ class FlavorRow:
         flavor: Its name.
         version: As flavors.yaml has it.
         state: As ``plan`` has it, by these words: ``pending`` for what waits to be published,
-            ``published`` for what is up to date, ``not here`` for what is in another target.
+            ``published`` for what is up to date, ``not here`` for what is in another target,
+            ``damaged`` (where that was asked for) for what is not whole in every place.
         age_days: Days since it was published, or None.
         detail: What else there is to say.
         live_percent: Its share of its model's requests, by the sitevar; None where that does not
@@ -158,6 +161,34 @@ def status(
     with ThreadPoolExecutor(THREADS, "status") as pool:
         rows = list(pool.map(partial(_status_of, survey), checkout.flavors.values()))
     return [replace(row, live_percent=live.get(row.flavor)) for row in rows]
+
+
+def with_custody(rows: Sequence[FlavorRow], checkout: Checkout, target: Target) -> list[FlavorRow]:
+    """Returns the rows, those ``damaged`` whose versions are not whole in every place.
+
+    Raises:
+        RefusedError: A place denies access.
+        StoreError: A place cannot be reached.
+    """
+
+    def looked_at(row: FlavorRow) -> FlavorRow:
+        if not isinstance(row.version, PublishedVersion):
+            return row
+        try:
+            model_name = checkout.project(checkout.flavors[row.flavor]).model_name
+            places = open_places(target, model_name)
+            published = places.store.find(model_name, row.version)
+            if published is None:
+                return row
+            problems = verify(places.store, published, places.images, shallow=True).problems
+        except PublishError as error:
+            if is_of_the_place(error):
+                raise
+            problems = [error.what]
+        return replace(row, state="damaged", detail="\n".join(problems)) if problems else row
+
+    with ThreadPoolExecutor(THREADS, "check") as pool:
+        return list(pool.map(looked_at, rows))
 
 
 def _status_of(survey: Survey, flavor: Flavor) -> FlavorRow:

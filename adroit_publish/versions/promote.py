@@ -24,21 +24,21 @@ from adroit_publish.bundle.document import BundleRecord, canonical_json
 from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE, Manifest, parse_manifest
 from adroit_publish.bundle.record import SCHEMA, Promoted
 from adroit_publish.checkout import CONDA_ENVS, Checkout
+from adroit_publish.config.conda_envs import CondaEnv
 from adroit_publish.config.targets import Target
 from adroit_publish.edge.user import user_name
 from adroit_publish.errors import ConfigError, RefusedError
 from adroit_publish.places import (
     Places,
     ensure_images,
-    open_images,
+    env_repository,
     open_places,
     open_store,
     prove_access,
 )
 from adroit_publish.publish.verification import choose_verification
 from adroit_publish.registry import referrers as registry_referrers
-from adroit_publish.registry.image_reference import Tag, parse_reference, registry_host
-from adroit_publish.registry.repository import ImageRepository
+from adroit_publish.registry.image_reference import Tag
 from adroit_publish.stores.bundle_store import Published
 from adroit_publish.stores.contract import Progress, unheard
 from adroit_publish.stores.records import records
@@ -127,7 +127,7 @@ def promote(
     _check_kind(version, destination)
     kind = choose_verification(verify, destination)
     prove_access(destination)
-    env = _env_repository(checkout, destination, version.record.conda_env_name)
+    env = env_repository(destination, known_env(checkout, version.record.conda_env_name))
     carrier = Carrier(here, there, tuple(filter(None, (env, here.images))))
     _check_base(carrier, version, destination)
     ensure_images(destination, version.published.model_name)
@@ -235,18 +235,11 @@ def _check_kind(version: _Version, destination: Target) -> None:
     raise RefusedError(what, where=where, got=got, wanted=wanted, next_step=next_step)
 
 
-def _env_repository(
-    checkout: Checkout, destination: Target, env_name: str
-) -> ImageRepository | None:
-    """Returns where the destination's own registry keeps an env, or None where nobody says."""
-    if destination.images is None or not (checkout.root / CONDA_ENVS).is_file():
+def known_env(checkout: Checkout, env_name: str) -> CondaEnv | None:
+    """Returns a conda env of the checkout; None where it has none of that name, or no envs."""
+    if not (checkout.root / CONDA_ENVS).is_file():
         return None
-    env = checkout.conda_envs.get(env_name)
-    if env is None or env.image is None:
-        return None
-    host = registry_host(destination.images)
-    repository = parse_reference(env.image, host).repository
-    return open_images(destination, repository) if repository.host == host else None
+    return checkout.conda_envs.get(env_name)
 
 
 def _check_base(carrier: Carrier, version: _Version, destination: Target) -> None:

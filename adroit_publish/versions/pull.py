@@ -18,7 +18,8 @@ from adroit_publish.bundle.manifest import OCI_LAYOUT, index_bytes
 from adroit_publish.bundle.tar_reader import TarReader
 from adroit_publish.errors import RefusedError, StoreError
 from adroit_publish.places import Places
-from adroit_publish.stores.bundle_store import BundleStore, Published, blob_key
+from adroit_publish.stores.blobs import blob_key
+from adroit_publish.stores.bundle_store import BundleStore, Published
 from adroit_publish.stores.contract import Progress, unheard
 
 

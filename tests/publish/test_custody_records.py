@@ -14,11 +14,11 @@ from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE
 from adroit_publish.bundle.record import Verification, parse_record
 from adroit_publish.checkout import open_checkout
 from adroit_publish.config.targets import parse_targets
+from adroit_publish.custody.check import verify
 from adroit_publish.errors import VerificationError
 from adroit_publish.places import open_store
 from adroit_publish.publish.seen_here import note_seen, proven
 from adroit_publish.stores.records import records
-from adroit_publish.versions.verify import verify
 from tests.support.checkouts import git, make_checkout
 
 

@@ -15,13 +15,13 @@ from adroit_publish import publish
 from adroit_publish.bundle.digest import Digest
 from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE, parse_manifest
 from adroit_publish.checkout import open_checkout
+from adroit_publish.custody.check import verify
 from adroit_publish.errors import ConfigError, RefusedError
 from adroit_publish.places import open_places, open_store
 from adroit_publish.publish.prepare import prepare
 from adroit_publish.publish.release import PublishOptions
 from adroit_publish.registry import referrers as registry_referrers
 from adroit_publish.registry.image_reference import Tag
-from adroit_publish.versions.verify import verify
 from tests.servers.eng_account import BASE, eng_account, images, push_base
 from tests.servers.mlflow_servers import log_model, mlflow_server
 from tests.support.checkouts import FLOW, commit, make_checkout

@@ -21,10 +21,10 @@ import pytest
 
 from adroit_publish import publish
 from adroit_publish.checkout import open_checkout
+from adroit_publish.custody.check import verify
 from adroit_publish.errors import PublishError, RefusedError, StoreError
 from adroit_publish.places import open_places
 from adroit_publish.registry.image_reference import Tag
-from adroit_publish.versions.verify import verify
 from tests.servers.eng_account import ACCOUNT, BASE, eng_account
 from tests.servers.fault_proxy import FaultProxy, answer, s3_error
 from tests.servers.object_servers import boto3_session

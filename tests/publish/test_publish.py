@@ -10,6 +10,7 @@ import pytest
 
 from adroit_publish import publish
 from adroit_publish.checkout import open_checkout
+from adroit_publish.custody.check import verify
 from adroit_publish.errors import (
     ConfigError,
     DirtyTree,
@@ -22,7 +23,6 @@ from adroit_publish.places import open_store
 from adroit_publish.publish.prepare import pending, prepare
 from adroit_publish.publish.release import Failure, PublishJob, PublishOptions
 from adroit_publish.stores.records import records
-from adroit_publish.versions.verify import verify
 from tests.support.checkouts import commit, git, make_checkout
 
 

@@ -9,11 +9,11 @@ import pytest
 
 from adroit_publish import publish, republish
 from adroit_publish.checkout import open_checkout
+from adroit_publish.custody.check import verify
 from adroit_publish.errors import ConfigError, RefusedError, StoreError, VerificationError
 from adroit_publish.places import open_store
 from adroit_publish.stores.records import records
 from adroit_publish.version import Version
-from adroit_publish.versions.verify import verify
 from tests.support.checkouts import commit, git, make_checkout
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from adroit_publish.checkout import open_checkout
 from adroit_publish.config.flavors import parse_flavors
+from adroit_publish.custody.check import verify
 from adroit_publish.places import open_store
 from adroit_publish.publish.prepare import prepare
 from adroit_publish.publish.publish import publish
 from adroit_publish.publish.release import PublishOptions
-from adroit_publish.versions.verify import verify
 from tests.support.checkouts import make_checkout
 from tests.support.git_clones import write_versions
 

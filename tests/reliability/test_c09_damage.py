@@ -12,12 +12,12 @@ import pytest
 
 from adroit_publish.bundle.manifest import EMPTY_BLOB
 from adroit_publish.checkout import open_checkout
+from adroit_publish.custody.check import verify
 from adroit_publish.errors import PublishError
 from adroit_publish.places import open_store
 from adroit_publish.publish.prepare import prepare
 from adroit_publish.publish.publish import publish
 from adroit_publish.publish.release import PublishOptions
-from adroit_publish.versions.verify import verify
 from tests.support.checkouts import make_checkout
 
 DAMAGES = {

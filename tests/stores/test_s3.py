@@ -268,6 +268,21 @@ def test_a_refusal_says_what_is_wrong_and_is_not_repeated(behind, proxy, fault, 
     assert "Signature=" not in str(error.value)
 
 
+def test_an_archived_object_is_not_called_denied(behind, proxy):
+    create(behind, "k", b"data")
+    proxy.inject(s3_error(403, "InvalidObjectState"), "GET", times=9)
+    with pytest.raises(RefusedError, match="archived"):
+        read_all(behind, "k")
+
+
+def test_what_a_server_does_not_know_is_not_asked_for_again(behind, proxy):
+    proxy.inject(s3_error(501, "NotImplemented"), "PUT", times=9)
+    with pytest.raises(StoreError, match="NotImplemented") as error:
+        create(behind, "k", b"data")
+    assert not error.value.transient
+    assert proxy.count("PUT") == 1
+
+
 def test_a_head_that_is_refused_without_a_reason_is_explained(behind, proxy):
     proxy.inject(answer(400), "HEAD", times=9)
     proxy.inject(s3_error(400, "InvalidToken"), "GET", times=9)

@@ -9,7 +9,8 @@ import pytest
 
 from adroit_publish.bundle.content import Inline
 from adroit_publish.bundle.digest import Descriptor, Digest
-from adroit_publish.stores.bundle_store import BundleStore, blob_key
+from adroit_publish.stores.blobs import blob_key
+from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.s3 import objects as s3
 from adroit_publish.stores.s3 import parts as s3_parts
 from adroit_publish.stores.s3.objects import S3Objects

@@ -20,6 +20,7 @@ from adroit_publish.aws import session as aws
 from adroit_publish.bundle.digest import Digest
 from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE, parse_manifest
 from adroit_publish.checkout import open_checkout
+from adroit_publish.custody.check import verify
 from adroit_publish.errors import ConfigError, PublishError, RefusedError, VerificationError
 from adroit_publish.places import open_places, open_store
 from adroit_publish.registry import referrers as registry_referrers
@@ -28,7 +29,6 @@ from adroit_publish.stores.records import records
 from adroit_publish.stores.s3 import objects as s3
 from adroit_publish.stores.s3 import parts as s3_parts
 from adroit_publish.versions.promote import promote
-from adroit_publish.versions.verify import verify
 from tests.servers.eng_account import BASE, eng_account, images, push_base
 from tests.servers.object_servers import SECRET_KEY
 from tests.servers.registry_servers import docker_registry

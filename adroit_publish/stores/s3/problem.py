@@ -99,7 +99,8 @@ class S3Problem:
     def transient(self) -> bool:
         """Whether trying again may help."""
         again = self.status == 0 or self.status == 429 or self.status >= 500
-        return (again and self.code != "SSLError") or self.code in PASSING_CODES
+        lasting = self.code in ("SSLError", "NotImplemented", "HTTP 501")
+        return (again and not lasting) or self.code in PASSING_CODES
 
     @property
     def outcome_unknown(self) -> bool:
@@ -130,6 +131,15 @@ class S3Problem:
                 got=got,
                 wanted=f"region {self.region}" if self.region else "the bucket's own region",
                 next_step=f"export AWS_DEFAULT_REGION={self.region or 'REGION'}",
+            )
+        if self.code == "InvalidObjectState":
+            return RefusedError(
+                "The object is archived; S3 gives no byte of it.",
+                where=where,
+                got=got,
+                wanted="an object of a storage class that is read at once",
+                next_step="have it restored (aws s3api restore-object), and the bucket's lifecycle "
+                "rules leave blobs alone",
             )
         if self.status in (401, 403):
             return _denied(where, got, account)

@@ -1,0 +1,170 @@
+"""The check of a version in every place that it runs or is kept.
+
+In the store: the manifest, the config, every layer of our own, the files in them against
+``bundle.json``, and what refers to the version. In the registry: the tag, the manifest, the config,
+every layer of the image, the base's too, and what refers to it. A registry's word for a digest
+counts for nothing: a thorough check reads every byte, a shallow one asks (HEAD) for each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+from adroit_publish.bundle.digest import Descriptor
+from adroit_publish.bundle.document import BundleRecord
+from adroit_publish.bundle.layer import ROOT
+from adroit_publish.bundle.manifest import Manifest, parse_manifest
+from adroit_publish.bundle.tar_reader import TarReader
+from adroit_publish.custody.image import ImageCheck
+from adroit_publish.custody.report import PlaceCheck, VerifyReport
+from adroit_publish.errors import VerificationError
+from adroit_publish.registry.repository import ImageRepository
+from adroit_publish.stores.blobs import blob_key
+from adroit_publish.stores.bundle_store import BundleStore, Published
+from adroit_publish.stores.contract import Progress, unheard
+
+
+def verify(
+    store: BundleStore,
+    published: Published,
+    images: ImageRepository | None = None,
+    *,
+    shallow: bool = False,
+    progress: Progress = unheard,
+    manifest: Manifest | None = None,
+) -> VerifyReport:
+    """Looks at a version and its records in every place, and recomputes every digest.
+
+    Args:
+        store: The bundle store.
+        published: The version, as the store names it.
+        images: The repository of its image, where the target has images.
+        shallow: Whether to ask for each object in place of reading it; records are left out.
+        progress: Told of bytes that were read.
+        manifest: Its manifest, where it was read a moment ago.
+
+    Returns:
+        What was looked at and every problem found; nothing is raised for a damaged object.
+
+    Raises:
+        RefusedError: A place denies access.
+        StoreError: A place cannot be reached.
+    """
+    report = VerifyReport(published.version)
+    in_store = _Store(store, report, progress)
+    manifest = manifest or in_store.manifest(published)
+    if manifest is None and images:
+        manifest = _manifest_of_images(images, published)
+    in_store.check(published, manifest, shallow=shallow)
+    if images:
+        verify_images(images, published, manifest, report, shallow=shallow, progress=progress)
+    return report
+
+
+def verify_images(
+    images: ImageRepository,
+    published: Published,
+    manifest: Manifest | None,
+    report: VerifyReport,
+    *,
+    shallow: bool = False,
+    progress: Progress = unheard,
+) -> None:
+    """Adds to ``report`` what a version lacks in its registry; raises as ``verify`` does.
+
+    Args:
+        images: The repository of its image.
+        published: The version.
+        manifest: Its manifest, or None where no place gives it.
+        report: Is added to.
+        shallow: As for ``verify``.
+        progress: As for ``verify``.
+    """
+    ImageCheck(images, report, progress).check(published, manifest, shallow=shallow)
+
+
+def _manifest_of_images(images: ImageRepository, published: Published) -> Manifest | None:
+    try:
+        stored = images.find(published.manifest.digest)
+        return parse_manifest(stored.data, images.location) if stored else None
+    except VerificationError:
+        return None
+
+
+class _Store(PlaceCheck):
+    def __init__(self, store: BundleStore, report: VerifyReport, progress: Progress) -> None:
+        super().__init__(store.location, report, progress)
+        self.store = store
+
+    def manifest(self, published: Published) -> Manifest | None:
+        """Returns the version's manifest; notes that it is damaged where it is."""
+        with self.noted("blob", published.manifest):
+            data = b"".join(bytes(piece) for piece in self.read(published.manifest))
+            return parse_manifest(data, f"{self.location} {published.version}")
+        return None
+
+    def check(self, published: Published, manifest: Manifest | None, *, shallow: bool) -> None:
+        if manifest is None:  # nothing below it can be found
+            index = f"{self.location}/{published.model_name}/{published.version}/index.json"
+            line = f"{index}: names {published.manifest.digest}, which cannot be read"
+            self.note("other", line)
+        elif shallow:
+            self.ask(
+                lambda blob: self.store.has_blob(blob, at_a_glance=True),
+                (manifest.config, *manifest.own_layers),
+                f"{self.location}/blobs/sha256/",
+            )
+        else:
+            self.blob(manifest.config)
+            self.layers(published, manifest)
+            for name in self.store.referrers(published):
+                with self.noted("other"):
+                    for blob in self.store.referrer(published, name):
+                        self.blob(blob)
+
+    def blob(self, descriptor: Descriptor) -> None:
+        with self.noted("blob", descriptor):
+            for _ in self.read(descriptor):
+                pass
+
+    def layers(self, published: Published, manifest: Manifest) -> None:
+        files: dict[str, str] = {}
+        before = len(self.report.damages)
+        for layer in manifest.own_layers:
+            with self.noted("blob", layer):
+                files |= self.files_of(layer)
+        if len(self.report.damages) == before:  # only layers that were read can be compared
+            with self.noted("other"):
+                self.compare(self.store.bundle_record(published, manifest), files)
+
+    def files_of(self, layer: Descriptor) -> dict[str, str]:
+        """Returns the sha256 of every file of a layer by its path below opt/adroit."""
+        where = f"{self.location}/{blob_key(layer.digest)}"
+        reader = TarReader(self.read(layer), where)
+        files = {}
+        for member in reader.members():
+            if member.directory:
+                continue
+            hasher = hashlib.sha256()
+            for piece in reader.content():
+                hasher.update(piece)
+            path = member.path.removeprefix(ROOT + "/")
+            files[path] = f"sha256:{hasher.hexdigest()} {layer.digest}"
+        return files
+
+    def compare(self, record: BundleRecord, files: dict[str, str]) -> None:
+        """Notes every file that bundle.json lists and the layers lack, or the other way."""
+        listed = {
+            f"{kind}/{entry.path}": str(entry.digest)
+            for kind, entries in record.files.items()
+            for entry in entries
+        }
+        there = {path: digests for path, digests in files.items() if path != "bundle.json"}
+        for path in sorted(listed.keys() | there.keys()):
+            if listed.get(path) not in there.get(path, "").split():
+                line = f"{path}: bundle.json says {listed.get(path)}, the layers {there.get(path)}"
+                self.note("other", line)
+
+    def read(self, descriptor: Descriptor) -> Iterator[memoryview | bytes]:
+        return self.counted(self.store.read_blob(descriptor), descriptor.size_bytes)

@@ -1,0 +1,148 @@
+"""The blobs of a bundle store: by digest, shared by all models.
+
+A blob that is there is believed where its size and the checksum that the place vouches for agree;
+one without such a checksum is read. Every read is verified to the last byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+from adroit_publish.bundle.content import Content
+from adroit_publish.bundle.digest import Descriptor, Digest, verified
+from adroit_publish.errors import StoreError, VerificationError
+from adroit_publish.stores.contract import KeyTaken, Objects, Progress, Stat, unheard
+
+_DOCUMENT_LIMIT_BYTES = 64 << 20
+
+
+class BlobStore:
+    """Blobs in one place.
+
+    Args:
+        objects: Where the bytes are kept.
+
+    Attributes:
+        location: The place as a user names it.
+        on_this_machine: Whether what it holds is on this machine alone.
+    """
+
+    def __init__(self, objects: Objects) -> None:
+        self.objects = objects
+        self.location = objects.location
+        self.on_this_machine = objects.on_this_machine
+
+    def put_blob(
+        self, descriptor: Descriptor, content: Content, progress: Progress = unheard
+    ) -> bool:
+        """Makes sure that the blob is there.
+
+        Args:
+            descriptor: Its digest and length.
+            content: Its bytes, read only where they have to be sent.
+            progress: Told as bytes are accepted.
+
+        Returns:
+            Whether it was sent; False where it was there already.
+
+        Raises:
+            StoreError: The place failed.
+            VerificationError: ``content`` is not what ``descriptor`` says.
+        """
+        key = blob_key(descriptor.digest)
+        stat = self.objects.stat(key, checksum=True, content=content)
+        if stat is not None and self._is(stat, descriptor):
+            return False
+        try:
+            if stat is None:
+                self.objects.create(key, content, descriptor.digest, progress)
+            else:  # rotted: it is healed
+                self.objects.replace(key, content, descriptor.digest, stat)
+        except KeyTaken:
+            if self.has_blob(descriptor):
+                return False
+            raise StoreError(
+                "A blob changed while it was stored.",
+                where=f"{self.location}/{key}",
+                transient=True,
+                next_step="run the same command again",
+            ) from None
+        return True
+
+    def heal_blob(self, descriptor: Descriptor, content: Content) -> None:
+        """Puts a blob in the place of whatever is under its name, and reads it back.
+
+        Raises:
+            StoreError: The place failed.
+            VerificationError: ``content`` is not what ``descriptor`` says.
+        """
+        key = blob_key(descriptor.digest)
+        stat = self.objects.stat(key)
+        with suppress(KeyTaken):  # another writer was first; what is there is read
+            if stat is None:
+                self.objects.create(key, content, descriptor.digest)
+            else:
+                self.objects.replace(key, content, descriptor.digest, stat)
+        for _ in self.read_blob(descriptor):
+            pass
+
+    def has_blob(self, descriptor: Descriptor, *, at_a_glance: bool = False) -> bool:
+        """Tells whether the blob is there: by its checksum, and by reading it where there is none.
+
+        Args:
+            descriptor: Its digest and length.
+            at_a_glance: Whether its length has to do where it would have to be read.
+        """
+        checksum = not (at_a_glance and self.objects.checksum_reads)
+        stat = self.objects.stat(blob_key(descriptor.digest), checksum=checksum)
+        return stat is not None and self._is(stat, descriptor, at_a_glance=at_a_glance)
+
+    def read_blob(self, descriptor: Descriptor) -> Iterator[memoryview | bytes]:
+        """Yields a blob's bytes; raises VerificationError at their end unless they are the blob's.
+
+        Raises:
+            StoreError: The place failed, or has no such blob.
+            VerificationError: The bytes are not what the descriptor says.
+        """
+        key = blob_key(descriptor.digest)
+        yield from verified(
+            self.objects.read(key),
+            descriptor.digest,
+            descriptor.size_bytes,
+            f"{self.location}/{key}",
+        )
+
+    def document(self, descriptor: Descriptor) -> bytes:
+        """Returns a blob that is a document, verified.
+
+        Raises:
+            StoreError: The place failed, or has no such blob.
+            VerificationError: The bytes are not what the descriptor says, or too many to be one.
+        """
+        if descriptor.size_bytes > _DOCUMENT_LIMIT_BYTES:
+            raise VerificationError(
+                "A document is too large.",
+                where=f"{self.location}/{blob_key(descriptor.digest)}",
+                got=f"{descriptor.size_bytes} bytes",
+                wanted=f"at most {_DOCUMENT_LIMIT_BYTES} bytes",
+            )
+        return b"".join(bytes(chunk) for chunk in self.read_blob(descriptor))
+
+    def _is(self, stat: Stat, descriptor: Descriptor, *, at_a_glance: bool = False) -> bool:
+        """Tells whether an object is a blob; it is read where the place does not vouch for it."""
+        if stat.size_bytes != descriptor.size_bytes:
+            return False
+        if stat.sha256 is not None or at_a_glance:
+            return stat.sha256 in (None, descriptor.digest)
+        try:
+            for _ in self.read_blob(descriptor):
+                pass
+        except VerificationError:
+            return False
+        return True
+
+
+def blob_key(digest: Digest) -> str:
+    """Returns the key of a blob."""
+    return f"blobs/sha256/{digest.hex}"
