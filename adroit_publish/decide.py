@@ -8,6 +8,7 @@ Pure: what the checkout, the version and the env are is brought along; nothing i
     its version is a run id                                               publish
     its version is in no store, or in another target's                    in another target
     its files, serve section or env's name differ from its version's      republish
+    ... but only in Python files that the version does not import         not imported
     its env's name now stands for another digest                          env moved
     none of it                                                            up to date
     what cannot be found out, or is refused                               cannot
@@ -17,7 +18,7 @@ Another runtime (``adroit/``) alone makes no flavor stale: it would be all of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -41,6 +42,7 @@ class State(StrEnum):
     HELD = "held"
     OTHER_TARGET = "in another target"
     REPUBLISH = "republish"
+    NOT_IMPORTED = "not imported"
     ENV_MOVED = "env moved"
     CANNOT = "cannot"
 
@@ -64,7 +66,12 @@ class FileChanges:
     removed: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.added or self.changed or self.removed)
+        return bool(self.paths)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Every path that differs."""
+        return (*self.added, *self.changed, *self.removed)
 
     def lines(self) -> list[str]:
         """Returns one line for each difference."""
@@ -104,9 +111,7 @@ class Changes:
         """Returns how the runtime differs, in a line; None where it does not."""
         if not self.runtime:
             return None
-        parts = self.runtime
-        count = len(parts.added) + len(parts.changed) + len(parts.removed)
-        return f"the runtime (adroit/) differs in {count} files"
+        return f"the runtime (adroit/) differs in {len(self.runtime.paths)} files"
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,8 @@ class Facts:
         conda_env: The name of the flavor's env.
         env_now: What that name stands for now; None where nothing pins it, or it is not known.
         published: The version's ``bundle.json``.
+        imported: The checkout's files that the version imports, and those that config.yaml says
+            are read all the same; None where that is not known.
     """
 
     source: Files
@@ -128,6 +135,7 @@ class Facts:
     conda_env: str
     env_now: str | None
     published: BundleRecord
+    imported: Collection[str] | None = None
 
 
 class OfAnotherTarget(RefusedError):
@@ -204,7 +212,23 @@ class Republish:
     env_now: str | None
 
 
-Decision = NoVersion | OnHold | Publish | InOtherTarget | Cannot | UpToDate | EnvMoved | Republish
+@dataclass(frozen=True)
+class NotImported:
+    """What differs is imported by nothing: a republish would change no answer.
+
+    Attributes:
+        changes: What differs.
+        env_now: As for ``Republish``.
+    """
+
+    state: ClassVar = State.NOT_IMPORTED
+    changes: Changes
+    env_now: str | None
+
+
+Judged = UpToDate | EnvMoved | Republish | NotImported
+"""Of a published flavor whose version is in its target."""
+Decision = NoVersion | OnHold | Publish | InOtherTarget | Cannot | Judged
 
 
 def decide(flavor: Flavor, facts: Facts | PublishError | None) -> Decision:
@@ -229,13 +253,21 @@ def decide(flavor: Flavor, facts: Facts | PublishError | None) -> Decision:
     pinned = None if changes.env else facts.published.conda_env_digest
     env_now = moved_to(pinned, facts.env_now)
     if changes.stale:
-        return Republish(changes, env_now)
+        may_change_answers = _may_change_answers(changes, facts.imported)
+        return (Republish if may_change_answers else NotImported)(changes, env_now)
     return EnvMoved(changes, env_now) if env_now else UpToDate(changes)
 
 
 def moved_to(pinned: str | None, now: str | None) -> str | None:
     """Returns what an env's name stands for now, where that is not what a version pins."""
     return now if pinned is not None and now != pinned else None
+
+
+def _may_change_answers(changes: Changes, imported: Collection[str] | None) -> bool:
+    """Whether a republish could change an answer; any code may read a file of data."""
+    if changes.serve or changes.env or imported is None:
+        return True
+    return any(not path.endswith(".py") or path in imported for path in changes.source.paths)
 
 
 def _changes(facts: Facts) -> Changes:

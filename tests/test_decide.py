@@ -16,6 +16,7 @@ from adroit_publish.decide import (
     EnvMoved,
     Facts,
     InOtherTarget,
+    NotImported,
     NoVersion,
     OfAnotherTarget,
     OnHold,
@@ -131,6 +132,39 @@ def test_an_env_moves_only_from_what_is_pinned_to_what_is_known():
     assert moved_to(None, NEW) is None
 
 
+IMPORTED = {ENTRY.path}
+OTHER = {"projects/m/unused.py": (NEW, False)}
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ({"source": SAME.source | OTHER}, NotImported),
+        ({"source": SAME.source | OTHER, "imported": None}, Republish),
+        ({"source": {ENTRY.path: (NEW, False)} | OTHER}, Republish),
+        ({"source": {}}, Republish),
+        ({"source": SAME.source | OTHER | {"projects/m/labels.json": (NEW, False)}}, Republish),
+        ({"source": SAME.source | OTHER, "serve": {}}, Republish),
+        ({"source": SAME.source | OTHER, "conda_env": "torch"}, Republish),
+        ({"serve": {}}, Republish),
+    ],
+)
+def test_what_differs_and_is_not_imported_can_change_no_answer(change, kind):
+    decision = decide(FLAVOR, replace(SAME, **({"imported": IMPORTED} | change)))
+    assert type(decision) is kind
+    assert decision.changes.stale
+
+
 def test_each_state_has_one_decision():
-    kinds = (NoVersion, OnHold, Publish, InOtherTarget, Cannot, UpToDate, EnvMoved, Republish)
+    kinds = (
+        NoVersion,
+        OnHold,
+        Publish,
+        InOtherTarget,
+        Cannot,
+        UpToDate,
+        EnvMoved,
+        Republish,
+        NotImported,
+    )
     assert sorted(kind.state for kind in kinds) == sorted(State)

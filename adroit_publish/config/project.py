@@ -39,7 +39,7 @@ _CLASS_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _GLOBAL = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REFUSED_ENV = re.compile(r"(ADROIT|AWS|DYLD|LD)_.*|PYTHON.*|PATH|HOME|TMPDIR")
-_FINDING = re.compile(r"(import|module|shadow):[^\W\d]\w*(\.[^\W\d]\w*)*")
+_FINDING = re.compile(r"(import|module|shadow|unimported):[^\W\d]\w*(\.[^\W\d]\w*)*")
 _OCI_COMPONENT = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*")
 
 
@@ -252,8 +252,8 @@ def _read_accept(verify: Section) -> tuple[str, ...]:
     names = verify.texts("accept")
     for name in names:
         if not _FINDING.fullmatch(name):
-            message = f"'accept' has {name!r}; an entry is import:, module: or shadow: and a module"
-            verify.problem("accept", message)
+            allowed = "import:, module: or shadow: and a module, or unimported: and a module"
+            verify.problem("accept", f"'accept' has {name!r}; an entry is {allowed}")
     return names
 
 

@@ -23,6 +23,8 @@ from adroit_publish.decide import (
     Cannot,
     EnvMoved,
     InOtherTarget,
+    Judged,
+    NotImported,
     NoVersion,
     OnHold,
     Publish,
@@ -36,7 +38,7 @@ from adroit_publish.places import Places, open_places, open_store
 from adroit_publish.publish.env import carried_env
 from adroit_publish.publish.republish import model_layers, remake
 from adroit_publish.publish.source import runtime_recipe, source_recipe
-from adroit_publish.publish.survey import Opened, Survey
+from adroit_publish.publish.survey import Opened, Survey, accept_line
 
 THREADS = 8
 
@@ -142,7 +144,7 @@ def _plan(survey: Survey, flavor: Flavor) -> Plan:
                 return _cannot(row, decision.error)
             case Publish():
                 return _publish(survey, flavor, decision.run_id, row)
-            case UpToDate() | EnvMoved() | Republish():
+            case UpToDate() | EnvMoved() | Republish() | NotImported():
                 assert standing.opened is not None
                 return _published(survey, flavor, decision, standing.opened, row)
     except PublishError as error:
@@ -178,7 +180,7 @@ def _publish(survey: Survey, flavor: Flavor, run_id: RunId, row: Plan) -> Plan:
 def _published(
     survey: Survey,
     flavor: Flavor,
-    decision: UpToDate | EnvMoved | Republish,
+    decision: Judged,
     opened: Opened,
     row: Plan,
 ) -> Plan:
@@ -189,6 +191,10 @@ def _published(
     if moved:
         notes.append(
             f"the env is {moved} now; `republish.py --flavor {flavor.name} --env` takes it over"
+        )
+    if isinstance(decision, NotImported):
+        notes.append(
+            f"nothing imports what differs: a republish is refused; {accept_line(decision)}"
         )
     try:
         survey.env(flavor)

@@ -13,17 +13,30 @@ from adroit_publish.bundle.version_names import PublishedVersion
 from adroit_publish.checkout import Checkout
 from adroit_publish.config.flavors import Flavor, find_flavor
 from adroit_publish.config.names import name_problem
-from adroit_publish.decide import EnvMoved, NoVersion, OfAnotherTarget, Publish, Republish, UpToDate
-from adroit_publish.errors import ConfigError, PublishError
+from adroit_publish.decide import (
+    EnvMoved,
+    Judged,
+    NotImported,
+    NoVersion,
+    OfAnotherTarget,
+    Publish,
+    Republish,
+    UpToDate,
+)
+from adroit_publish.errors import ConfigError, PublishError, RefusedError
 from adroit_publish.places import ensure_images
 from adroit_publish.publish.env import carried_env
 from adroit_publish.publish.prepare import Admitted, admit, look, up_to_date
 from adroit_publish.publish.release import Failure, Release, RepublishJob, RepublishOptions
-from adroit_publish.publish.survey import Standing, Survey
+from adroit_publish.publish.survey import Standing, Survey, accept_line
 from adroit_publish.version import Versions
 
 Prepared = RepublishJob | Release | Failure
 THREADS = 8
+
+
+class NothingImportsIt(RefusedError):
+    """What changed is imported by nothing, so that a republish would change no answer."""
 
 
 def prepare_republish(
@@ -68,9 +81,9 @@ def prepare_stale(
         elif isinstance(flavor.version, PublishedVersion):
             flavors.append(flavor)
     found = _prepare_all(checkout, flavors, admitted, options)
-    elsewhere = [item for item in found if _is_elsewhere(item)]
-    left_out += [f"{item.flavor}: {item.error.what}" for item in elsewhere]  # type: ignore[union-attr]
-    work = (item for item in found if not isinstance(item, Release) and item not in elsewhere)
+    skipped = [item for item in found if _is_left_out(item)]
+    left_out += [f"{item.flavor}: {item.error.what}" for item in skipped]  # type: ignore[union-attr]
+    work = (item for item in found if not isinstance(item, Release) and item not in skipped)
     return tuple(work), tuple(left_out)
 
 
@@ -175,7 +188,7 @@ def _prepare_one(
                         f"--target={survey.target.name}"
                     ),
                 )
-            case UpToDate() | EnvMoved() | Republish() as decision:
+            case UpToDate() | EnvMoved() | Republish() | NotImported() as decision:
                 return _job(survey, standing, decision, admitted, options)
             case _:
                 raise AssertionError(standing.decision)
@@ -186,7 +199,7 @@ def _prepare_one(
 def _job(
     survey: Survey,
     standing: Standing,
-    decision: UpToDate | EnvMoved | Republish,
+    decision: Judged,
     admitted: Admitted,
     options: RepublishOptions,
 ) -> RepublishJob | Release:
@@ -205,6 +218,15 @@ def _job(
     runtime = changes.runtime_line()
     if not reasons and not (runtime and options.runtime):
         return up_to_date(survey, standing)
+    if isinstance(decision, NotImported) and reasons == changes.lines():
+        raise NothingImportsIt(
+            f"Nothing imports what changed since {opened.version.name}; a republish would change "
+            "no answer.",
+            where=f"flavors.yaml:{flavor.line}",
+            got="\n".join(reasons),
+            wanted="a change of a file that the handler or the model imports",
+            next_step=accept_line(decision),
+        )
     ensure_images(survey.target, opened.project.model_name)
     return RepublishJob(
         root=str(survey.checkout.root),
@@ -221,5 +243,6 @@ def _job(
     )
 
 
-def _is_elsewhere(item: Prepared) -> bool:
-    return isinstance(item, Failure) and isinstance(item.error, OfAnotherTarget)
+def _is_left_out(item: Prepared) -> bool:
+    left_out = (OfAnotherTarget, NothingImportsIt)
+    return isinstance(item, Failure) and isinstance(item.error, left_out)

@@ -17,7 +17,7 @@ from adroit_publish.checkout import Checkout
 from adroit_publish.config.flavors import Flavor
 from adroit_publish.config.project import Project
 from adroit_publish.config.targets import Target
-from adroit_publish.decide import Decision, Facts, Files, OfAnotherTarget, decide
+from adroit_publish.decide import Decision, Facts, Files, NotImported, OfAnotherTarget, decide
 from adroit_publish.edge.once import Once
 from adroit_publish.errors import ConfigError, PublishError
 from adroit_publish.git.source import Snapshot
@@ -132,13 +132,15 @@ class Survey:
         return Opened(project, version, self.source(flavor))
 
     def _facts(self, flavor: Flavor, opened: Opened) -> Facts:
+        source = _digests((f.path, f.content, f.executable) for f in opened.source.files)
         return Facts(
-            source=_digests((f.path, f.content, f.executable) for f in opened.source.files),
+            source=source,
             runtime=self._once("runtime", _runtime),
             serve=opened.project.serve,
             conda_env=flavor.conda_env,
             env_now=self._env_now(flavor),
             published=opened.version.bundle,
+            imported=_imported(opened, source),
         )
 
     def _env_now(self, flavor: Flavor) -> str | None:
@@ -146,6 +148,37 @@ class Survey:
             return self.env(flavor).digest
         except PublishError:
             return None  # whoever takes the env over is told
+
+
+def accept_line(decision: NotImported) -> str:
+    """Returns what to write where files that nothing imports are read all the same."""
+    names = ", ".join(map(_accept_name, decision.changes.source.paths))
+    return (
+        "if it is read all the same, say so in config.yaml and commit it: "
+        f'"verify: {{accept: [{names}]}}"'
+    )
+
+
+def _accept_name(path: str) -> str:
+    module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    return f"unimported:{module}"
+
+
+def _is_accepted(path: str, accept: Iterable[str]) -> bool:
+    """Whether a file, or a package that it is in, is named as read all the same."""
+    return any(f"{_accept_name(path)}.".startswith(f"{name}.") for name in accept)
+
+
+def _imported(opened: Opened, source: Files) -> frozenset[str] | None:
+    """Returns the checkout's files whose edits count; None where no record says what they are."""
+    records = opened.version.records
+    seen = (record.verification.imports for record in records if record.verification)
+    imports = next((one for one in seen if one), None)
+    if imports is None or imports.unreadable:
+        return None
+    paths = {*source, *(entry.path for entry in opened.version.bundle.files["source"])}
+    accepted = {path for path in paths if _is_accepted(path, opened.project.accept)}
+    return frozenset(imports.source) | accepted
 
 
 def _runtime() -> Files:

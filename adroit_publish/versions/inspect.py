@@ -18,7 +18,16 @@ from adroit_publish.config.sitevars import Pointer
 from adroit_publish.config.targets import Target
 from adroit_publish.custody.check import verify
 from adroit_publish.custody.report import is_of_the_place
-from adroit_publish.decide import Cannot, EnvMoved, InOtherTarget, OnHold, Publish, Republish, State
+from adroit_publish.decide import (
+    Cannot,
+    EnvMoved,
+    InOtherTarget,
+    NotImported,
+    OnHold,
+    Publish,
+    Republish,
+    State,
+)
 from adroit_publish.errors import ConfigError, PublishError
 from adroit_publish.places import open_places
 from adroit_publish.publish.survey import Standing, Survey
@@ -207,7 +216,7 @@ def _status_of(survey: Survey, flavor: Flavor) -> FlavorRow:
             if is_of_the_place(error):
                 raise error
             return replace(row, detail=error.what)
-        case Republish(changes):
+        case Republish(changes) | NotImported(changes):
             return replace(row, detail="; ".join(changes.lines()))
         case EnvMoved(_, env_now):
             return replace(row, detail=f"the env is {env_now} now")

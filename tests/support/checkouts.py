@@ -114,6 +114,8 @@ def make_checkout(
                 class_path: adroit.serving.mlflow_handler:MlflowHandler
                 kwargs:
                   model_name: doubler
+            verify:
+              accept: ["unimported:projects"]   # edits of files that no model here imports
             """
         )
     )
