@@ -39,12 +39,13 @@ class PublishMlflowModelFlow(PublishingFlow):
         self.work()
         self.next(self.record)
 
-    def plan(self):
+    def plan(self, only=None):
         from adroit_publish.cli.flow.start import prepare_publish
         from adroit_publish.publish.release import PublishOptions
 
         options = PublishOptions(**self.asked(), run_id=self.mlflow_run_id)
-        return prepare_publish(self.location, self.flavor, self.pending, options)
+        flavors, pending = (only, False) if only else (self.flavor, self.pending)
+        return prepare_publish(self.location, flavors, pending, options)
 
 
 if __name__ == "__main__":

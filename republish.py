@@ -52,7 +52,7 @@ class RepublishModelFlow(PublishingFlow):
         self.work()
         self.next(self.record)
 
-    def plan(self):
+    def plan(self, only=None):
         from adroit_publish.cli.flow.start import prepare_republishes, prepare_version
         from adroit_publish.publish.release import RepublishOptions
 
@@ -66,7 +66,8 @@ class RepublishModelFlow(PublishingFlow):
         older = (self.model_name, self.version, self.config_path)
         if any(older) and not (self.flavor or self.stale):
             return prepare_version(self.location, *older, options)
-        return prepare_republishes(self.location, self.flavor, self.stale, options)
+        flavors, stale = (only, False) if only else (self.flavor, self.stale)
+        return prepare_republishes(self.location, flavors, stale, options)
 
 
 if __name__ == "__main__":

@@ -90,6 +90,7 @@ def test_a_refused_run_ends_with_its_exit_code_and_one_message(checkout, argumen
     assert got == code, output
     assert message in output
     assert "Traceback" not in output
+    assert "Internal error" not in output
     assert (checkout / "flavors.yaml").read_bytes() == before
 
 

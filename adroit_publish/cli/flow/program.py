@@ -50,7 +50,7 @@ def tell(error: PublishError) -> bool:
     return True
 
 
-def main(flow: Callable[[], object], *, command: str | None = None) -> NoReturn:
+def main(flow: Callable[..., object], *, command: str | None = None) -> NoReturn:
     """Runs the flow as a program: one message and the exit codes of the command line.
 
     Args:
@@ -75,7 +75,7 @@ def main(flow: Callable[[], object], *, command: str | None = None) -> NoReturn:
     with tempfile.TemporaryDirectory(prefix="adroit-") as directory:
         outcome = Path(directory) / "outcome.json"
         os.environ[OUTCOME_VARIABLE] = str(outcome)
-        code = _run(flow)
+        code = _run(flow, outcome)
         if code != EXIT_INTERRUPTED and outcome.exists():
             told = json.loads(outcome.read_text())
             print(f"\n{told['message']}", file=sys.stderr)
@@ -85,8 +85,16 @@ def main(flow: Callable[[], object], *, command: str | None = None) -> NoReturn:
     sys.exit(code)
 
 
-def _run(flow: Callable[[], object]) -> int | str | None:
-    """Returns what Metaflow ends with, or 130 where the user interrupted it."""
+def _run(flow: Callable[..., object], outcome: Path) -> int | str | None:
+    """Returns what Metaflow ends with, or 130 where the user interrupted it.
+
+    Args:
+        flow: The flow's class.
+        outcome: Where a step leaves why it failed; what Metaflow has to say of that is not shown.
+    """
+    from metaflow import cli, parameters
+    from metaflow.exception import MetaflowException
+
     interrupted = False
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -97,12 +105,16 @@ def _run(flow: Callable[[], object]) -> int | str | None:
     signal.signal(signal.SIGINT, interrupt)
     code: int | str | None = 0
     try:
-        with bars_for_steps():
-            flow()
+        with bars_for_steps(), parameters.flow_context(flow):
+            cli.main(flow(use_cli=False), handle_exceptions=False)  # type: ignore[no-untyped-call]
     except SystemExit as stop:
         code = stop.code
     except KeyboardInterrupt:
         interrupted = True
+    except MetaflowException as error:
+        code = 1
+        if not (interrupted or outcome.exists()):
+            cli.print_metaflow_exception(error)  # type: ignore[no-untyped-call]
     return EXIT_INTERRUPTED if interrupted else code
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from adroit_publish.bundle.record import accepted_change
 from adroit_publish.cli.flow.location import Location
-from adroit_publish.cli.flow.program import tell
 from adroit_publish.cli.flow.start import Prepared, together
 from adroit_publish.cli.progress import step_listener
 from adroit_publish.cli.render import bytes_text
@@ -107,8 +105,37 @@ def _commit(root: Path, landed: Sequence[Release], *, push: bool) -> None:
         print(done.note, flush=True)
 
 
-def summarize(outcomes: Sequence[Outcome]) -> None:
-    """The ``end`` step: says what came of every flavor and leaves the outcome for the exit code."""
+def work_again(
+    location: Location,
+    outcomes: Sequence[Outcome],
+    plan: Callable[[str], Sequence[Prepared | None]],
+) -> tuple[Outcome, ...]:
+    """What ``resume`` is for: what failed is planned anew, worked on and written back.
+
+    Args:
+        location: Where the files are.
+        outcomes: Of the run that is resumed.
+        plan: Plans some flavors by their names.
+
+    Returns:
+        What was published before, and what came of the rest now.
+
+    Raises:
+        PublishError: As ``write_back``.
+    """
+    failed = [item.flavor for item in outcomes if isinstance(item, Failure)]
+    if not failed:
+        return tuple(outcomes)
+    try:
+        prepared = plan(",".join(failed))
+    except PublishError as error:
+        prepared = [Failure(flavor, error) for flavor in failed]
+    again = write_back(location, [work_on(item, location, 0) for item in prepared])
+    return (*(item for item in outcomes if isinstance(item, Release)), *again)
+
+
+def summarize(outcomes: Sequence[Outcome]) -> PublishError | None:
+    """Says what came of every flavor; returns one error for all that failed, if any did."""
     for item in outcomes:
         if isinstance(item, Failure):
             print(f"FAILED     {item.flavor}: {item.error.what}")
@@ -119,8 +146,7 @@ def summarize(outcomes: Sequence[Outcome]) -> None:
         else:
             print(f"published  {item.flavor}: {item.version}  {item.manifest_digest}")
     failures = [item for item in outcomes if isinstance(item, Failure)]
-    if failures and not tell(together(failures)):
-        sys.exit(1)  # nobody on this machine waits for the outcome: the run itself has to fail
+    return together(failures) if failures else None
 
 
 def _print_proof(release: Release) -> None:
