@@ -44,7 +44,7 @@ class MemoryObjects:
 
     def check(self): ...
 
-    def stat(self, key, *, checksum=False):
+    def stat(self, key, *, checksum=False, content=None):
         data = self.objects.get(key)
         return None if data is None else Stat(len(data), Digest.of(data), Digest.of(data))
 
