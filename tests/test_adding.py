@@ -17,13 +17,15 @@ from click.testing import CliRunner
 
 from adroit_publish import publish
 from adroit_publish.bundle.digest import Digest, verified
+from adroit_publish.bundle.imports import BundleFinding
 from adroit_publish.cli.commands import cli
 from adroit_publish.cli.options import at_target
 from adroit_publish.config.addresses import STORAGE
-from adroit_publish.errors import StoreError
+from adroit_publish.errors import StoreError, VerificationError
 from adroit_publish.evidence.sources import SOURCES
 from adroit_publish.evidence.traffic import TrafficReading
 from adroit_publish.places import STORES
+from adroit_publish.publish.source import GATES
 from adroit_publish.rollover.evidence import Counts
 from adroit_publish.stores.contract import KeyTaken, Stat, unheard
 from tests.support.checkouts import make_checkout
@@ -153,11 +155,30 @@ def test_a_command_is_added_to_the_list(checkout, monkeypatch):
     assert (refused.exit_code, json.loads(refused.stdout)["error"]) == (2, "ConfigError")
 
 
+def test_a_gate_is_added_by_its_name(checkout, monkeypatch, trained):
+    def no_todo(job, files, imports):
+        for path, content in files.items():
+            if path.startswith("source/") and b"TODO" in content.open().read():
+                raise VerificationError("Something is still to be done.", where=path)
+            if path.endswith("features.py"):
+                yield BundleFinding("toy", "The toy has seen the features.")
+
+    monkeypatch.setitem(GATES, "no todo", no_todo)
+    text = (checkout / "flavors.yaml").read_text().replace("b:", "c:", 1)
+    (checkout / "flavors.yaml").write_text(re.sub(r"version: \S+", f"version: {trained.spy}", text))
+    version = publish("c", root=checkout, verify="none", allow_dirty=True).version
+    (record,) = run("show", version)["records"]
+    assert "The toy has seen the features." in json.dumps(record["verification"]["findings"])
+    (checkout / "projects/doubler/features.py").write_text("TODO = 1\n")
+    with pytest.raises(VerificationError, match="still to be done"):
+        publish("a", root=checkout, verify="none", allow_dirty=True)
+
+
 def test_the_guide_names_the_files_and_they_are_three_at_most():
     text = (ROOT / "docs/architecture.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("| a ")]
     kinds = [row.split("|")[1].strip() for row in rows]
-    assert kinds == ["a store", "a source of traffic", "a command"]
+    assert kinds == ["a store", "a source of traffic", "a command", "a gate"]
     for row in rows:
         files = [
             file for file in re.findall(r"`([\w/]+\.py)`", row) if not file.startswith("tests/")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,6 +99,18 @@ class SourceCheck:
     findings: tuple[BundleFinding, ...]
 
 
+Gate = Callable[[Job, Mapping[str, Readable], Imports], Iterable[BundleFinding]]
+
+
+def _left_out(job: Job, files: Mapping[str, Readable], imports: Imports) -> Iterable[BundleFinding]:
+    committed = blobs_of(Path(job.root), job.commit)
+    return check_left_out(imports, files, committed, job.project.accept)
+
+
+GATES: dict[str, Gate] = {"left out": _left_out}
+"""By name, the gates over a bundle's files once its imports are known: findings, or refusals."""
+
+
 def check_source(job: Job, files: Mapping[str, Readable]) -> SourceCheck:
     """Refuses a bundle that leaves out what it needs of the checkout; looks at text alone.
 
@@ -108,14 +120,14 @@ def check_source(job: Job, files: Mapping[str, Readable]) -> SourceCheck:
 
     Raises:
         VerificationError: A module of the project's own packages is left out, or is served as a
-            copy that was logged with the model.
+            copy that was logged with the model; or another of ``GATES`` refuses it.
     """
     imports, findings = check_closure(served(job, files), None)
-    committed = blobs_of(Path(job.root), job.commit)
-    left_out = check_left_out(imports, files, committed, job.project.accept)
+    for gate in GATES.values():
+        findings = (*findings, *gate(job, files, imports))
     mlmodel = files.get("model/MLmodel")
     model_is_here = mlmodel is not None and mlmodel.size_bytes > 0
-    return SourceCheck(imports if model_is_here else None, (*findings, *left_out))
+    return SourceCheck(imports if model_is_here else None, findings)
 
 
 def served(job: Job, files: Mapping[str, Readable]) -> Served:
