@@ -216,17 +216,11 @@ def _job(
         env = carried_env(survey.checkout, flavor, survey.target, opened.version)
         moved_to = env_now
     runtime = changes.runtime_line()
-    if not reasons and not (runtime and options.runtime):
-        return up_to_date(survey, standing)
-    if isinstance(decision, NotImported) and reasons == changes.lines():
-        raise NothingImportsIt(
-            f"Nothing imports what changed since {opened.version.name}; a republish would change "
-            "no answer.",
-            where=f"flavors.yaml:{flavor.line}",
-            got="\n".join(reasons),
-            wanted="a change of a file that the handler or the model imports",
-            next_step=accept_line(decision),
-        )
+    if not (runtime and options.runtime):
+        if not reasons:
+            return up_to_date(survey, standing)
+        if isinstance(decision, NotImported) and reasons == changes.lines():
+            raise _nothing_imports_it(standing, decision)
     ensure_images(survey.target, opened.project.model_name)
     return RepublishJob(
         root=str(survey.checkout.root),
@@ -240,6 +234,17 @@ def _job(
         published=opened.version.published,
         changes=(*reasons, *filter(None, [runtime])),
         moved_to=moved_to,
+    )
+
+
+def _nothing_imports_it(standing: Standing, decision: NotImported) -> NothingImportsIt:
+    flavor = standing.flavor
+    return NothingImportsIt(
+        f"Nothing imports what changed since {flavor.version}; a republish would change no answer.",
+        where=f"flavors.yaml:{flavor.line}",
+        got="\n".join(decision.changes.lines()),
+        wanted="a change of a file that the handler or the model imports",
+        next_step=accept_line(decision),
     )
 
 
