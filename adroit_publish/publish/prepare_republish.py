@@ -67,7 +67,8 @@ def prepare_stale(
     """Returns what has to be done for every flavor that is published and may be touched.
 
     Returns:
-        What changed or failed; and a line for every flavor that was left out, with the reason.
+        What changed or failed; and a line for every flavor that was left out, with the reason,
+        and for everything of an unchanged one that was damaged and is right again.
 
     Raises:
         ConfigError: There is no such target.
@@ -83,6 +84,8 @@ def prepare_stale(
     found = _prepare_all(checkout, flavors, admitted, options)
     skipped = [item for item in found if _is_left_out(item)]
     left_out += [f"{item.flavor}: {item.error.what}" for item in skipped]  # type: ignore[union-attr]
+    unchanged = [item for item in found if isinstance(item, Release)]
+    left_out += [f"{item.flavor}: {line}" for item in unchanged for line in item.warnings]
     work = (item for item in found if not isinstance(item, Release) and item not in skipped)
     return tuple(work), tuple(left_out)
 

@@ -26,6 +26,7 @@ from adroit_publish.bundle.record import SCHEMA, Promoted
 from adroit_publish.checkout import CONDA_ENVS, Checkout
 from adroit_publish.config.conda_envs import CondaEnv
 from adroit_publish.config.targets import Target
+from adroit_publish.custody.repair import heal_or_refuse
 from adroit_publish.edge.user import user_name
 from adroit_publish.errors import ConfigError, RefusedError
 from adroit_publish.places import (
@@ -137,6 +138,9 @@ def promote(
     proof = prove(checkout.root, opened, there, destination, kind)
     copy_referrers(version.referrers, version.published, there)
     _attach_record(version.published, source, destination, here, there, proof)
+    if there.images and (again := there.store.find(opened.model_name, opened.name)):
+        # Nothing was sent in the place of what the registry says that it has.
+        heal_or_refuse(there, Version(there.store, again), destination.name, reread_images=True)
     news = _commit(version, there)
     return Promotion(
         version.published.model_name,

@@ -340,6 +340,19 @@ def test_one_digest_in_both_accounts_with_everything_attached(two, accounts):
     assert kinds["env"].sent == {registry: False}  # mounted from the account's own env
 
 
+def test_a_layer_that_rotted_in_the_destinations_registry_is_not_promoted_again(two, accounts):
+    root, version = two
+    promoted(root, version, "staging", "eng")
+    there = places(root, "eng")
+    layer = there.store.manifest(there.store.get(version)).own_layers[-1]
+    blobs = accounts[0].registry.root / "docker/registry/v2/blobs/sha256"
+    path = blobs / layer.digest.hex[:2] / layer.digest.hex / "data"
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    with pytest.raises(VerificationError, match="not whole") as error:
+        promoted(root, version, "staging", "eng")
+    assert str(layer.digest) in str(error.value)
+
+
 def test_promoted_twice_between_accounts_sends_no_request_that_writes(two, accounts):
     root, version = two
     promoted(root, version, "staging", "eng")

@@ -141,6 +141,8 @@ def summarize(outcomes: Sequence[Outcome]) -> PublishError | None:
             print(f"FAILED     {item.flavor}: {item.error.what}")
         elif not item.news:
             print(f"unchanged  {item.flavor}: {item.version}: nothing to do")
+            for warning in item.warnings:
+                print(f"  {warning}")
         elif item.republished_from:
             _print_proof(item)
         else:
