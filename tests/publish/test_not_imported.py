@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 
 from adroit_publish import publish, republish
+from adroit_publish.bundle.content import InlineFile
+from adroit_publish.bundle.layer import LayerRecipe, PackedFile
 from adroit_publish.checkout import Checkout, open_checkout
 from adroit_publish.decide import State
 from adroit_publish.errors import RefusedError
 from adroit_publish.places import open_store
+from adroit_publish.publish import republish as verb
+from adroit_publish.publish import source, survey
 from adroit_publish.publish.planning import Plan, plan
 from adroit_publish.publish.prepare_republish import prepare_stale
 from adroit_publish.publish.release import RepublishOptions
@@ -83,3 +87,21 @@ def test_a_file_that_is_imported_or_is_data_counts(checkout):
     edit(checkout, "projects/doubler/labels.json", "{}\n")
     assert planned(checkout).state is State.REPUBLISH
     assert republish("a", root=checkout, verify="none").news
+
+
+def test_another_runtime_or_env_that_is_asked_for_is_a_reason(checkout, monkeypatch):
+    (checkout / "environment.yml").write_text("dependencies: [python=3.11, left-pad]\n")
+    commit(checkout, "env")
+    moved = republish("a", root=checkout, verify="none", take_env=True)
+    assert moved.changes[0] == "changed projects/doubler/features.py"
+    assert moved.changes[1].startswith("changed the env plain to sha256:")
+
+    edit(checkout, "projects/doubler/features.py", "SCALE = 4\n")
+    real = source.runtime_recipe()
+    extra = PackedFile("opt/adroit/runtime/adroit/serving/extra.py", InlineFile(b""))
+    changed = LayerRecipe("runtime", (*real.files, extra))
+    monkeypatch.setattr(survey, "runtime_recipe", lambda: changed)
+    monkeypatch.setattr(verb, "runtime_recipe", lambda: changed)
+    with pytest.raises(RefusedError, match="Nothing imports what changed"):
+        republish("a", root=checkout, verify="none")
+    assert republish("a", root=checkout, verify="none", runtime=True).news
