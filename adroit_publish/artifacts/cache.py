@@ -103,6 +103,7 @@ class ModelCache:
             self._check_space(sum(download.part.unallocated_bytes for download in downloads))
             work = [task for download in downloads for task in self._tasks(download)]
             seals |= dict(filter(None, self._side_by_side(work)))
+            self._side_by_side([partial(self._check_current, one, seals) for one in downloads])
             for leftover in self._parts.iterdir():
                 leftover.unlink()
         return seals
@@ -215,6 +216,24 @@ class ModelCache:
         seal = Seal.of(final, sha256, vouched, download.stated.tag)
         write_seal(seal_path(self._seals, file.path), seal)
         return file.path, seal
+
+    def _check_current(self, download: Download, seals: Mapping[str, Seal]) -> None:
+        """Refuses a file that a single answer brought, where the store has another one now.
+
+        A digest proves an answer, not that it is of today: something on the way may have kept it.
+        """
+        file, seal = download.file, seals[download.file.path]
+        if file.tag or seal.tag is None or seal.vouched != BY_DIGEST or download.is_split:
+            return
+        tag = persist(partial(self._root.stated, file, seal.tag), f"The check of {file.path!r}").tag
+        if tag != seal.tag:
+            raise SourceError(
+                "A file of the model was replaced while the model was downloaded.",
+                where=file.path,
+                got=tag,
+                wanted=seal.tag,
+                next_step="run the same command again once nothing writes to the run",
+            )
 
     def _vouched(self, download: Download, sha256: str) -> str | None:
         """Returns how a file's bytes are vouched for; None where they are not the store's."""

@@ -13,7 +13,7 @@ enforces: with ``bucket_owner`` it refuses requests that expect another owner, a
 A fault fires at requests that match it, ``times`` of them after the first ``skip``. What a fault
 does is one of the functions below: ``answer`` (before any effect), ``cut`` (before), ``cut_body``
 (in the middle), ``lose_answer`` (after the effect), ``cut_answer``, ``stall``, ``flip_body``,
-``flip_answer``.
+``flip_answer``, ``swap_body``, ``swap_answer``.
 """
 
 from __future__ import annotations
@@ -99,6 +99,8 @@ class Exchange:
     lose_answer: bool = False
     cut_answer_at_bytes: int | None = None
     flip_answer_at_byte: int | None = None
+    swapped_body: bytes | None = None
+    swapped_answer: bytes | None = None
 
 
 def answer(
@@ -158,6 +160,16 @@ def flip_body(at_byte: int) -> Callable[[Exchange], None]:
 def flip_answer(at_byte: int) -> Callable[[Exchange], None]:
     """Flips a bit of the answer's body."""
     return lambda exchange: setattr(exchange, "flip_answer_at_byte", at_byte)
+
+
+def swap_body(data: bytes) -> Callable[[Exchange], None]:
+    """Passes other bytes on to the server than the client sends; ``data`` is as long or longer."""
+    return lambda exchange: setattr(exchange, "swapped_body", data)
+
+
+def swap_answer(data: bytes) -> Callable[[Exchange], None]:
+    """Brings back other bytes than the server sends, with its headers; ``data`` as above."""
+    return lambda exchange: setattr(exchange, "swapped_answer", data)
 
 
 @dataclass
@@ -307,6 +319,7 @@ class FaultProxy:
                 exchange.cut_at_bytes,
                 exchange.flip_at_byte,
                 seen,
+                exchange.swapped_body,
             ):
                 server.write(b"%x\r\n%b\r\n" % (len(block), block) if chunked else block)
             if chunked:
@@ -328,7 +341,12 @@ class FaultProxy:
         chunked = "chunked" in headers.get("transfer-encoding", "")
         sized = chunked or "content-length" in headers
         blocks = _body(server, headers) if sized else iter(lambda: server.read(BLOCK_BYTES), b"")
-        for block in _damaged(blocks, exchange.cut_answer_at_bytes, exchange.flip_answer_at_byte):
+        for block in _damaged(
+            blocks,
+            exchange.cut_answer_at_bytes,
+            exchange.flip_answer_at_byte,
+            swapped=exchange.swapped_answer,
+        ):
             client.write(b"%x\r\n%b\r\n" % (len(block), block) if chunked else block)
         if chunked:
             client.write(b"0\r\n\r\n")
@@ -378,10 +396,13 @@ def _damaged(
     cut_at_bytes: int | None,
     flip_at_byte: int | None,
     seen: Seen | None = None,
+    swapped: bytes | None = None,
 ) -> Iterator[bytes]:
-    """Passes blocks on, counted; raises _Cut, or flips a bit, where it was told to."""
+    """Passes blocks on, counted; raises _Cut, flips a bit or takes others, where it was told to."""
     at = 0
     for block in blocks:
+        if swapped is not None:
+            block = swapped[at : at + len(block)]
         if cut_at_bytes is not None and at + len(block) > cut_at_bytes:
             if seen:
                 seen.body_bytes = cut_at_bytes

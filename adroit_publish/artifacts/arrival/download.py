@@ -52,6 +52,7 @@ class Download:
     Attributes:
         missing: ``(start, stop)`` of each piece to fetch, once it is planned.
         stated: What the store says of the bytes that arrive.
+        is_split: Whether it is fetched in several pieces.
     """
 
     def __init__(
@@ -74,8 +75,8 @@ class Download:
         self._left = 0
         self._furthest: dict[int, int] = {}
         split_bytes = root.piece_bytes
-        self._is_split = split_bytes is not None and file.size_bytes > split_bytes
-        self._piece_bytes = split_bytes if split_bytes and self._is_split else file.size_bytes
+        self.is_split = split_bytes is not None and file.size_bytes > split_bytes
+        self._piece_bytes = split_bytes if split_bytes and self.is_split else file.size_bytes
 
     def plan(self) -> None:
         """Finds what is missing: everything, less what an earlier pull has left of these bytes."""
@@ -134,7 +135,7 @@ class Download:
                         for reached in self._written(descriptor, at, stop, body.chunks):
                             at = reached
                             self._heard(start, at, patience)
-                            if at - marked >= MARKED_BYTES and not self._is_split:
+                            if at - marked >= MARKED_BYTES and not self.is_split:
                                 self.part.mark(descriptor, marked, at, self.stated.tag)
                                 marked = at
                     if at == stop:
@@ -144,20 +145,20 @@ class Download:
                     fault = error
                 if isinstance(fault, CorruptBody) or self.stated.tag is None:
                     self.part.forget()
-                    at = marked = start if self._is_split else 0
+                    at = marked = start if self.is_split else 0
                 pause(patience, self._what, fault)
         finally:
-            if at < stop and not self._is_split:
+            if at < stop and not self.is_split:
                 with suppress(OSError):
                     self.part.mark(descriptor, marked, at, self.stated.tag)
-        if self._is_split:
+        if self.is_split:
             self.part.mark(descriptor, start, stop, self.stated.tag)
 
     def _check_same(self, stated: Stated, *, begins: int, asked: int) -> None:
         """Holds an answer to what the answers before it were of."""
         with self._lock:
             tag = self.stated.tag
-            if begins == 0 and not self._is_split:
+            if begins == 0 and not self.is_split and self.file.tag is None:
                 if asked:
                     self.part.forget()  # the store has begun anew, maybe with other bytes
                 self.stated = stated
