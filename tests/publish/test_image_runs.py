@@ -23,9 +23,10 @@ from adroit_publish import publish
 from adroit_publish.bundle.digest import Digest
 from adroit_publish.checkout import open_checkout
 from adroit_publish.errors import VerificationError
-from adroit_publish.places import open_places
+from adroit_publish.places import open_places, open_store
 from adroit_publish.publish.release import Release
 from adroit_publish.stores.records import records
+from adroit_publish.versions.promote import promote
 from tests.servers.docker_engine import docker_engine, engine_client
 from tests.servers.registry_servers import RegistryServer, docker_registry
 from tests.support.checkouts import Trained, commit, make_checkout
@@ -72,6 +73,11 @@ def checkout(
         bundles = "file:.adroit/bundles"
         images = "{registry.host}/adroit"
         sitevars = "file:.adroit/sitevars.json"
+
+        [targets.elsewhere]
+        tracking_uri = "{trained.tracking_uri}"
+        bundles = "file:.adroit/elsewhere"
+        images = "{registry.host}/elsewhere"
         """
     root = make_checkout(
         tmp_path_factory.mktemp("checkout") / "repo",
@@ -147,6 +153,19 @@ def test_a_version_has_run_in_its_own_image_before_it_exists(
     assert outputs == [{"x": 2.0, "y": 6.0}, {"x": 4.0, "y": 8.0}]
     assert "boto3" not in record["verification"]["packages"]  # the image's, not this machine's
     assert client.containers.list(all=True) == []
+
+
+@pytest.mark.usefixtures("client")
+def test_a_version_that_nobody_saw_is_promoted_once_its_image_ran_there(checkout: Path) -> None:
+    version = publish("b", root=checkout, target="docker", verify="none").version
+    opened = open_checkout(checkout, {})
+    here, there = (opened.target(name) for name in ("docker", "elsewhere"))
+    assert promote(opened, version, here, there, os.environ).verified == "image"
+    store = open_store(there)
+    _, promoted = records(store, store.get(version))
+    assert promoted.verification is not None
+    assert promoted.verification.outputs == [{"x": 2.0, "y": 6.0}, {"x": 4.0, "y": 8.0}]
+    assert not promote(opened, version, here, there, os.environ).news
 
 
 def test_docker_and_skopeo_pull_the_digest_that_was_published(
