@@ -146,8 +146,8 @@ class Record:
         commit_url: The commit's page, or None.
         dirty: Paths that were packed from the working tree instead.
         republished_from: The version whose model it is, where it was republished.
-        verification: What was seen; None where it is no record of a publish.
-        promoted: From where to where; None where it is no record of a promotion.
+        verification: What was seen; None in the record of a promotion that did not look.
+        promoted: From where to where; None in the record of a publish.
     """
 
     document: Mapping[str, Any]

@@ -33,7 +33,7 @@
 that end in -ing (in brackets: what is done, and the evidence it needs then), which are on record
 before: whoever comes after a crash knows what may have been done, and finds out by looking. What is
 against it is looked at first. A reading older than ``Checks.fresh_s``, or from as far in the
-future, is no evidence.
+future, does not count.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class Checks:
         quiet_s: How long the old version must have had no request.
         margin: How much larger the new one's share of errors may be than the old one's (0 to 1).
         rtol: How far its answer to the golden input may be from the recorded one.
-        fresh_s: A reading older than this is no evidence.
+        fresh_s: A reading older than this does not count as evidence.
     """
 
     urls: tuple[str, ...]

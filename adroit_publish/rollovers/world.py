@@ -1,6 +1,6 @@
 """The world of a rollover: where its evidence is read, and how its acts are done.
 
-What cannot be read is no evidence: the reason is kept, nothing is raised for it. What cannot be
+What cannot be read proves nothing: the reason is kept, and not raised. What cannot be
 done is raised.
 """
 
@@ -263,7 +263,7 @@ class RealWorld:
 
 
 class _NoEvidence(Exception):
-    """A reading came about that proves nothing; its watch of counters is kept all the same."""
+    """A reading proves nothing; its watch of counters is kept all the same."""
 
     def __init__(self, reason: str, counters: Mapping[str, Any] | None = None) -> None:
         super().__init__(reason)

@@ -64,15 +64,15 @@ class DirectoryObjects:
         path = self.path_of(key)
         with _translated(path):
             try:
-                found = path.stat()
+                status = path.stat()
             except (FileNotFoundError, NotADirectoryError):
                 return None
             sha256 = None
             if checksum:  # it may be relied on from here: so it is right, and durable
                 sha256 = self._hash(path)
                 sync_directory(path.parent)
-        tag = f"{found.st_dev}-{found.st_ino}-{found.st_mtime_ns}-{found.st_size}"
-        return Stat(found.st_size, tag, sha256)
+        tag = f"{status.st_dev}-{status.st_ino}-{status.st_mtime_ns}-{status.st_size}"
+        return Stat(status.st_size, tag, sha256)
 
     def create(
         self, key: str, content: Content, digest: Digest, progress: Progress = unheard
@@ -116,13 +116,13 @@ class DirectoryObjects:
 
     def keys(self, prefix: str) -> Iterator[str]:
         start = self.root / prefix.rpartition("/")[0]
-        found = []
+        keys = []
         with _translated(start):
             for directory, _, names in os.walk(start):
                 below = os.path.relpath(directory, self.root)
-                found += [name if below == "." else f"{below}/{name}" for name in names]
-        found = [key for key in found if key.startswith(prefix) and not key.startswith("tmp/")]
-        yield from sorted(found, key=os.fsencode)
+                keys += [name if below == "." else f"{below}/{name}" for name in names]
+        keys = [key for key in keys if key.startswith(prefix) and not key.startswith("tmp/")]
+        yield from sorted(keys, key=os.fsencode)
 
     def children(self, prefix: str) -> Iterator[str]:
         with _translated(self.root / prefix):

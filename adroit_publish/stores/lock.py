@@ -75,7 +75,7 @@ def hold(
     Raises:
         RefusedError: Somebody else kept it for longer than that.
         StoreError: The store failed.
-        VerificationError: What is at ``key`` is no lock.
+        VerificationError: What is at ``key`` is not a lock.
     """
     end = time.monotonic() + patience_s
     token = secrets.token_hex(16)

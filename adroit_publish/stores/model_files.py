@@ -126,13 +126,13 @@ class ModelFiles:
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
             self._write(layer.descriptor, rows)
-        found = self.find(layer)
-        if found is None:
+        unpacked = self.find(layer)
+        if unpacked is None:
             raise VerificationError(
                 "A model layer holds other files than its bundle.json says.",
                 where=f"{store.location}/{blob_key(layer.descriptor.digest)}",
             )
-        return found
+        return unpacked
 
     def _unpacked(
         self,
@@ -192,10 +192,10 @@ def _seen(file: PackedFile) -> PackedFile:
 
 def _identity(path: str) -> Identity | None:
     try:
-        found = os.stat(path, follow_symlinks=False)
+        status = os.stat(path, follow_symlinks=False)
     except OSError:
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 @contextmanager

@@ -28,7 +28,7 @@ def records(store: BundleStore, published: Published) -> list[Record]:
 
 
 def last_publish(of_version: Sequence[Record]) -> Record | None:
-    """Returns the last record of a publish, or None where there is none."""
+    """Returns the last record of a publish, or None."""
     publishes = (record for record in of_version if record.verification and not record.promoted)
     return next(reversed(tuple(publishes)), None)
 

@@ -126,7 +126,7 @@ def find_rollover(rollovers: Rollovers, model: str | None) -> Kept:
         model: The model; None: the one that has a live rollover.
 
     Raises:
-        ConfigError: There is none, or several are live.
+        ConfigError: No rollover is live, or several are.
         StoreError: The store failed.
         VerificationError: The rollover is damaged.
     """

@@ -107,7 +107,7 @@ def _made_beside(directory: Path) -> Iterator[Path]:
         raise RefusedError(
             "The destination cannot be put in place as a whole.",
             where=directory,
-            wanted="a directory that does not exist, or an empty one that nobody is in",
+            wanted="a new directory, or an empty one other than the working directory",
             next_step="name a new directory",
         )
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):

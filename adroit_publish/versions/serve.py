@@ -1,8 +1,8 @@
 """A version on this machine: pulled, every byte verified, and served until it is ended.
 
 The server is a process of its own that runs the bundle's own runtime with this interpreter. It gets
-a handful of environment variables and a home of its own, no credentials; it is no sandbox, for a
-server needs the network: what is served here is trusted as much as any program that is started.
+a handful of environment variables and a home of its own, no credentials. That is not a sandbox, for
+a server needs the network: what is served here is trusted as much as any program that is started.
 """
 
 from __future__ import annotations
