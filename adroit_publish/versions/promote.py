@@ -135,7 +135,7 @@ def promote(
     layers = copy_layers(carrier, version.manifest, progress)
     _put_documents(version, there)
     opened = Version(here.store, version.published)
-    proof = prove(checkout.root, opened, there, destination, kind)
+    proof = prove(checkout, opened, there, destination, kind)
     copy_referrers(version.referrers, version.published, there)
     _attach_record(version.published, source, destination, here, there, proof)
     if there.images and (again := there.store.find(opened.model_name, opened.name)):

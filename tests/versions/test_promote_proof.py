@@ -17,7 +17,7 @@ from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE
 from adroit_publish.checkout import open_checkout
 from adroit_publish.places import open_store
 from adroit_publish.stores.records import records
-from tests.support.checkouts import FLOW, make_checkout
+from tests.support.checkouts import FLOW, commit, make_checkout
 
 PROD = """
 [targets.prod]
@@ -115,3 +115,52 @@ def test_who_waives_it_is_told_and_it_is_recorded(checkout, made):
 
 def test_a_way_of_verification_that_the_destination_lacks_is_refused(checkout):
     assert "process or none" in promote(checkout, "good", "--verify", "image", code=2).stderr
+
+
+NEEDY = """
+import mlflow, os
+from mlflow.pyfunc import PythonModel
+
+class Needy(PythonModel):
+    def load_context(self, context):
+        self.key = os.environ["MY_SVC_API_KEY"]
+
+    def predict(self, context, model_input, params=None):
+        return model_input
+
+mlflow.models.set_model(Needy())
+"""
+
+
+def needy_run(directory, tracking_uri):
+    """Logs a model that needs an environment variable to load; returns its run id."""
+    import mlflow
+    import pandas as pd
+
+    (directory / "needy.py").write_text(NEEDY)
+    mlflow.set_tracking_uri(tracking_uri)
+    experiment = mlflow.create_experiment("n", artifact_location=(directory / "n").as_uri())
+    with mlflow.start_run(experiment_id=experiment) as run:
+        mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(directory / "needy.py"),
+            pip_requirements=["mlflow"],
+            signature=mlflow.models.infer_signature(pd.DataFrame({"x": [1.0]})),
+        )
+    mlflow.set_tracking_uri(None)
+    return run.info.run_id
+
+
+def test_what_config_yaml_sets_for_the_model_is_set_where_it_is_promoted(
+    checkout, trained, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MY_SVC_API_KEY", "here to log it")
+    run_id = needy_run(tmp_path, trained.tracking_uri)
+    monkeypatch.delenv("MY_SVC_API_KEY")
+    version = publish("seen", root=checkout, run_id=run_id, verify="none").version
+    assert "MY_SVC_API_KEY" in promote(checkout, version, code=6).stderr
+    config = checkout / "projects/doubler/config.yaml"
+    config.write_text(config.read_text() + "verify:\n  env: {MY_SVC_API_KEY: a-dummy}\n")
+    commit(checkout, "a dummy for the verification")
+    promote(checkout, version)
+    assert verifications(checkout, version)[1].model_env == ("MY_SVC_API_KEY",)
