@@ -42,3 +42,12 @@ class Imports:
     env: tuple[str, ...]
     homes: Mapping[str, str] = field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
+
+    def depend_on(self, path: str) -> bool:
+        """Whether a file of the checkout is imported, or would be in the place of a logged one.
+
+        Args:
+            path: Relative to the repository's root; the file may be new.
+        """
+        logged = [name for file in self.model if (name := file.partition("/")[2])]
+        return path in self.source or any(f"/{path}".endswith(f"/{name}") for name in logged)

@@ -177,8 +177,10 @@ def _imported(opened: Opened, source: Files) -> frozenset[str] | None:
     if imports is None or imports.unreadable:
         return None
     paths = {*source, *(entry.path for entry in opened.version.bundle.files["source"])}
-    accepted = {path for path in paths if _is_accepted(path, opened.project.accept)}
-    return frozenset(imports.source) | accepted
+    accept = opened.project.accept
+    return frozenset(
+        path for path in paths if imports.depend_on(path) or _is_accepted(path, accept)
+    )
 
 
 def _runtime() -> Files:
