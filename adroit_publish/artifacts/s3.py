@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -67,6 +67,7 @@ class S3Root:
             self._bucket["ExpectedBucketOwner"] = owner
         self._prefix = uri.removeprefix(f"s3://{bucket}/").strip("/") + "/"
         self._part_bytes: dict[str, int | None] = {}
+        self._whole: dict[str, Stated] = {}
         self._client = _client(uri, profile)
 
     def list_files(self) -> tuple[RemoteFile, ...]:
@@ -129,17 +130,37 @@ class S3Root:
     def stated(self, file: RemoteFile, tag: str) -> Stated:
         """Returns what S3 says of an object now; raises as ``read`` does."""
         with _translated(f"{self.uri}/{file.path}"):
-            answer = self._client.head_object(**self._bucket, Key=self._prefix + file.path)
+            answer = self._client.head_object(
+                **self._bucket, Key=self._prefix + file.path, ChecksumMode="ENABLED"
+            )
         return self._stated_by(answer, file, whole=True)
 
     def _stated_by(self, answer: Any, file: RemoteFile, *, whole: bool) -> Stated:
         headers = answer["ResponseMetadata"]["HTTPHeaders"]
         stated = stated_by(headers, whole=whole, etag_is_md5=True)
+        if not (stated.md5 or stated.parts_md5 or whole):
+            return self._checksummed(file, stated)
         if not stated.parts_md5:
             return stated
         if file.path not in self._part_bytes:
             self._part_bytes[file.path] = self._first_part_bytes(file, stated)
         return replace(stated, part_bytes=self._part_bytes[file.path])
+
+    def _checksummed(self, file: RemoteFile, stated: Stated) -> Stated:
+        """Adds the checksum of an object whose ETag is not a digest: encrypted with a key, say."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        if file.path not in self._whole:
+            self._whole[file.path] = stated
+            with suppress(BotoCoreError, ClientError):
+                answer = self._client.head_object(
+                    **self._bucket, Key=self._prefix + file.path, ChecksumMode="ENABLED"
+                )
+                headers = answer["ResponseMetadata"]["HTTPHeaders"]
+                whole = stated_by(headers, whole=True, etag_is_md5=True)
+                if whole.tag == stated.tag:
+                    self._whole[file.path] = whole
+        return self._whole[file.path]
 
     def _first_part_bytes(self, file: RemoteFile, stated: Stated) -> int | None:
         """Returns how long an object's first part is; None where the store does not tell."""

@@ -73,6 +73,8 @@ def snapshot_of(database: Path) -> Path:
                 "be read",
             ) from error
         _migrate(copy, revision, database)
+        if former := _snapshots.pop(database, None):
+            former.directory.cleanup()
         _snapshots[database] = kept
     return Path(kept.directory.name) / "mlflow.db"
 

@@ -29,7 +29,8 @@ from adroit_publish.bundle.content import Inline
 from adroit_publish.bundle.digest import Descriptor, Digest
 from adroit_publish.errors import PublishError
 from adroit_publish.mlflow.model import resolve_model
-from adroit_publish.stores.bundle_store import BundleStore, blob_key
+from adroit_publish.stores.blobs import blob_key
+from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.s3.objects import S3Objects
 from tests.artifacts.test_artifacts import contents, model_at
 from tests.servers.fake_databricks import TOKEN, FakeDatabricks

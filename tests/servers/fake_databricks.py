@@ -96,8 +96,8 @@ class FakeDatabricks:
     def running(self) -> Iterator[FakeDatabricks]:
         """Serves on two free ports of loopback for as long as the block runs."""
         with ExitStack() as stack:
-            self.url = stack.enter_context(_serving(self._workspace))
-            storage = stack.enter_context(_serving(self._storage))
+            self.url = stack.enter_context(serving(self._workspace))
+            storage = stack.enter_context(serving(self._storage))
             self.storage = self.storage or storage
             yield self
 
@@ -262,7 +262,7 @@ def _paged(field_name: str, rows: list[dict[str, Any]], asked: Asked) -> dict[st
 
 
 @contextmanager
-def _serving(answer: Callable[[Asked, BaseHTTPRequestHandler], None]) -> Iterator[str]:
+def serving(answer: Callable[[Asked, BaseHTTPRequestHandler], None]) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         wbufsize = -1  # head and body in one packet: else each answer costs 40 ms

@@ -14,6 +14,7 @@ import base64
 import binascii
 import hashlib
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -23,6 +24,7 @@ MIB = 1 << 20
 # What clients cut uploads into: boto3, S3's least, MLflow, rclone and others; tried in this order.
 _USUAL_PART_MIB = (8, 5, 10, 16, 15, 32, 25, 50, 64, 100, 128, 256, 512, 1024)
 _SURE_AFTER_S = 60.0
+_CHECKSUM_BYTES = {"sha256": 32, "sha1": 20, "crc32": 4}
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Stated:
         tag: Its ETag, quotes included, or the date of its last change; None where neither tells
             one content from another.
         md5: Hex MD5 of the whole file.
+        checksum: Name and hex value of another checksum of the whole file: sha256, sha1 or crc32.
         parts_md5: Hex MD5 of the MD5s of the parts that it was uploaded in.
         part_count: How many those are.
         part_bytes: How long each but the last is, where that is known.
@@ -40,6 +43,7 @@ class Stated:
 
     tag: str | None = None
     md5: str | None = None
+    checksum: tuple[str, str] | None = None
     parts_md5: str | None = None
     part_count: int = 0
     part_bytes: int | None = None
@@ -50,7 +54,8 @@ def stated_by(headers: Mapping[str, str], *, whole: bool, etag_is_md5: bool = Fa
 
     Args:
         headers: Of the answer, in any case.
-        whole: Whether the answer's body is the whole file: Content-MD5 is of the body.
+        whole: Whether the answer's body is the whole file: Content-MD5 and S3's checksums are of
+            the body.
         etag_is_md5: Whether the store is S3, whose ETag is an MD5 unless a key was used.
     """
     headers = {name.lower(): value for name, value in headers.items()}
@@ -64,7 +69,7 @@ def stated_by(headers: Mapping[str, str], *, whole: bool, etag_is_md5: bool = Fa
     has_key = has_key or "x-amz-server-side-encryption-customer-algorithm" in headers
     form = re.fullmatch(r'"([0-9a-f]{32})(?:-(\d{1,5}))?"', headers.get("etag", ""))
     if not etag_is_md5 or has_key or not form:
-        return Stated(tag)
+        return Stated(tag, checksum=_checksum(headers) if whole else None)
     if form[2] is None:
         return Stated(tag, md5=form[1])
     return Stated(tag, parts_md5=form[1], part_count=int(form[2]))
@@ -91,8 +96,10 @@ def is_proven(path: Path, size_bytes: int, stated: Stated) -> bool | None:
         stated: What the store says.
     """
     if stated.md5:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "md5").hexdigest() == stated.md5
+        return _digest(path, "md5") == stated.md5
+    if stated.checksum:
+        algorithm, value = stated.checksum
+        return _digest(path, algorithm) == value
     if not stated.parts_md5:
         return None
     if stated.part_bytes:
@@ -113,12 +120,31 @@ def _tag(headers: Mapping[str, str]) -> str | None:
     return changed if age.total_seconds() >= _SURE_AFTER_S else None
 
 
-def _hex_of(text: str) -> str | None:
+def _hex_of(text: str, length_bytes: int = 16) -> str | None:
     try:
-        md5 = base64.b64decode(text, validate=True)
+        value = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         return None
-    return md5.hex() if len(md5) == 16 else None
+    return value.hex() if len(value) == length_bytes else None
+
+
+def _checksum(headers: Mapping[str, str]) -> tuple[str, str] | None:
+    """Returns the checksum of a whole object of S3; one of its parts' checksums has a dash."""
+    for algorithm, length_bytes in _CHECKSUM_BYTES.items():
+        text = headers.get(f"x-amz-checksum-{algorithm}", "")
+        if value := _hex_of(text, length_bytes):
+            return algorithm, value
+    return None
+
+
+def _digest(path: Path, algorithm: str) -> str:
+    with path.open("rb") as stream:
+        if algorithm != "crc32":
+            return hashlib.file_digest(stream, algorithm).hexdigest()
+        crc = 0
+        while chunk := stream.read(MIB):
+            crc = zlib.crc32(chunk, crc)
+        return f"{crc:08x}"
 
 
 def _parts_md5(path: Path, part_bytes: int) -> str:
