@@ -16,7 +16,8 @@ from adroit_publish.custody.check import verify, verify_images
 from adroit_publish.custody.report import Damage, VerifyReport, is_of_the_place
 from adroit_publish.errors import PublishError, VerificationError
 from adroit_publish.places import Places
-from adroit_publish.registry.blobs import Blobs, RegistryBlob, StaysDamaged
+from adroit_publish.registry.blobs import Blobs, RegistryBlob
+from adroit_publish.registry.errors import StaysDamaged, stays_damaged
 from adroit_publish.registry.image_reference import Tag
 from adroit_publish.stores.bundle_store import Published
 from adroit_publish.stores.stored_blob import StoredBlob
@@ -118,7 +119,7 @@ def _heal(places: Places, published: Published, damage: Damage, envs: Sequence[B
         try:
             images.put_manifest(descriptor, data)
         except VerificationError as error:
-            raise StaysDamaged(f"{images.location}@{descriptor.digest}") from error
+            raise stays_damaged(f"{images.location}@{descriptor.digest}") from error
     elif damage.what == "tag" and descriptor and images:
         images.tag(Tag(published.version), descriptor, store.document(descriptor))
     else:

@@ -19,22 +19,11 @@ from adroit_publish.bundle.digest import Descriptor, verified
 from adroit_publish.edge.patience import Patience
 from adroit_publish.errors import RefusedError, VerificationError
 from adroit_publish.registry.client import Registry
-from adroit_publish.registry.errors import failure
+from adroit_publish.registry.errors import failure, stays_damaged
 from adroit_publish.registry.http import ANSWER_LIMIT_BYTES, Answer
 from adroit_publish.registry.image_reference import Repository
 from adroit_publish.registry.transfer import Upload, receive_blob, send_blob
 from adroit_publish.stores.contract import Progress, unheard
-
-
-class StaysDamaged(VerificationError):
-    """A registry was sent what is right, and keeps what is wrong; some believe what they have."""
-
-    def __init__(self, where: str) -> None:
-        super().__init__(
-            "The registry was sent the right bytes, and keeps the wrong ones.",
-            where=where,
-            next_step="have that blob removed from the registry's storage, then the same again",
-        )
 
 
 class Blobs:
@@ -182,7 +171,7 @@ class Blobs:
             for _ in self.read_blob(descriptor):
                 pass
         except VerificationError as error:
-            raise StaysDamaged(f"{self.location}@{descriptor.digest}") from error
+            raise stays_damaged(f"{self.location}@{descriptor.digest}") from error
 
     def document(self, descriptor: Descriptor) -> bytes:
         """Returns a small blob, verified; raises as ``read_blob`` does.

@@ -16,13 +16,26 @@ import ssl
 from http.client import responses
 
 from adroit_publish.edge.text import printable
-from adroit_publish.errors import PublishError, RefusedError, StoreError
+from adroit_publish.errors import PublishError, RefusedError, StoreError, VerificationError
 from adroit_publish.registry.http import TRY_AGAIN, Answer
 
 _SHOWN_CHARACTERS = 300
 _NO_ROOM = re.compile(r'no space left|quota exceeded|"Err": ?28\b', re.IGNORECASE)
 _QUERY = re.compile(r"(https?://[^\s?\"']+)\?[^\s\"']*")
 _SECRET = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)
+
+
+class StaysDamaged(VerificationError):
+    """A registry was sent what is right, and keeps what is wrong: some believe what they have."""
+
+
+def stays_damaged(where: str) -> StaysDamaged:
+    """Returns the error of a registry that was sent the right bytes and still gives others."""
+    return StaysDamaged(
+        "The registry was sent the right bytes, and keeps the wrong ones.",
+        where=where,
+        next_step="have that blob removed from the registry's storage, then the same again",
+    )
 
 
 def error_codes(answer: Answer) -> frozenset[str]:

@@ -20,6 +20,7 @@ from adroit_publish.edge.patience import COSTLY_ATTEMPTS, SILENCE_TIMEOUT_S, Pat
 from adroit_publish.errors import PublishError, SourceError, StoreError, VerificationError
 from adroit_publish.registry.client import Registry
 from adroit_publish.registry.errors import (
+    StaysDamaged,
     error_codes,
     failure,
     has_no_room,
@@ -102,8 +103,8 @@ def send_blob(upload: Upload) -> None:
         session_url = ""
         patience.wait_or_raise(failed, retry_after_s)
     if not upload.is_there(Patience(upload.registry.give_up_s)):
-        raise VerificationError(
-            "The registry took a blob, and does not have it as it was sent.",
+        raise StaysDamaged(
+            "The registry took a blob, keeps other bytes, and does not have it as it was sent.",
             where=upload.where,
             wanted=f"{upload.descriptor.size_bytes} bytes of that digest",
             next_step="run the same command again; if it stays so, the registry's storage rots",

@@ -21,6 +21,7 @@ from adroit_publish.bundle.document import canonical_json
 from adroit_publish.bundle.manifest import CONFIG_MEDIA_TYPE, MANIFEST_MEDIA_TYPE
 from adroit_publish.edge.patience import Patience
 from adroit_publish.errors import RefusedError, SourceError, StoreError, VerificationError
+from adroit_publish.registry.blobs import RegistryBlob
 from adroit_publish.registry.client import Registry
 from adroit_publish.registry.docker_config import DockerCredentials
 from adroit_publish.registry.errors import unreachable
@@ -101,6 +102,23 @@ def test_a_blob_is_sent_once_and_read_back_whole(server, name):
         assert sum(heard) == len(data)
         assert repository.put_blob(blob, Inline(data)) is False
         assert read(repository, blob) == data
+
+
+def test_a_range_of_a_blob_is_read_alone(server, name):
+    repository, data = connect(server, name), os.urandom(3_000_001)
+    repository.put_blob(blob_of(data), Inline(data))
+    content = RegistryBlob(repository, blob_of(data))
+    for start, stop in ((0, 1), (5, 9), (1 << 20, (2 << 20) + 3), (7, None), (0, len(data))):
+        pieces = b"".join(bytes(piece) for piece in content.chunks(start, stop))
+        assert pieces == data[start:stop]
+
+
+def test_a_blob_that_is_gone_is_sent_again_and_read_back(server, name):
+    repository, data = connect(server, name), os.urandom(1000)
+    repository.heal_blob(blob_of(data), Inline(data))
+    assert read(repository, blob_of(data)) == data
+    with pytest.raises(VerificationError):
+        repository.heal_blob(blob_of(b"other"), Inline(b"wrong"))
 
 
 def test_content_that_is_not_its_digest_is_not_stored(server, name):
@@ -308,6 +326,7 @@ from adroit_publish.bundle.digest import Descriptor, sha256_of
 from tests.registry.test_registry import ANONYMOUS, LAYER
 from adroit_publish.edge.patience import Patience
 from adroit_publish.registry.repository import ImageRepository
+from adroit_publish.registry.blobs import RegistryBlob
 from adroit_publish.registry.client import Registry
 piece = bytes(1 << 20)
 content = Concatenation([piece] * 256)
