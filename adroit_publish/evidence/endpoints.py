@@ -18,6 +18,7 @@ from typing import Any
 from adroit_publish.edge.text import printable
 from adroit_publish.errors import ConfigError, PublishError, VerificationError
 from adroit_publish.evidence.answers import SHOWN_CHARS, Visit
+from adroit_publish.gates.reporter import outputs_in
 
 TIMEOUT_S = 30.0
 VISITS_PER_REPLICA = 20
@@ -160,12 +161,10 @@ def _meet(visit: Visit, wanted: _Wanted, met: dict[str, str | None]) -> None:
 def _difference(visit: Visit, wanted: _Wanted) -> str | None:
     try:
         answer = visit.ask("/invocations", wanted.request, limit_bytes=_PREDICTIONS_LIMIT_BYTES)
-        said = answer.json()
+        answered = answer.json()
     except PublishError as error:
         return f"The golden input: {_line(error)}"
-    if "predictions" not in said:
-        return "The golden input is answered without predictions."
-    differs = wanted.matches(said["predictions"])
+    differs = wanted.matches(outputs_in(answered))
     if differs is None:
         return None
     return f"The golden input is answered differently: {printable(differs, SHOWN_CHARS)}"

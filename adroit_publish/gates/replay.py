@@ -1,9 +1,15 @@
-"""Golden replay: a model that is republished has to predict what it predicted before.
+"""Outputs against what was recorded of them, and against what the signature says of them.
+
+Golden replay: a model that is republished has to predict what it predicted before.
 
 Two JSON values are compared leaf by leaf: the outputs on the input example that a version's record
 keeps, and those of the new bundle. Numbers may differ by ``rtol`` of the larger one (near zero: of
 ``NEAR_ZERO``); anything else, and the shape, has to be equal. Rows are the first index of a list,
 a column is the rest of the way to the leaf: ``price``, ``[2]``, ``scores[0].label``.
+
+MLflow checks inputs against a signature and outputs never, so ``unexpected`` refuses nothing. JSON
+has numbers, strings and booleans, and so has a client: whether a number was an integer, a float or
+a boolean in Python, and whether one column came as a list or as a table, makes no difference to it.
 
 Pure: who wants to compare brings both values.
 """
@@ -11,11 +17,17 @@ Pure: who wants to compare brings both values.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from adroit_publish.bundle.imports import BundleFinding
+
 NEAR_ZERO = 1e-6
+_NUMBERS = {"integer", "long", "float", "double", "boolean"}
+_TEXTS = {"string", "binary", "datetime"}
+_NO_NUMBERS = {"NaN", "Infinity", "-Infinity"}  # as strict JSON has them
+_LINES = 5
 SHOWN = 10
 _ABSENT = object()
 
@@ -162,3 +174,61 @@ def _shown(value: Any) -> Any:
 def _column(path: tuple[int | str, ...]) -> str:
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return "".join(parts).removeprefix(".")
+
+
+def unexpected(outputs: Any, columns: Any) -> tuple[BundleFinding, ...]:
+    """Returns how outputs differ from what a signature promises, as one finding or none.
+
+    Args:
+        outputs: JSON.
+        columns: The signature's ``outputs``, as MLflow writes them.
+    """
+    if not isinstance(columns, list) or not all(isinstance(one, Mapping) for one in columns):
+        return ()
+    lines = list(dict.fromkeys(_differences(outputs, columns)))
+    if not lines:
+        return ()
+    what = f"the outputs are not what the signature says: {'; '.join(lines[:_LINES])}"
+    return (BundleFinding("outputs:signature", what),)
+
+
+def _differences(outputs: Any, columns: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    rows = outputs if isinstance(outputs, list) else [outputs]
+    if any("tensor-spec" in column for column in columns):
+        return
+    for row in rows:
+        if isinstance(row, Mapping) and list(row) == ["0"] and len(columns) == 1:
+            yield from _in_order(list(row.values()), columns)  # a Series without a name
+        elif isinstance(row, Mapping):
+            yield from _named(row, columns)
+        else:
+            yield from _in_order(row if isinstance(row, list) else [row], columns)
+
+
+def _named(row: Mapping[str, Any], columns: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if not all("name" in column for column in columns):
+        return
+    names = [str(column["name"]) for column in columns]
+    for column, name in zip(columns, names, strict=True):
+        if name in row:
+            yield from _typed(row[name], column, f"column {name}")
+        elif column.get("required", True):
+            yield f"no column {name}"
+    yield from (f"a column {name} more" for name in row if name not in names)
+
+
+def _in_order(row: Sequence[Any], columns: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if len(row) != len(columns):
+        yield f"{len(row)} values in a row, and not {len(columns)}"
+        return
+    for value, column in zip(row, columns, strict=True):
+        yield from _typed(value, column, f"column {column.get('name', '(unnamed)')}")
+
+
+def _typed(value: Any, column: Mapping[str, Any], place: str) -> Iterator[str]:
+    wanted = column.get("type")
+    number = isinstance(value, int | float) or value in _NO_NUMBERS
+    if value is None or isinstance(value, list | dict):
+        return
+    if (wanted in _NUMBERS and not number) or (wanted in _TEXTS and not isinstance(value, str)):
+        yield f"{place} holds {type(value).__name__}, and not {wanted}"

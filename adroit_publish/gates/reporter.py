@@ -128,7 +128,11 @@ def outputs_of(answer: bytes) -> Any:
     Raises:
         ValueError: The body is not JSON.
     """
-    body = json.loads(answer)
+    return outputs_in(json.loads(answer))
+
+
+def outputs_in(body: Any) -> Any:
+    """Returns the outputs in the parsed body of an answer, as strict JSON values."""
     chat = not isinstance(body, dict) or "predictions" not in body
     return _strict(body if chat else body["predictions"])
 

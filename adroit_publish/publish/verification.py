@@ -31,6 +31,7 @@ from adroit_publish.gates.env_contract import EnvReport, ObservedEnv, check_env
 from adroit_publish.gates.layout import lay_out
 from adroit_publish.gates.model_requirements import model_requirements
 from adroit_publish.gates.prediction import predict_in_sandbox
+from adroit_publish.gates.replay import unexpected
 from adroit_publish.mlflow.mlmodel import read_mlmodel
 from adroit_publish.places import Places, docker_login, docker_reference
 from adroit_publish.publish.env import env_of_image
@@ -121,7 +122,12 @@ def verify_bundle(
         stages.warn("verified without a sandbox: this machine has no bubblewrap and no namespaces")
     for line in contract.differences():
         stages.warn(line)
-    findings = dict.fromkeys((*checked.findings, *contract.findings, *verification.findings))
+    signature = read_mlmodel(contract.model).signature or {}
+    promised = signature.get("outputs") if verification.predicted else None
+    surprises = unexpected(verification.outputs, promised)
+    findings = dict.fromkeys(
+        (*checked.findings, *contract.findings, *verification.findings, *surprises)
+    )
     for finding in findings:
         stages.warn(finding.what)
     return replace(
@@ -149,16 +155,20 @@ class Contract:
     report: EnvReport | None = None
     findings: tuple[BundleFinding, ...] = ()
 
-    def check(self, env: ObservedEnv) -> None:
-        """Raises VerificationError where the env lacks what the bundle needs."""
-        _, self.findings = check_closure(served(self.job, self.files), env.import_names)
-        model = {
+    @property
+    def model(self) -> dict[str, Readable]:
+        """The model's files by path below the model's directory."""
+        return {
             path.removeprefix("model/"): content
             for path, content in self.files.items()
             if path.startswith("model/")
         }
+
+    def check(self, env: ObservedEnv) -> None:
+        """Raises VerificationError where the env lacks what the bundle needs."""
+        _, self.findings = check_closure(served(self.job, self.files), env.import_names)
         self.report = check_env(
-            model_requirements(model, read_mlmodel(model).python_version),
+            model_requirements(self.model, read_mlmodel(self.model).python_version),
             env,
             env_name=self.job.env.env.name,
             accept=self.job.options.accept_env_mismatch,
