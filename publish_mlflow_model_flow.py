@@ -23,6 +23,12 @@ class PublishMlflowModelFlow(PublishingFlow):
     mlflow_run_id = Parameter(
         "mlflow-run-id", help="publish this run, whatever the flavor's version says"
     )
+    accept_new_lineage = Parameter(
+        "accept-new-lineage",
+        is_flag=True,
+        default=False,
+        help="publish a run of another experiment, flow or signature than the model's versions",
+    )
     despite_hold = Parameter(
         "despite-hold", is_flag=True, default=False, help="publish what is held, for this once"
     )
@@ -43,7 +49,11 @@ class PublishMlflowModelFlow(PublishingFlow):
         from adroit_publish.cli.flow.start import prepare_publish
         from adroit_publish.publish.release import PublishOptions
 
-        options = PublishOptions(**self.asked(), run_id=self.mlflow_run_id)
+        options = PublishOptions(
+            **self.asked(),
+            run_id=self.mlflow_run_id,
+            accept_new_lineage=self.accept_new_lineage,
+        )
         flavors, pending = (only, False) if only else (self.flavor, self.pending)
         return prepare_publish(self.location, flavors, pending, options)
 

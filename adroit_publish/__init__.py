@@ -30,6 +30,8 @@ def publish(
     allow_dirty: bool = False,
     verify: str | None = None,
     accept_env_mismatch: Sequence[str] = (),
+    accept_new_lineage: bool = False,
+    accept_gates: Sequence[str] = (),
 ) -> Release:
     """Publishes one flavor and writes its new version into flavors.yaml.
 
@@ -42,6 +44,9 @@ def publish(
         verify: ``image`` (a container of the published image), ``process`` (a sandbox here) or
             ``none``; by default the image, where the target has images.
         accept_env_mismatch: Packages (or ``python``) whose mismatch with the env is waived.
+        accept_new_lineage: Publish a run of another experiment, flow or signature than the model's
+            versions.
+        accept_gates: ``NAME=REASON`` of each gate of config.yaml that may be passed by.
 
     Returns:
         What was published; ``news`` is False where nothing had to be done.
@@ -62,6 +67,8 @@ def publish(
         allow_dirty=allow_dirty,
         verify=verify,
         accept_env_mismatch=tuple(accept_env_mismatch),
+        accept_new_lineage=accept_new_lineage,
+        accept_gates=tuple(accept_gates),
     )
     (prepared,) = prepare(checkout, [flavor], options)
     if isinstance(prepared, Failure):
@@ -85,6 +92,7 @@ def republish(
     verify: str | None = None,
     accept_env_mismatch: Sequence[str] = (),
     accept_output_change: bool = False,
+    accept_gates: Sequence[str] = (),
 ) -> Release:
     """Publishes the model of a flavor's version with the source of today, and writes it back.
 
@@ -99,6 +107,7 @@ def republish(
         verify: As for ``publish``.
         accept_env_mismatch: As for ``publish``.
         accept_output_change: Go on where the model's golden outputs moved; the record keeps it.
+        accept_gates: As for ``publish``.
 
     Returns:
         What was published; ``news`` is False where nothing changed.
@@ -122,6 +131,7 @@ def republish(
         runtime=runtime,
         take_env=take_env,
         accept_output_change=accept_output_change,
+        accept_gates=tuple(accept_gates),
     )
     (prepared,) = prepare_republish(checkout, [flavor], options)
     if isinstance(prepared, Failure):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from adroit_publish.bundle.lineage import Lineage, flow_of
 from adroit_publish.bundle.listing import RemoteFile
 
 
@@ -25,6 +26,8 @@ class ResolvedModel:
         run_url: The run's page; None where the tracking store has none.
         metrics: The run's last value of each metric.
         trained_by: What made it, as its tags say; see ``trained_by.trained_by``.
+        experiment: The experiment's name; None where the tracking store does not tell.
+        started_utc: When the run began, for people; None where the tracking store does not tell.
         cache_key: A directory name that no other model's files share.
     """
 
@@ -40,6 +43,13 @@ class ResolvedModel:
     metrics: Mapping[str, float] = field(compare=False)
     cache_key: str
     trained_by: Mapping[str, str] = field(default_factory=dict, compare=False)
+    experiment: str | None = None
+    started_utc: str | None = None
+
+    @property
+    def lineage(self) -> Lineage:
+        """Where it comes from, as far as that is known before its files are here."""
+        return Lineage(self.experiment, self.experiment_id, flow_of(self.trained_by))
 
     @property
     def size_bytes(self) -> int:

@@ -29,6 +29,7 @@ from adroit_publish.bundle.kept import (
     table,
     text,
 )
+from adroit_publish.bundle.lineage import Lineage
 
 SCHEMA = 1
 _ADDED = ("repeats", "imports", "findings", "model_env", "env", "replay")
@@ -146,6 +147,9 @@ class Record:
         commit_url: The commit's page, or None.
         dirty: Paths that were packed from the working tree instead.
         republished_from: The version whose model it is, where it was republished.
+        lineage: Where the run comes from; None in records from before it was kept.
+        accepted_lineage: How it differed from the model's versions, where that was accepted.
+        gates: How the gates of config.yaml were judged, as ``config.gates.GateResult``.
         verification: What was seen; None in the record of a promotion that did not look.
         promoted: From where to where; None in the record of a publish.
     """
@@ -162,6 +166,9 @@ class Record:
     commit_url: str | None
     dirty: tuple[str, ...]
     republished_from: str | None
+    lineage: Lineage | None
+    accepted_lineage: tuple[str, ...]
+    gates: tuple[Mapping[str, Any], ...]
     verification: Verification | None
     promoted: Promoted | None
 
@@ -196,8 +203,21 @@ def _record(document: Mapping[str, Any]) -> Record:
         commit_url=fields.take("commit_url", optional(text), None),
         dirty=fields.take("dirty", listed(text), ()),
         republished_from=fields.take("republished_from", optional(text), None),
+        lineage=fields.take("lineage", optional(_lineage), None),
+        accepted_lineage=fields.take("accepted_lineage", listed(text), ()),
+        gates=fields.take("gates", listed(table), ()),
         verification=fields.take("verification", optional(_verification), None),
         promoted=fields.take("promoted", optional(_promoted), None),
+    )
+
+
+def _lineage(value: Any) -> Lineage:
+    fields = Fields(value)
+    return Lineage(
+        fields.take("experiment", optional(text), None),
+        fields.take("experiment_id", optional(text), None),
+        fields.take("flow", optional(text), None),
+        fields.take("columns", listed(text), ()),
     )
 
 

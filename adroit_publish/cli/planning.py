@@ -91,6 +91,7 @@ def _lines(plan: Plan) -> list[str]:
     lines = []
     if plan.model and plan.model_bytes is not None:
         lines.append(f"{plan.model}, {bytes_text(plan.model_bytes)}")
+    lines += _run_lines(plan)
     for place, size in (plan.send_bytes or {}).items():
         reused_bytes = (plan.reuse_bytes or {}).get(place)
         known = "at most " if reused_bytes is None else ""
@@ -100,6 +101,15 @@ def _lines(plan: Plan) -> list[str]:
         lines.append(f"flavors.yaml:{plan.line.number}")
         lines += [f"- {plan.line.before}", f"+ {plan.line.after}"]
     return lines
+
+
+def _run_lines(plan: Plan) -> list[str]:
+    lines = []
+    if plan.run:
+        named = f"run {plan.run['name']!r} of experiment {plan.run['experiment']}"
+        lines.append(f"{named}, started {plan.run['started_utc'] or 'at an unknown time'}")
+        lines += [f"metric {name}: {value:.6g}" for name, value in plan.run["metrics"].items()]
+    return lines + [f"gate {result}" for result in plan.gates]
 
 
 def _sent(plan: Plan) -> str:
@@ -126,7 +136,7 @@ def _markdown(plans: Sequence[Plan]) -> str:
             cell(plan.version),
             cell(plan.new_version),
             _sent(plan),
-            cell("\n".join([*plan.why, *plan.notes])),
+            cell("\n".join([*plan.why, *_run_lines(plan), *plan.notes])),
         ]
         for plan in plans
     ]

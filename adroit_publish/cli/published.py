@@ -16,6 +16,7 @@ from adroit_publish.checkout import find_root, open_checkout
 from adroit_publish.cli.options import Context, at_target, json_option
 from adroit_publish.cli.progress import bar
 from adroit_publish.cli.render import bytes_text, made_by, print_json, print_table
+from adroit_publish.config.gates import kept_result
 from adroit_publish.config.sitevars import Pointer
 from adroit_publish.config.targets import Target
 from adroit_publish.custody.check import verify as verify_version
@@ -109,6 +110,11 @@ def _facts(version: Version) -> Iterator[tuple[str, str | None]]:
         commit = f"{record.commit}{' (dirty)' if record.dirty else ''}"
         yield "commit", _with_page(commit, record.commit_url)
         yield "verified", f"{seen.how}, predicted: {seen.predicted}"
+        yield "experiment", record.lineage.experiment if record.lineage else None
+        for line in record.accepted_lineage:
+            yield "accepted", line
+        for result in record.gates:
+            yield f"gate {result.get('gate')}", kept_result(result)
     if change := output_change(version.records):
         yield "outputs", change
     for promoted in (record.promoted for record in version.records if record.promoted):

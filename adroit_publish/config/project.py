@@ -21,6 +21,7 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from adroit_publish.config.gates import MEASURED, Gate, read_gates
 from adroit_publish.config.names import name_problem, relative_path
 from adroit_publish.config.yaml.text import Report, read_yaml
 from adroit_publish.config.yaml.values import Section
@@ -34,7 +35,7 @@ MAX_STARS = 10  # each one more multiplies what a regular expression may try
 
 NO_MODELS = frozenset({"blobs", "ledger", "rollovers", "sitevars", "tmp"})
 """Names that stand beside the models in a store; no model may be called so."""
-_TOP = ("model_name", "serve", "source", "verify", "security")
+_TOP = ("model_name", "serve", "source", "verify", "security", "gates")
 _CLASS_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _GLOBAL = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -68,6 +69,7 @@ class Project:
             finds where it is served.
         accept: Findings of a gate that are accepted, such as ``shadow:calendar``.
         allow_pickle_globals: ``module.name`` entries waived for this model.
+        gates: What a run and its bundle have to be.
         serve: The serve section as JSON values.
     """
 
@@ -80,6 +82,17 @@ class Project:
     accept: tuple[str, ...]
     allow_pickle_globals: tuple[str, ...]
     serve: Mapping[str, Any]
+    gates: tuple[Gate, ...] = ()
+
+    @property
+    def run_gates(self) -> tuple[Gate, ...]:
+        """The gates on the run's metrics, known before its model is pulled."""
+        return tuple(gate for gate in self.gates if gate.name not in MEASURED)
+
+    @property
+    def measured_gates(self) -> tuple[Gate, ...]:
+        """The gates on what the verification measures."""
+        return tuple(gate for gate in self.gates if gate.name in MEASURED)
 
 
 def parse_project(data: bytes, file: str, directory: str) -> Project:
@@ -110,6 +123,7 @@ def parse_project(data: bytes, file: str, directory: str) -> Project:
         accept=_read_accept(verify),
         allow_pickle_globals=_read_globals(security),
         serve=_read_json(top, "serve"),
+        gates=read_gates(top.section("gates", ())),
     )
     report.check()
     return project

@@ -1,4 +1,4 @@
-"""The chain of custody: whether every place still holds what was published, and healing.
+"""The chain of custody: which run may become a version, and whether every place still holds it.
 
 Floor 4: imports the floors below, and ``places``."""
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from shlex import quote
@@ -80,6 +81,7 @@ def resolve_model(
         candidates = _logged_models(client, run) + _models_by_tag(run)
         if not any(artifact in (None, one.name, one.model_id) for one in candidates):
             candidates += _models_among_artifacts(run, tracking_uri, source_profile)
+        experiment = _experiment_name(client, run)
         children = () if candidates else _children_with_models(client, run)
     model = _choose(candidates, artifact, where, children)
     artifact_uri = artifact_location(model.location, tracking_uri)
@@ -100,6 +102,8 @@ def resolve_model(
         metrics=dict(run.data.metrics),
         cache_key=f"{run_id[:8]}-{sha256(identity).hexdigest()[:24]}",
         trained_by=trained_by(run.data.tags),
+        experiment=experiment,
+        started_utc=run.info.start_time and _utc(run.info.start_time),
     )
 
 
@@ -131,6 +135,14 @@ def _check_finished(run: Run, tracking_uri: str) -> None:
             wanted="FINISHED",
             next_step="train again, and publish the run that finished",
         )
+
+
+def _experiment_name(client: MlflowClient, run: Run) -> str | None:
+    from mlflow.exceptions import MlflowException
+
+    with suppress(MlflowException):  # a name is for people: who may not read it goes without
+        return str(client.get_experiment(run.info.experiment_id).name)
+    return None
 
 
 def _logged_models(client: MlflowClient, run: Run) -> list[_Candidate]:

@@ -14,8 +14,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from adroit_publish.bundle.document import canonical_json
+from adroit_publish.bundle.lineage import Lineage
 from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE, Bundle
 from adroit_publish.bundle.record import SCHEMA, Verification
+from adroit_publish.config.gates import (
+    Gate,
+    GateResult,
+    judge_gates,
+    measured_values,
+    read_acceptances,
+)
+from adroit_publish.custody.admission import admit_gates
 from adroit_publish.custody.repair import heal_or_refuse
 from adroit_publish.edge.user import user_name
 from adroit_publish.errors import PublishError
@@ -36,7 +45,7 @@ _RECORDED = (
     "flavor", "model_name", "run_id", "run_url", "version", "manifest_digest", "bundle_id",
     "target", "places", "commit", "dirty", "conda_env", "conda_env_digest", "layers", "seconds",
     "metrics", "trained_by", "vouched", "commit_url", "warnings", "republished_from", "changes",
-    "copied_from",
+    "copied_from", "lineage", "accepted_lineage", "gates",
 )  # fmt: skip
 """What a record takes over from the release; what else a release holds is not of the publish."""
 
@@ -55,6 +64,9 @@ class Made:
         metrics: The run's metrics, finite ones.
         trained_by: What made the run, as ``mlflow.trained_by`` has it.
         vouched: How many of the model's files are vouched for how (``artifacts.arrival.seal``).
+        lineage: Where the run comes from; None where that is not known.
+        accepted_lineage: How that differs from the model's versions, where it was accepted.
+        gates: The gates that the run and its bundle have to pass.
         republished_from: The version whose model it is, where it was republished.
         changes: What differs from that version, a line each.
         new_flavor: The copy of the flavor that gets the version; None for the flavor itself.
@@ -69,6 +81,9 @@ class Made:
     metrics: Mapping[str, float] = field(default_factory=dict)
     trained_by: Mapping[str, str] = field(default_factory=dict)
     vouched: Mapping[str, int] = field(default_factory=dict)
+    lineage: Lineage | None = None
+    accepted_lineage: tuple[str, ...] = ()
+    gates: tuple[Gate, ...] = ()
     republished_from: str | None = None
     changes: tuple[str, ...] = ()
     new_flavor: str | None = None
@@ -105,6 +120,8 @@ def finish(
         verification = judge(
             earlier or verify_bundle(job, bundle, made.checked, places, stages, stage)
         )
+        gates = _judge(job, made, verification)
+        admit_gates(gates, where=f"run {made.run_id}")
         stage.note = verification.how + (", before" if earlier else "")
     if places.images and (again := versions.find(model_name, bundle.version)):
         # A registry says of rotted bytes that it has them: here, nothing was sent in their place.
@@ -112,7 +129,7 @@ def finish(
             for line in heal_or_refuse(places, again, job.target.name, reread_images=True):
                 stages.warn(line)
     with stages("commit"):
-        release = _release(job, made, stages, verification, places)
+        release = _release(job, made, stages, verification, gates, places)
         if not earlier:
             record = _record(release, verification, origin)
             places.attach(model_name, bundle, RECORD_MEDIA_TYPE, record)
@@ -121,8 +138,19 @@ def finish(
     return release
 
 
+def _judge(job: Job, made: Made, verification: Verification) -> tuple[GateResult, ...]:
+    size_bytes = sum(layer.descriptor.size_bytes for layer in made.bundle.layers)
+    values = {**made.metrics, **measured_values(verification, size_bytes)}
+    return judge_gates(made.gates, values, job.live, read_acceptances(job.options.accept_gates))
+
+
 def _release(
-    job: Job, made: Made, stages: Stages, verification: Verification, places: Places
+    job: Job,
+    made: Made,
+    stages: Stages,
+    verification: Verification,
+    gates: tuple[GateResult, ...],
+    places: Places,
 ) -> Release:
     bundle = made.bundle
     return Release(
@@ -154,6 +182,9 @@ def _release(
         warnings=tuple(stages.warnings),
         republished_from=made.republished_from,
         changes=made.changes,
+        lineage=made.lineage,
+        accepted_lineage=made.accepted_lineage,
+        gates=gates,
         copied_from=job.flavor.name if made.new_flavor else None,
         rollover=_live_rollover(places.store, job.project.model_name),
     )

@@ -6,18 +6,22 @@ is that flavor's row. The states and what they follow from are ``decide``'s tabl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from adroit_publish.artifacts.resolved_model import ResolvedModel
 from adroit_publish.bundle.digest import Descriptor
 from adroit_publish.bundle.layer import hash_layer
 from adroit_publish.bundle.version_names import RunId
 from adroit_publish.checkout import Checkout
 from adroit_publish.config.flavors import Flavor, find_flavor
 from adroit_publish.config.flavors_edit import set_version, version_line
+from adroit_publish.config.gates import GateResult, judge_gates
+from adroit_publish.custody.admission import admit_gates, admit_lineage
 from adroit_publish.decide import (
     TO_DO,
     Cannot,
@@ -32,13 +36,14 @@ from adroit_publish.decide import (
     State,
     UpToDate,
 )
-from adroit_publish.errors import PublishError
+from adroit_publish.errors import PublishError, RefusedError
 from adroit_publish.mlflow.model import resolve_model
 from adroit_publish.places import Places, open_places, open_store
 from adroit_publish.publish.env import carried_env
 from adroit_publish.publish.republish import model_layers, remake
 from adroit_publish.publish.source import runtime_recipe, source_recipe
 from adroit_publish.publish.survey import Opened, Survey, accept_line
+from adroit_publish.stores.earlier import Earlier
 
 THREADS = 8
 
@@ -73,6 +78,8 @@ class Plan:
         send_bytes: Bytes to send, by place; for a publish, at most.
         reuse_bytes: Bytes that are there, by place.
         line: The line that would change.
+        run: Of a publish: the run's ``experiment``, ``name``, ``started_utc`` and ``metrics``.
+        gates: How the gates on the run's metrics are judged.
         notes: What else should be known.
         error: Why it cannot be said, or None.
     """
@@ -87,6 +94,8 @@ class Plan:
     send_bytes: Mapping[str, int] | None = None
     reuse_bytes: Mapping[str, int] | None = None
     line: Line | None = None
+    run: Mapping[str, Any] | None = None
+    gates: tuple[GateResult, ...] = ()
     notes: tuple[str, ...] = ()
     error: PublishError | None = None
 
@@ -99,8 +108,9 @@ class Plan:
         """Returns the plan as JSON values."""
         shown = {key: getattr(self, key) for key in self.__dataclass_fields__}
         line = self.line and self.line.__dict__
+        gates = [vars(result) for result in self.gates]
         error = self.error and self.error.as_dict()
-        return shown | {"state": self.state.value, "line": line, "error": error}
+        return shown | {"state": self.state.value, "line": line, "gates": gates, "error": error}
 
 
 def plan(
@@ -162,19 +172,47 @@ def _publish(survey: Survey, flavor: Flavor, run_id: RunId, row: Plan) -> Plan:
     model = resolve_model(
         target.tracking_uri, run_id, flavor.artifact, source_profile=target.source_profile
     )
+    earlier = survey.earlier(project.model_name)
+    gates = judge_gates(project.run_gates, model.metrics, earlier.live, {})
+    refusal = _refusal(model, earlier, gates)
     size = model.size_bytes + source_recipe(source).size_bytes + runtime_recipe().size_bytes
     return replace(
         row,
-        why=(f"its version is the run {run_id}",),
+        state=State.CANNOT if refusal else row.state,
+        why=(refusal.what if refusal else f"its version is the run {run_id}",),
         model=f"{model.name} of run {run_id}",
         model_bytes=model.size_bytes,
         send_bytes={place.location: size for place in open_places(target, project.model_name).all},
         line=_line(survey, flavor, f"v{run_id[:8]}-", known=False),
+        run=_run_facts(model),
+        gates=gates,
+        error=refusal,
         notes=(
             "bytes to send are at most: a digest that a place has is not sent again",
             *_dirty(source.dirty),
         ),
     )
+
+
+def _refusal(
+    model: ResolvedModel, earlier: Earlier, gates: tuple[GateResult, ...]
+) -> RefusedError | None:
+    where = f"run {model.run_id}"
+    try:
+        admit_lineage(model.lineage, earlier.lineages, where=where, accept=False)
+        admit_gates(gates, where=where)
+    except RefusedError as error:
+        return error
+    return None
+
+
+def _run_facts(model: ResolvedModel) -> dict[str, Any]:
+    return {
+        "experiment": model.experiment or model.experiment_id,
+        "name": model.run_name,
+        "started_utc": model.started_utc,
+        "metrics": {k: v for k, v in sorted(model.metrics.items()) if math.isfinite(v)},
+    }
 
 
 def _published(

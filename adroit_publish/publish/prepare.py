@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 from adroit_publish.bundle.version_names import RunId
 from adroit_publish.checkout import Checkout
 from adroit_publish.config.flavors import Flavor, find_flavor
+from adroit_publish.config.gates import judge_gates, read_acceptances
 from adroit_publish.config.targets import Target
+from adroit_publish.custody.admission import admit_gates, admit_lineage
 from adroit_publish.custody.repair import heal_or_refuse
 from adroit_publish.decide import Cannot, InOtherTarget, NoVersion, OnHold, Publish, Republish
 from adroit_publish.errors import ConfigError, PublishError, RefusedError
@@ -175,10 +177,16 @@ def _job(
     survey: Survey, flavor: Flavor, admitted: Admitted, run_id: RunId, options: PublishOptions
 ) -> PublishJob:
     target, project = survey.target, survey.checkout.project(flavor)
+    acceptances = read_acceptances(options.accept_gates)
     env, source = survey.env(flavor), survey.source(flavor)
     model = resolve_model(
         target.tracking_uri, run_id, flavor.artifact, source_profile=target.source_profile
     )
+    earlier, where = survey.earlier(project.model_name), f"run {run_id}"
+    accept = options.accept_new_lineage
+    admit_lineage(model.lineage, earlier.lineages, where=where, accept=accept)
+    gates = judge_gates(project.run_gates, model.metrics, earlier.live, acceptances)
+    admit_gates(gates, where=where)
     ensure_images(target, project.model_name)
     return PublishJob(
         root=str(survey.checkout.root),
@@ -189,7 +197,9 @@ def _job(
         commit=source.commit,
         verify=admitted.verify,
         options=options,
+        live=earlier.live,
         model=model,
+        lineages=earlier.lineages,
         moved_from=survey.env_before(flavor),
     )
 

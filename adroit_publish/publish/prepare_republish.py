@@ -6,13 +6,14 @@ Each flavor becomes a ``RepublishJob``, a ``Release`` with ``news=False`` (nothi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from adroit_publish.bundle.version_names import PublishedVersion
 from adroit_publish.checkout import Checkout
 from adroit_publish.config.flavors import Flavor, find_flavor
 from adroit_publish.config.names import name_problem
+from adroit_publish.config.project import Project
 from adroit_publish.decide import (
     EnvMoved,
     Judged,
@@ -234,6 +235,7 @@ def _job(
         commit=opened.source.commit,
         verify=admitted.verify,
         options=options,
+        live=_live(survey, opened.project),
         published=opened.version.published,
         changes=(*reasons, *filter(None, [runtime])),
         moved_to=moved_to,
@@ -249,6 +251,13 @@ def _nothing_imports_it(standing: Standing, decision: NotImported) -> NothingImp
         wanted="a change of a file that the handler or the model imports",
         next_step=accept_line(decision),
     )
+
+
+def _live(survey: Survey, project: Project) -> Mapping[str, float] | None:
+    """Returns the live version's values, where a gate compares with them."""
+    if not any({"max_drop", "max_rise"} & gate.bounds.keys() for gate in project.measured_gates):
+        return None
+    return survey.earlier(project.model_name).live
 
 
 def _is_left_out(item: Prepared) -> bool:

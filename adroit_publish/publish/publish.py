@@ -18,13 +18,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from adroit_publish.artifacts.pull import PulledModel, losses, pull_model
 from adroit_publish.bundle.document import BundleFacts
 from adroit_publish.bundle.layer import ROOT, LayerRecipe, PackedFile, model_recipes
+from adroit_publish.bundle.lineage import Lineage, columns_of
 from adroit_publish.bundle.manifest import Bundle, assemble
+from adroit_publish.custody.admission import admit_lineage
 from adroit_publish.git.source import Snapshot
 from adroit_publish.mlflow.mlmodel import read_mlmodel
 from adroit_publish.places import Places, open_places
@@ -76,6 +79,9 @@ def publish(
     recipes = _recipes(model, source, here)
     with stages("static gates"):
         checked = check_source(job, files_of(file for recipe in recipes for file in recipe.files))
+        lineage, accepted = _lineage(job, model)
+        for line in accepted:
+            stages.warn(f"accepted: {line}")
     if places.images and job.env.base:
         with stages("take env") as stage:
             take_env(job.env, job.target, places.images, stage)
@@ -93,6 +99,9 @@ def publish(
         metrics={k: v for k, v in job.model.metrics.items() if math.isfinite(v)},
         trained_by=job.model.trained_by,
         vouched=dict(Counter(model.vouched.values())),
+        lineage=lineage,
+        accepted_lineage=accepted,
+        gates=job.project.gates,
     )
     return finish(job, made, places, Versions(places.store), stages, origin or {})
 
@@ -108,6 +117,14 @@ def _pull(job: PublishJob, stage: Stage) -> PulledModel:
     )
     stage.note = f"{len(model.files)} files, {total_bytes:,} bytes"
     return model
+
+
+def _lineage(job: PublishJob, model: PulledModel) -> tuple[Lineage, tuple[str, ...]]:
+    """Returns where the run comes from, now with its signature, and what of it is accepted."""
+    columns = columns_of(read_mlmodel(model.files).signature)
+    lineage = replace(job.model.lineage, columns=columns)
+    where, accept = f"run {job.model.run_id}", job.options.accept_new_lineage
+    return lineage, admit_lineage(lineage, job.lineages, where=where, accept=accept)
 
 
 def _recipes(model: PulledModel, source: Snapshot, here: ModelFiles) -> tuple[LayerRecipe, ...]:

@@ -11,9 +11,11 @@ from typing import Any
 
 from adroit_publish.artifacts.resolved_model import ResolvedModel
 from adroit_publish.bundle.digest import Digest
+from adroit_publish.bundle.lineage import Lineage
 from adroit_publish.bundle.manifest import BaseImage
 from adroit_publish.config.conda_envs import CondaEnv
 from adroit_publish.config.flavors import Flavor
+from adroit_publish.config.gates import GateResult
 from adroit_publish.config.project import Project
 from adroit_publish.config.targets import Target
 from adroit_publish.errors import PublishError
@@ -32,6 +34,7 @@ class Options:
         allow_dirty: Pack the working tree where it differs from the commit, and record it.
         verify: ``image``, ``process`` or ``none``; None for the target's own.
         accept_env_mismatch: Packages (or ``python``) whose mismatch with the env is waived.
+        accept_gates: ``NAME=REASON`` of each gate of config.yaml that may be passed by.
         despite_hold: Publish a flavor that is held.
     """
 
@@ -39,6 +42,7 @@ class Options:
     allow_dirty: bool = False
     verify: str | None = None
     accept_env_mismatch: tuple[str, ...] = ()
+    accept_gates: tuple[str, ...] = ()
     despite_hold: bool = False
 
 
@@ -48,9 +52,11 @@ class PublishOptions(Options):
 
     Attributes:
         run_id: Publish this MLflow run, whatever the flavor's ``version`` says.
+        accept_new_lineage: Publish a run that comes from elsewhere than the model's versions.
     """
 
     run_id: str | None = None
+    accept_new_lineage: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +106,8 @@ class Job:
         commit: The commit whose source is packed, 40 hex digits.
         verify: How it is verified: ``image``, ``process`` or ``none``.
         options: What was asked.
+        live: Metrics and measurements of the live version, by name; None where there is none, or
+            no gate asks for it.
     """
 
     root: str
@@ -110,6 +118,7 @@ class Job:
     commit: str
     verify: str
     options: Options
+    live: Mapping[str, float] | None
 
 
 @dataclass(frozen=True)
@@ -117,12 +126,16 @@ class PublishJob(Job):
     """A run whose model is to be published.
 
     Attributes:
+        options: What was asked.
         model: The model of the run.
         moved_from: What versions in flavors.yaml pin for this env, where it is another digest.
+        lineages: Where the model's versions come from, by version.
     """
 
+    options: PublishOptions
     model: ResolvedModel
     moved_from: str | None
+    lineages: Mapping[str, Lineage]
 
 
 @dataclass(frozen=True)
@@ -193,6 +206,9 @@ class Release:
         news: False where flavors.yaml already named this version and nothing was done.
         republished_from: The version whose model it is, where it was republished.
         changes: What differs from that version, a line each.
+        lineage: Where the run comes from; None where that is not known.
+        accepted_lineage: How that differs from the model's versions, where it was accepted.
+        gates: How the gates of config.yaml were judged.
         copied_from: The flavor that this new one is a copy of; None where it is no new one.
         rollover: The model's live rollover as it was then; None where there was none.
     """
@@ -222,6 +238,9 @@ class Release:
     news: bool = True
     republished_from: str | None = None
     changes: tuple[str, ...] = ()
+    lineage: Lineage | None = None
+    accepted_lineage: tuple[str, ...] = ()
+    gates: tuple[GateResult, ...] = ()
     copied_from: str | None = None
     rollover: Rollover | None = None
 

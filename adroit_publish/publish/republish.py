@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from adroit_publish.bundle.carried import carried_layers
 from adroit_publish.bundle.content import InlineFile
@@ -106,22 +107,26 @@ def republish(
         bundle = remake(version, (*model, *layers), job.project, job.env)
         receipts = (*carried, *sent, upload_record(bundle, places.all))
         stage.note = sent_note(receipts, places.all)
-    first = next(iter(version.records), None)
     made = Made(
         bundle=bundle,
         receipts=receipts,
         source=source,
         checked=checked,
         run_id=version.bundle.run_id,
-        run_url=first.run_url if first else None,
-        metrics=first.metrics if first else {},
-        trained_by=first.trained_by if first else {},
+        **_of_the_run(version),
+        gates=job.project.measured_gates,
         republished_from=job.published.version,
         changes=job.changes,
         new_flavor=job.options.new_flavor,
     )
     judge = partial(_replayed, job, versions, stages)
     return finish(job, made, places, versions, stages, origin or {}, judge)
+
+
+def _of_the_run(version: Version) -> dict[str, Any]:
+    """Returns what the version's first record tells of its run, by the names of ``Made``."""
+    names = ("run_url", "metrics", "trained_by", "lineage")
+    return {name: getattr(record, name) for record in version.records[:1] for name in names}
 
 
 def remake(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from adroit_publish.bundle.content import Concatenation, Readable
 from adroit_publish.bundle.digest import sha256_of
@@ -26,6 +27,7 @@ from adroit_publish.publish.env import resolve_env
 from adroit_publish.publish.release import EnvReference
 from adroit_publish.publish.source import project_source, runtime_recipe
 from adroit_publish.stores.bundle_store import BundleStore
+from adroit_publish.stores.earlier import Earlier, earlier_versions
 from adroit_publish.version import Version, Versions
 
 
@@ -121,6 +123,13 @@ class Survey:
             if pinned is not None and pinned != now:
                 return str(pinned)
         return None
+
+    def earlier(self, model_name: str) -> Earlier:
+        """Returns what is known of a model's versions; raises as ``earlier_versions``."""
+        return self._once(
+            ("earlier", model_name),
+            lambda: earlier_versions(self.store, model_name, datetime.now(UTC)),
+        )
 
     def _open(self, flavor: Flavor, name: PublishedVersion) -> Opened:
         project = self.checkout.project(flavor)

@@ -15,6 +15,7 @@ from typing import Any
 from adroit_publish.bundle.document import FILE_KINDS, BundleRecord
 from adroit_publish.bundle.layer import FileEntry
 from adroit_publish.bundle.record import Record, Verification
+from adroit_publish.config.gates import kept_result
 from adroit_publish.gates.replay import Replay, compare_outputs
 from adroit_publish.stores.records import last_publish, last_verification, output_change
 
@@ -269,6 +270,11 @@ def _facts(side: Compared) -> dict[str, Any]:
         "published": record.created_utc if record else None,
         "by": record.who if record else None,
         "verified": side.verification.how,
+        "experiment": record.lineage.experiment if record and record.lineage else None,
+        "accepted": list(record.accepted_lineage) if record else [],
+        "gates": [f"{gate.get('gate')} {kept_result(gate)}" for gate in record.gates]
+        if record
+        else [],
     }
 
 

@@ -66,10 +66,10 @@ def test_a_missing_field_has_its_default():
 def test_a_field_that_is_not_known_is_kept_and_changes_nothing():
     value = sample("publish")
     known = read(value)
-    value["gates"] = {"auc": 0.9}
+    value["forecast"] = {"auc": 0.9}
     value["verification"]["golden_rows"] = 500
     record = read(value)
-    assert record.document["gates"] == {"auc": 0.9}
+    assert record.document["forecast"] == {"auc": 0.9}
     assert record.verification == known.verification
 
 

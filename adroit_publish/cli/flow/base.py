@@ -26,6 +26,9 @@ class PublishingFlow(FlowSpec):
     accept_env_mismatch = Parameter(
         "accept-env-mismatch", default="", help="packages that may differ from what the model wants"
     )
+    accept_gate = Parameter(
+        "accept-gate", default="", help="NAME=REASON[;...]: gates of config.yaml to pass by"
+    )
     commit = Parameter("commit", is_flag=True, default=False, help="commit flavors.yaml")
     push = Parameter("push", is_flag=True, default=False, help="commit flavors.yaml and push it")
     repo = Parameter("repo", help="clone this repository: for machines without a checkout")
@@ -46,6 +49,7 @@ class PublishingFlow(FlowSpec):
             "allow_dirty": self.allow_dirty,
             "verify": self.verify,
             "accept_env_mismatch": tuple(filter(None, self.accept_env_mismatch.split(","))),
+            "accept_gates": tuple(filter(None, self.accept_gate.split(";"))),
             "despite_hold": self.despite_hold,
         }
 

@@ -119,6 +119,12 @@ def _facts(release: Release) -> Iterator[tuple[str, Cell]]:
         for change in release.changes:
             yield "change", change
     yield "commit", _cell(release.commit, release.commit_url)
+    if release.lineage and release.lineage.experiment:
+        yield "experiment", release.lineage.experiment
+    for line in release.accepted_lineage:
+        yield "accepted", line
+    for result in release.gates:
+        yield f"gate {result.gate}", str(result)
     if release.dirty:
         yield "and not committed", ", ".join(release.dirty)
     yield "conda env", f"{release.conda_env} {release.conda_env_digest or ''}"

@@ -1,0 +1,56 @@
+"""What a project asks of a run before it gets a version: where it comes from, and its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from adroit_publish.bundle.lineage import Lineage, differences
+from adroit_publish.config.gates import GateResult
+from adroit_publish.errors import RefusedError
+
+
+def admit_lineage(
+    run: Lineage, versions: Mapping[str, Lineage], *, where: str, accept: bool
+) -> tuple[str, ...]:
+    """Returns how a run differs from its model's versions, where that is accepted; a line each.
+
+    Args:
+        run: Where the run comes from.
+        versions: Where the model's versions come from, by version.
+        where: The run, for the message.
+        accept: Whether ``--accept-new-lineage`` was given.
+
+    Raises:
+        RefusedError: It differs, and that is not accepted.
+    """
+    found = differences(run, versions)
+    if found and not accept:
+        raise RefusedError(
+            "The run does not come from where the model's versions come from.",
+            where=where,
+            got="\n".join(f"{difference.what}: {difference.got}" for difference in found),
+            wanted="\n".join(f"{difference.what}: {difference.wanted}" for difference in found),
+            next_step="name the right run, or add --accept-new-lineage if this one is meant",
+        )
+    return tuple(map(str, found))
+
+
+def admit_gates(results: Sequence[GateResult], *, where: str) -> None:
+    """Lets results pass.
+
+    Args:
+        results: How the gates were judged.
+        where: The run, for the message.
+
+    Raises:
+        RefusedError: One stands in the way, and is not accepted.
+    """
+    failed = [result for result in results if not result.passed]
+    if failed:
+        accepted = "; ".join(f"{result.gate}=REASON" for result in failed)
+        raise RefusedError(
+            f"{len(failed)} of the gates of config.yaml are not passed.",
+            where=where,
+            got="\n".join(map(str, failed)),
+            next_step=f'publish a better run, or add --accept-gate "{accepted}"',
+        )
