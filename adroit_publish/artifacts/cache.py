@@ -95,8 +95,8 @@ class ModelCache:
             StoreError: The disk is full or cannot be written.
         """
         with _disk_errors(self.directory), self._locked():
-            kept = self._side_by_side([partial(self._kept, file) for file in files])
-            seals = {file.path: seal for file, seal in zip(files, kept, strict=True) if seal}
+            kept_seals = self._side_by_side([partial(self._kept, file) for file in files])
+            seals = {file.path: seal for file, seal in zip(files, kept_seals, strict=True) if seal}
             downloads = [self._download(file) for file in files if file.path not in seals]
             self._count(sum(seal.size_bytes for seal in seals.values()))
             self._side_by_side([download.plan for download in downloads])

@@ -232,33 +232,33 @@ class DatabricksRoot:
                 self._unsigned.pop(path, None)
                 paths = [path, *islice(self._unsigned, SIGNED_AT_ONCE - 1)]
                 self._signed |= self._sign(paths)
-                for each in paths:
-                    self._unsigned.pop(each, None)
+                for name in paths:
+                    self._unsigned.pop(name, None)
             return self._signed[path]
 
     def _sign(self, paths: Sequence[str]) -> dict[str, _Signed]:
         asked = [self._api.below + path for path in paths]
         body: dict[str, Any] = {**self._api.signing_fields, self._api.paths_field: asked}
-        found: list[Any] = []
+        signed: list[Any] = []
         try:
-            while len(found) < len(asked):
+            while len(signed) < len(asked):
                 page = self._workspace.call("POST", self._api.signing, body=body)
                 given = page.get(self._api.signed_field, [])
-                found += [each.get("credential_info", each) for each in given]
+                signed += [row.get("credential_info", row) for row in given]
                 body["page_token"] = page.get("next_page_token")
                 if not given or not body["page_token"]:
                     break
             # In the order they were asked for, unless they say otherwise.
             by_path = {
-                each.get("path") or name: self._signed_of(each)
-                for name, each in zip(asked, found, strict=False)
+                row.get("path") or name: self._signed_of(row)
+                for name, row in zip(asked, signed, strict=False)
             }
             return {path: by_path[name] for path, name in zip(paths, asked, strict=True)}
         except (KeyError, TypeError, AttributeError) as error:
             raise SourceError(
                 "The workspace did not sign the addresses of the files.",
                 where=self._workspace.host + self._api.signing,
-                got=f"{len(found)} addresses for {len(asked)} files",
+                got=f"{len(signed)} addresses for {len(asked)} files",
                 next_step="check that the run's artifacts can be opened in the workspace",
             ) from error
 
@@ -276,7 +276,7 @@ class DatabricksRoot:
                 wanted="https:",
                 next_step="ask who runs the workspace; do not publish this run",
             )
-        headers = {str(each["name"]): str(each["value"]) for each in given.get("headers") or []}
+        headers = {str(row["name"]): str(row["value"]) for row in given.get("headers") or []}
         return _Signed(url, str(given.get("type", "")), headers)
 
     def _refused(self, path: str, signed: _Signed, status: int) -> Exception:

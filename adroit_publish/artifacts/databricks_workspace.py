@@ -102,10 +102,10 @@ class Workspace:
         with self.request(method, path, query=query, body=body) as answer:
             data = answer.raw.read(_ANSWER_LIMIT_BYTES + 1, decode_content=True)
         try:
-            found = json.loads(data) if len(data) <= _ANSWER_LIMIT_BYTES else None
+            parsed = json.loads(data) if len(data) <= _ANSWER_LIMIT_BYTES else None
         except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict):
+            parsed = None
+        if not isinstance(parsed, dict):
             raise SourceError(
                 "The workspace's answer is not one of Databricks' API.",
                 where=self.host + path,
@@ -113,7 +113,7 @@ class Workspace:
                 wanted="a JSON object",
                 next_step="check DATABRICKS_HOST, or the profile's host (a login page answers so)",
             )
-        return found
+        return parsed
 
     @contextmanager
     def request(

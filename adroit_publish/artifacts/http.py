@@ -167,9 +167,9 @@ def _authorization() -> str | None:
         file.read(Path("~/.mlflow/credentials").expanduser())
     except (configparser.Error, OSError, UnicodeDecodeError, RuntimeError):
         file.clear()  # a broken file holds no credentials; the server says what is missing
-    kept = file["mlflow"] if file.has_section("mlflow") else {}
+    stored = file["mlflow"] if file.has_section("mlflow") else {}
     user, password = (
-        os.environ.get(name.upper()) or kept.get(name)
+        os.environ.get(name.upper()) or stored.get(name)
         for name in ("mlflow_tracking_username", "mlflow_tracking_password")
     )
     if user and password:

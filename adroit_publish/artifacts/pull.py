@@ -163,25 +163,27 @@ class LocalRoot:
         """Returns the files below a folder, and the paths of empty folders."""
         if prefix.count("/") >= MAX_DEPTH:
             raise _too_large(self.directory)
-        found: list[RemoteFile | str] = []
+        entries_below: list[RemoteFile | str] = []
         try:
             with os.scandir(self.directory / prefix) as entries:
                 for entry in entries:
                     path = prefix + entry.name
                     if entry.is_dir(follow_symlinks=False):
-                        found += self._entries(path + "/") or [path]
+                        entries_below += self._entries(path + "/") or [path]
                     elif entry.is_file(follow_symlinks=False):
                         status = entry.stat(follow_symlinks=False)
                         executable = bool(status.st_mode & stat.S_IXUSR)
-                        found.append(RemoteFile(path, status.st_size, executable=executable))
+                        entries_below.append(
+                            RemoteFile(path, status.st_size, executable=executable)
+                        )
                     else:
                         kind = "symlink" if entry.is_symlink() else "special file"
                         raise _not_plain(entry.path, f"is a {kind}")
         except OSError as error:
             raise _unreadable(self.directory / prefix, error) from error
-        if len(found) > MAX_FILES:
+        if len(entries_below) > MAX_FILES:
             raise _too_large(self.directory)
-        return found
+        return entries_below
 
 
 def open_root(

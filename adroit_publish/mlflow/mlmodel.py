@@ -78,12 +78,12 @@ def parse_mlmodel(text: str) -> dict[str, Any]:
             if nodes > MAX_NODES or depth > MAX_DEPTH:
                 limit = f"more than {MAX_NODES:,} values or {MAX_DEPTH} levels"
                 raise _malformed("MLmodel", f"{limit}, from line {event.start_mark.line + 1}")
-        found = yaml.load(text, Loader=loader)
+        mlmodel = yaml.load(text, Loader=loader)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise _malformed("MLmodel", str(error).partition("\n")[0]) from error
-    if not isinstance(found, dict):
-        raise _malformed("MLmodel", f"a {type(found).__name__}")
-    return found
+    if not isinstance(mlmodel, dict):
+        raise _malformed("MLmodel", f"a {type(mlmodel).__name__}")
+    return mlmodel
 
 
 def _table(mapping: Mapping[str, Any], key: str) -> Mapping[str, Any]:

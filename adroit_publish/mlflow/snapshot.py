@@ -56,10 +56,10 @@ def snapshot_of(database: Path) -> Path:
             does not know.
     """
     state = _state_of(database)
-    kept = _snapshots.get(database)
-    if kept is None or kept.state != state:
-        kept = _Snapshot(state, TemporaryDirectory(prefix="adroit-tracking-"))
-        copy = Path(kept.directory.name) / "mlflow.db"
+    snapshot = _snapshots.get(database)
+    if snapshot is None or snapshot.state != state:
+        snapshot = _Snapshot(state, TemporaryDirectory(prefix="adroit-tracking-"))
+        copy = Path(snapshot.directory.name) / "mlflow.db"
         try:
             _copy(database, copy)
             revision = _revision_of(copy, database)
@@ -75,8 +75,8 @@ def snapshot_of(database: Path) -> Path:
         _migrate(copy, revision, database)
         if former := _snapshots.pop(database, None):
             former.directory.cleanup()
-        _snapshots[database] = kept
-    return Path(kept.directory.name) / "mlflow.db"
+        _snapshots[database] = snapshot
+    return Path(snapshot.directory.name) / "mlflow.db"
 
 
 @contextmanager
@@ -91,10 +91,10 @@ def view_of(store: Path) -> Iterator[Path]:
 def _state_of(database: Path) -> State:
     def status(path: Path) -> tuple[int, int, int] | None:
         try:
-            found = path.stat()
+            facts = path.stat()
         except FileNotFoundError:
             return None
-        return found.st_ino, found.st_size, found.st_mtime_ns
+        return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
     return tuple(status(path) for path in (database, *_sidecars(database)))
 
@@ -176,5 +176,5 @@ def _known_revisions(versions: Path) -> dict[str, str]:
     """Returns the revisions that an MLflow knows: each, and the one before it."""
     form = r'^revision = "(\w+)".*?^down_revision = (?:"(\w+)"|None)'
     texts = (path.read_text() for path in versions.glob("*.py"))
-    found = (re.search(form, text, re.DOTALL | re.MULTILINE) for text in texts)
-    return {match[1]: match[2] or "" for match in found if match}
+    matches = (re.search(form, text, re.DOTALL | re.MULTILINE) for text in texts)
+    return {match[1]: match[2] or "" for match in matches if match}

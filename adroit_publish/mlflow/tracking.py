@@ -140,8 +140,8 @@ def _no_store(tracking_uri: str, place: Path) -> SourceError:
 
 @contextmanager
 def _environment(settings: Mapping[str, str | None]) -> Iterator[None]:
-    kept = {key: os.environ.get(key, value) for key, value in _DEFAULTS.items()}
-    wanted = {**kept, **_ALWAYS, **settings}
+    limits = {key: os.environ.get(key, value) for key, value in _DEFAULTS.items()}
+    wanted = {**limits, **_ALWAYS, **settings}
     before = {key: os.environ.get(key) for key in wanted}
     _set_environment(wanted)
     try:

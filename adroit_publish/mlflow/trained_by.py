@@ -29,10 +29,10 @@ def trained_by(tags: Mapping[str, str]) -> dict[str, str]:
     Args:
         tags: Of the MLflow run.
     """
-    found = {key: tags.get(tag, "") for key, (tag, _) in _TAGS.items()}
+    values = {key: tags.get(tag, "") for key, (tag, _) in _TAGS.items()}
     return {
         key: value
-        for key, value in found.items()
+        for key, value in values.items()
         if len(value) <= 500 and re.fullmatch(_TAGS[key][1], value)
     }
 
