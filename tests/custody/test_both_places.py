@@ -208,6 +208,17 @@ def test_what_is_gone_from_the_registry_is_found_by_asking_and_healed(version, w
     assert version.run("verify", version.name).returncode == 0
 
 
+def test_a_layer_of_the_base_that_is_gone_comes_from_the_envs_own_repository(version):
+    layer = version.manifest.base_layers[0]
+    repository = version.eng.registry.root / "docker/registry/v2/repositories/adroit/doubler"
+    (repository / "_layers/sha256" / layer.digest.hex / "link").unlink()
+    done = version.run("verify", version.name, "--shallow")
+    assert done.returncode == 6
+    assert str(layer.digest) in done.stderr
+    assert version.run("verify", version.name, "--repair").returncode == 0
+    assert version.run("verify", version.name).returncode == 0
+
+
 @pytest.mark.parametrize("how", ["nothing to do", "the same run"])
 def test_publishing_again_heals_what_is_gone_from_the_registry(version, how):
     version.in_registry(version.layer("source").digest).unlink()
