@@ -20,7 +20,8 @@ scikit-learn, "Model persistence"; cloudpickle, README: equal versions of Python
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -29,6 +30,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from adroit_publish.config.environment_yml import Environment
 from adroit_publish.errors import VerificationError
 from adroit_publish.gates.model_requirements import Wanted
 
@@ -46,6 +48,9 @@ RUNTIME_NEEDS = (
 
 _MINOR_BREAKS = {"python", "cloudpickle", "lightgbm", "scikit-learn", "torch", "xgboost"}
 _STANDS_IN = {"mlflow": "mlflow-skinny", "mlflow-skinny": "mlflow"}
+_CONDA_NAMES = {"py-xgboost": "xgboost", "pytorch": "torch"}
+_LISTED = re.compile(r"([\w.-]+)(?:\[[^]]*\])?\s*(==|=|[<>!~]=?|;|@|)(.*)")
+_VERSION = re.compile(r"\d[\w.+!]*")
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
@@ -59,12 +64,16 @@ class ObservedEnv:
         import_names: Top-level modules that can be imported there, Python's own among them; None
             where nobody knows.
         platform: ``os/architecture`` of its image; None for this machine.
+        complete: Whether what is not among ``packages`` is not there.
+        looked_at: What was read to know it.
     """
 
     python: str | None
     packages: Mapping[str, str]
     import_names: frozenset[str] | None = None
     platform: str | None = None
+    complete: bool = True
+    looked_at: str = "the interpreter that serves"
 
 
 @dataclass(frozen=True)
@@ -94,9 +103,11 @@ class EnvReport:
 
     Attributes:
         rows: One for each want, in their order.
+        looked_at: What was read to know what is there.
     """
 
     rows: tuple[EnvRow, ...]
+    looked_at: str
 
     @property
     def refused(self) -> tuple[EnvRow, ...]:
@@ -110,7 +121,8 @@ class EnvReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Returns it as JSON values."""
-        return {"rows": [asdict(row) for row in self.rows], "accepted": list(self.accepted)}
+        rows = [asdict(row) for row in self.rows]
+        return {"rows": rows, "accepted": list(self.accepted), "looked_at": self.looked_at}
 
 
 def check_env(
@@ -161,7 +173,46 @@ def compare(wanted: Iterable[Wanted], env: ObservedEnv, accept: Collection[str] 
             row = EnvRow(row.name, row.wanted, row.by, row.got, "accepted", row.why)
         if row is not None:
             rows.append(row)
-    return EnvReport(tuple(rows))
+    return EnvReport(tuple(rows), env.looked_at)
+
+
+def listed_env(
+    environment: Environment, required_by: Callable[[str], Collection[str] | None], looked_at: str
+) -> ObservedEnv | None:
+    """Returns what an environment.yml lists, and what these packages require.
+
+    None where the list has no room for what serves a model: then it is not the whole env.
+
+    Args:
+        environment: The parsed file.
+        required_by: Returns the names that a distribution requires; None where nobody knows.
+        looked_at: What was read, for the record.
+    """
+    versions = dict(map(_listed, (*environment.conda, *environment.pip)))
+    waiting, complete = list(versions), True
+    while waiting:
+        required = required_by(waiting.pop())
+        complete = complete and required is not None
+        for name in required or ():
+            if name not in versions:
+                versions[name] = ""  # some version
+                waiting.append(name)
+    serving = {want.name for want in RUNTIME_NEEDS} - {"python", *versions}
+    if any(_STANDS_IN.get(name) not in versions for name in serving):
+        return None
+    return ObservedEnv(environment.python, versions, complete=complete, looked_at=looked_at)
+
+
+def _listed(line: str) -> tuple[str, str]:
+    """Returns the name and the version of one dependency; an empty version where it is not pinned.
+
+    A conda package is taken for the distribution that it brings.
+    """
+    name, exact, rest = _LISTED.fullmatch(line.strip().rpartition("::")[2]).groups()  # type: ignore[union-attr]
+    canonical = str(canonicalize_name(name))
+    pinned = exact == "==" or (exact == "=" and rest.count(".") >= 2)
+    version = _VERSION.match(rest.strip()) if pinned else None
+    return _CONDA_NAMES.get(canonical, canonical), version[0] if version else ""
 
 
 def _row(want: Wanted, packages: Mapping[str, str], env: ObservedEnv) -> EnvRow | None:
@@ -186,6 +237,8 @@ def _verdict(want: Wanted, got: str | None, env: ObservedEnv) -> tuple[Verdict |
             return "unchecked", "whether it is wanted depends on the env's Python"
         if not Marker(want.marker).evaluate(_marker_values(env)):
             return None, ""
+    if got is None and not env.complete:
+        return "unchecked", "not listed, and what is listed may bring it"
     if got is None:
         return "refused", "not installed"
     try:
@@ -198,6 +251,10 @@ def _compared(want: Wanted, got: Version) -> tuple[Verdict, str]:
     specifiers = SpecifierSet(want.specifier)
     if specifiers.contains(got, prereleases=True):
         return "ok", ""
+    if want.name == "python" and len(got.release) == 2:  # all that is known is the minor version
+        specifiers = SpecifierSet(re.sub(r"==(\d+\.\d+)\.\d+$", r"==\1.*", want.specifier))
+        if specifiers.contains(got):
+            return "ok", ""
     pins = [
         Version(specifier.version)
         for specifier in specifiers

@@ -11,16 +11,21 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from adroit_publish.bundle.carried import carried_base, platform_of, serving_python
 from adroit_publish.bundle.digest import Digest
 from adroit_publish.bundle.manifest import BaseImage
 from adroit_publish.checkout import Checkout
+from adroit_publish.config.environment_yml import parse_environment
 from adroit_publish.config.flavors import Flavor
 from adroit_publish.config.targets import Target
 from adroit_publish.errors import ConfigError, PublishError, RefusedError
-from adroit_publish.gates.env_contract import ObservedEnv
+from adroit_publish.gates.env_contract import ObservedEnv, listed_env
 from adroit_publish.places import images_of, open_images
 from adroit_publish.publish.release import EnvReference, Job
 from adroit_publish.publish.stages import Stage
@@ -42,7 +47,8 @@ def resolve_env(checkout: Checkout, flavor: Flavor, target: Target) -> EnvRefere
     """
     env = checkout.conda_env(flavor)
     if target.images is None:
-        return EnvReference(env, None, checkout.environment_digest(env))
+        listing = checkout.environment(env)
+        return EnvReference(env, None, checkout.environment_digest(env), listing=listing)
     if env.image is None:
         raise ConfigError(
             f"Conda env {env.name} has no image, and target {target.name} publishes images.",
@@ -70,8 +76,11 @@ def carried_env(
     env = replace(
         checkout.conda_env(flavor), python=serving_python(config), platform=platform_of(config)
     )
-    digest = bundle.conda_env_digest
-    return EnvReference(env, base, Digest(digest) if digest else None, carried=True)
+    digest = Digest(bundle.conda_env_digest) if bundle.conda_env_digest else None
+    listing = checkout.environment(env) if base is None else None
+    if listing is not None and Digest.of(listing) != digest:
+        listing = None  # the file is another one by now
+    return EnvReference(env, base, digest, carried=True, listing=listing)
 
 
 def take_env(env: EnvReference, target: Target, images: ImageRepository, stage: Stage) -> None:
@@ -110,6 +119,30 @@ def _env_gone(env: EnvReference, images: ImageRepository, error: PublishError) -
     )
 
 
+def env_of_listing(env: EnvReference) -> ObservedEnv | None:
+    """Returns what an env's environment.yml lists and what this brings, as far as is known here.
+
+    None where there is no such file, or where it cannot be the whole env.
+    """
+    if env.listing is None:
+        return None
+    file = str(env.env.environment)
+    return listed_env(parse_environment(env.listing, file), _required_by, file)
+
+
+def _required_by(name: str) -> list[str] | None:
+    """Returns what a distribution requires, as it is installed here; None where it is not."""
+    try:
+        requirements = map(Requirement, metadata.requires(name) or ())
+    except metadata.PackageNotFoundError:
+        return None
+    return [
+        str(canonicalize_name(one.name))
+        for one in requirements
+        if one.marker is None or one.marker.evaluate({"extra": ""})
+    ]
+
+
 def env_of_image(job: Job, base: BaseImage) -> ObservedEnv | None:
     """Returns what an env's image holds, read from its layers once and then from the cache.
 
@@ -129,4 +162,9 @@ def env_of_image(job: Job, base: BaseImage) -> ObservedEnv | None:
             scratch = cached.with_suffix(f".{os.getpid()}.part")
             scratch.write_text(json.dumps(known))
             scratch.replace(cached)
-    return ObservedEnv(known["python"], known["packages"], None, job.env.env.platform)
+    return ObservedEnv(
+        known["python"],
+        known["packages"],
+        platform=job.env.env.platform,
+        looked_at="the layers of the env's image",
+    )

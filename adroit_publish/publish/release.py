@@ -85,12 +85,14 @@ class EnvReference:
         base: Its image, pinned, or None where the target has no images.
         digest: What pins it: the image's digest, or its environment.yml's; None without either.
         carried: Whether it is that of a published version, whatever its name stands for now.
+        listing: Its environment.yml, where there is no image and the digest is that file's.
     """
 
     env: CondaEnv
     base: BaseImage | None
     digest: Digest | None
     carried: bool = False
+    listing: bytes | None = None
 
 
 @dataclass(frozen=True)

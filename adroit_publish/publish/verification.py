@@ -34,7 +34,7 @@ from adroit_publish.gates.prediction import predict_in_sandbox
 from adroit_publish.gates.replay import unexpected
 from adroit_publish.mlflow.mlmodel import read_mlmodel
 from adroit_publish.places import Places, docker_login, docker_reference
-from adroit_publish.publish.env import env_of_image
+from adroit_publish.publish.env import env_of_image, env_of_listing
 from adroit_publish.publish.release import VERIFY_KINDS, Job
 from adroit_publish.publish.seen_here import proven
 from adroit_publish.publish.source import SourceCheck, files_of, served
@@ -169,7 +169,7 @@ class Contract:
         _, self.findings = check_closure(served(self.job, self.files), env.import_names)
         self.report = check_env(
             model_requirements(self.model, read_mlmodel(self.model).python_version),
-            env,
+            env_of_listing(self.job.env) or env,
             env_name=self.job.env.env.name,
             accept=self.job.options.accept_env_mismatch,
         )

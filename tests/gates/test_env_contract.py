@@ -7,8 +7,9 @@ import json
 import pytest
 
 from adroit_publish.bundle.content import InlineFile
+from adroit_publish.config.environment_yml import parse_environment
 from adroit_publish.errors import VerificationError
-from adroit_publish.gates.env_contract import EnvRow, ObservedEnv, check_env, compare
+from adroit_publish.gates.env_contract import EnvRow, ObservedEnv, check_env, compare, listed_env
 from adroit_publish.gates.model_requirements import model_requirements
 
 RUNTIME = {
@@ -230,3 +231,66 @@ def test_what_cannot_be_read_is_shown_as_unchecked_and_not_dropped():
     ]
     (binary,) = model_requirements({"requirements.txt": InlineFile(b"\xff\xfe")}, None)
     assert binary.unchecked
+
+
+# What an environment.yml lists, on a target without images.
+
+LISTING = """
+dependencies:
+  - python=3.11
+  - conda-forge::numpy=2.4.6
+  - pip:
+      - mlflow-skinny==3.17.2
+      - pandas>=3
+      - scikit-learn==1.9.1
+"""
+BRINGS = {
+    "mlflow-skinny": ["starlette", "uvicorn", "cloudpickle"],
+    "scikit-learn": ["numpy", "scipy"],
+}
+
+
+def listed(text=LISTING, brings=BRINGS):
+    environment = parse_environment(text.encode(), "environment.yml")
+    return listed_env(environment, lambda name: brings.get(name, []), "environment.yml")
+
+
+def test_a_model_that_requires_what_the_listed_env_does_not_bring_is_refused():
+    """As the issue has it: xgboost is installed on the publisher's machine, and not in the env."""
+    wanted = model_requirements({"requirements.txt": InlineFile(b"xgboost==3.0\n")}, "3.11.7")
+    with pytest.raises(VerificationError) as error:
+        check_env(wanted, listed(), env_name="sklearn")
+    assert error.value.got == "xgboost: nothing, requirements.txt wants ==3.0: not installed"
+
+
+def test_what_is_listed_is_compared_by_its_pin_and_what_it_brings_is_taken_for_there():
+    lines = b"scikit-learn==1.8.0\nnumpy==2.4.6\nscipy==1.2\npandas==3.1\n"
+    wanted = model_requirements({"requirements.txt": InlineFile(lines)}, "3.11.7")
+    report = compare(wanted, listed())
+    verdicts = {row.name: row.verdict for row in report.rows if row.by != "runtime"}
+    assert verdicts == {
+        "python": "ok",
+        "scikit-learn": "refused",
+        "numpy": "ok",
+        "scipy": "unchecked",
+        "pandas": "unchecked",
+    }
+    assert report.as_dict()["looked_at"] == "environment.yml"
+
+
+def test_what_a_listed_package_may_bring_is_unchecked_where_nobody_knows_what_it_does():
+    wanted = model_requirements({"requirements.txt": InlineFile(b"xgboost==3.0\n")}, None)
+    env = listed(brings={**BRINGS, "scikit-learn": None})
+    assert not env.complete
+    assert [row.verdict for row in compare(wanted, env).rows if row.name == "xgboost"] == [
+        "unchecked"
+    ]
+
+
+def test_another_python_than_the_listed_one_is_refused():
+    wanted = model_requirements({}, "3.12.1")
+    assert [row.name for row in compare(wanted, listed()).refused] == ["python"]
+
+
+def test_a_list_without_what_serves_is_not_the_whole_env():
+    assert listed("dependencies: [python=3.11]\n") is None
