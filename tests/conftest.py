@@ -12,10 +12,14 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
     from tests.support.checkouts import Trained
+
+hypothesis.settings.register_profile("any machine", deadline=None)  # however busy it is
+hypothesis.settings.load_profile("any machine")
 
 KEPT = {"ADROIT_FULL", "ADROIT_REQUIRE_SERVERS", "ADROIT_UPDATE_GOLDENS"}
 FOREIGN = ("ADROIT_", "AWS_", "DATABRICKS_", "METAFLOW_", "MLFLOW_")
