@@ -42,8 +42,8 @@ build_env: $(ready) ## ENV=name [BASE=image] [TARGET=name]: bake a conda env int
 	@$(python) -m adroit_publish build-env "$(ENV)" $(if $(BASE),--base "$(BASE)") \
 	    $(if $(TARGET),--target "$(TARGET)")
 
-test: $(ready) ## run the tests (ADROIT_REQUIRE_SERVERS=1: a missing server fails, not skips)
-	@$(python) -m pytest -n 2 --dist loadfile
+test: $(ready) ## run the tests (ADROIT_REQUIRE_SERVERS=1: no skips; COVERAGE=1: with its floor)
+	@$(python) -m pytest -n 2 --dist loadfile $(if $(COVERAGE),--cov --cov-report=term)
 
 check: $(ready) ## format, lint, types and dead code
 	@$(python) -m ruff format --check .
