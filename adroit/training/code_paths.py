@@ -47,7 +47,7 @@ def stage_code(code_path: CodePath | Sequence[CodePath] | None, into: Path) -> l
     if code_path is None:
         return []
     given = [code_path] if isinstance(code_path, str | PathLike) else code_path
-    for path in (Path(each).resolve() for each in given):
+    for path in (Path(name).resolve() for name in given):
         if not path.exists():
             raise TrainingError(
                 "A path of code_path does not exist.", where=path, next_step="mend code_path"
@@ -78,7 +78,7 @@ def check_imports(staged: Path, start: Iterable[str], model: str) -> None:
         if path.suffix in (".py", ".so") and path.is_file()
     }
     start = list(start)
-    texts |= {each: Path(each).read_bytes() for each in start if each.endswith(".py")}
+    texts |= {name: Path(name).read_bytes() for name in start if name.endswith(".py")}
     closure = import_closure(ModuleFiles(texts), start, installed())
     missing = [module for module in closure.missing if module.needed]
     if missing:
@@ -131,8 +131,8 @@ class _Installed(Collection[str]):
     def __contains__(self, name: object) -> bool:
         if name in sys.stdlib_module_names:
             return True
-        found = PathFinder.find_spec(str(name), self._path)
-        return found is not None or name in _distributed()  # an editable install has no file
+        spec = PathFinder.find_spec(str(name), self._path)
+        return spec is not None or name in _distributed()  # an editable install has no file
 
     def __iter__(self) -> Iterator[str]:
         return iter(sys.stdlib_module_names | _distributed())
@@ -174,7 +174,7 @@ def _line(missing: MissingModule) -> str:
 
 
 def _advice(missing: Sequence[MissingModule]) -> str:
-    files = {getattr(sys.modules.get(each.module), "__file__", None) for each in missing}
+    files = {getattr(sys.modules.get(gap.module), "__file__", None) for gap in missing}
     known = sorted(str(Path(file)) for file in files if file)
     if known:
         return "code_path=[..., " + ", ".join(f'"{_from_here(file)}"' for file in known) + "]"

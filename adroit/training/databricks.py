@@ -57,8 +57,8 @@ class DatabricksWorkspace:
         Raises:
             TrainingError: It refuses us, cannot be reached, or is no workspace.
         """
-        found = self._call("GET", "/api/2.0/preview/scim/v2/Me")
-        name = found.get("userName")
+        me = self._call("GET", "/api/2.0/preview/scim/v2/Me")
+        name = me.get("userName")
         if not isinstance(name, str) or not name:
             raise self._no_workspace("/api/2.0/preview/scim/v2/Me", "an answer without a userName")
         return name

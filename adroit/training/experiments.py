@@ -158,21 +158,21 @@ def _experiment_id(tracking_uri: str, name: str) -> str:
     with tracking.store(tracking_uri, patient=False) as client:
         from mlflow.exceptions import MlflowException
 
-        found = client.get_experiment_by_name(name)
-        if found is None:
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
             try:
                 return str(client.create_experiment(name, location))
             except MlflowException:
-                found = client.get_experiment_by_name(name)
-                if found is None:
+                experiment = client.get_experiment_by_name(name)
+                if experiment is None:
                     raise
-    if found.lifecycle_stage != "active":
+    if experiment.lifecycle_stage != "active":
         raise TrainingError(
             "The experiment was deleted.",
             where=f"{tracking.shown(tracking_uri)}: {name}",
-            next_step=f"mlflow experiments restore -x {found.experiment_id}, or another name",
+            next_step=f"mlflow experiments restore -x {experiment.experiment_id}, or another name",
         )
-    return str(found.experiment_id)
+    return str(experiment.experiment_id)
 
 
 def _prepare_local(tracking_uri: str) -> str | None:

@@ -95,16 +95,18 @@ def find_conda_env(
 
 def _read_env(name: str, entry: Entry, report: Report) -> CondaEnv:
     line = entry.key.line
-    wrong = name_problem(name)
-    if wrong:
-        report.add(line, f"the env name {name[:80]!r} {wrong}")
+    problem = name_problem(name)
+    if problem:
+        report.add(line, f"the env name {name[:80]!r} {problem}")
     env = Section(entry.value, f"env {name!r}", line, report, _KNOWN)
     image, environment = env.text("image"), env.path("environment")
     platform = env.text("platform") or DEFAULT_PLATFORM
     python = env.text("python") or DEFAULT_PYTHON
     if image is not None and not _IMAGE.fullmatch(image):
-        said = "it is [HOST[:PORT]/]REPOSITORY[:TAG][@sha256:...], without a scheme, in lower case"
-        env.problem("image", f"'image' is no image reference; {said}")
+        message = (
+            "it is [HOST[:PORT]/]REPOSITORY[:TAG][@sha256:...], without a scheme, in lower case"
+        )
+        env.problem("image", f"'image' is not an image reference; {message}")
     if "image" not in env.entries and "environment" not in env.entries:
         env.problem("image", "needs an 'image', an 'environment' or both")
     if not _PLATFORM.fullmatch(platform):

@@ -50,7 +50,7 @@ def parse_environment(data: bytes, file: str) -> Environment:
     channels = tuple(name for name in section.texts("channels") if name != "nodefaults")
     conda, pip = _dependencies(section)
     report.check()
-    pinned = [found[1] for found in map(_PYTHON.fullmatch, conda) if found]
+    pinned = [match[1] for match in map(_PYTHON.fullmatch, conda) if match]
     others = [spec for spec in conda if _NAME.match(spec)[0] not in ("python", "pip")]  # type: ignore[index]
     return Environment(channels, pinned[0] if pinned else None, tuple(others), tuple(pip))
 
@@ -66,8 +66,10 @@ def _dependencies(section: Section) -> tuple[list[str], list[str]]:
         elif isinstance(item, dict) and set(item) == {"pip"} and _requirements(item["pip"]):
             pip += item["pip"]
         else:
-            said = "'dependencies' must list conda packages, and `pip:` with a list of requirements"
-            section.problem("dependencies", said)
+            message = (
+                "'dependencies' must list conda packages, and `pip:` with a list of requirements"
+            )
+            section.problem("dependencies", message)
     return conda, pip
 
 

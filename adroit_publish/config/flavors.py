@@ -111,9 +111,9 @@ def own_text(entry: Entry | None) -> str | None:
 
 def _read_flavor(name: str, entry: Entry, report: Report) -> Flavor:
     line = entry.key.line
-    wrong = name_problem(name)
-    if wrong:
-        report.add(line, f"the flavor name {name[:80]!r} {wrong}")
+    problem = name_problem(name)
+    if problem:
+        report.add(line, f"the flavor name {name[:80]!r} {problem}")
     if is_null(entry.value):
         report.add(line, f"flavor {name!r} is empty; it needs 'config' and 'conda_env'")
         return Flavor(name, "", "", None, None, None, line)
@@ -123,8 +123,8 @@ def _read_flavor(name: str, entry: Entry, report: Report) -> Flavor:
     if config is not None and ("/" not in config or not config.endswith((".yaml", ".yml"))):
         section.problem("config", "'config' must name a project's file, projects/NAME/config.yaml")
     conda_env = section.text("conda_env", required=whole)
-    if conda_env is not None and (wrong := name_problem(conda_env)):
-        section.problem("conda_env", f"'conda_env' {wrong}")
+    if conda_env is not None and (problem := name_problem(conda_env)):
+        section.problem("conda_env", f"'conda_env' {problem}")
     return Flavor(
         name=name,
         config=config or "",
@@ -147,11 +147,11 @@ def _read_version(section: Section) -> RunId | PublishedVersion | None:
         return None
     with suppress(ValueError):
         return parse_version(text)
-    said = f"'version' is {text[:80]!r}; it must be {_WANTED_VERSION}"
+    message = f"'version' is {text[:80]!r}; it must be {_WANTED_VERSION}"
     node = deref(entry.value) if entry else None
     if isinstance(node, Scalar) and isinstance(scalar_value(node), int | float):
-        said += "; YAML reads this one as a number or a truth value: quote it"
-    section.problem("version", said)
+        message += "; YAML reads this one as a number or a truth value: quote it"
+    section.problem("version", message)
     return None
 
 

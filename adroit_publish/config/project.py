@@ -151,18 +151,24 @@ def _read_model_name(top: Section, directory: str) -> str:
     name = top.text("model_name", required=True)
     if name is None:
         return ""
-    wrong = name_problem(name, ascii_only=True)
-    if wrong:
-        top.problem("model_name", f"'model_name' {wrong}")
+    problem = name_problem(name, ascii_only=True)
+    if problem:
+        top.problem("model_name", f"'model_name' {problem}")
     elif not _OCI_COMPONENT.fullmatch(name.lower()):
-        said = "cannot name an image repository: '.', '_' and '-' stand between letters and digits"
-        top.problem("model_name", f"'model_name' {name!r} {said}, one at a time ('-' may repeat)")
+        message = (
+            "cannot name an image repository: '.', '_' and '-' stand between letters and digits"
+        )
+        top.problem(
+            "model_name", f"'model_name' {name!r} {message}, one at a time ('-' may repeat)"
+        )
     elif name in NO_MODELS:
-        said = "is the name of a part of every store"
-        top.problem("model_name", f"'model_name' {name!r} {said}; choose another")
+        message = "is the name of a part of every store"
+        top.problem("model_name", f"'model_name' {name!r} {message}; choose another")
     elif name != directory:
-        said = f"'model_name' is {name!r}, but the directory is {directory!r}; they must be equal"
-        top.problem("model_name", said)
+        message = (
+            f"'model_name' is {name!r}, but the directory is {directory!r}; they must be equal"
+        )
+        top.problem("model_name", message)
     return name
 
 
@@ -177,8 +183,8 @@ def _read_handler(serve: Section) -> Handler:
     kwargs = _read_json(handler, "kwargs")
     percent = kwargs.get("log_features_percent")
     if percent is not None and not (_is_number(percent) and 0 <= percent <= 100):
-        said = f"'log_features_percent' is {percent!r}; it is a number of percent, from 0 to 100"
-        handler.problem("kwargs", said)
+        message = f"'log_features_percent' is {percent!r}; it is a number of percent, from 0 to 100"
+        handler.problem("kwargs", message)
     return Handler(class_path, kwargs)
 
 
@@ -224,8 +230,8 @@ def _read_exclude(source: Section) -> tuple[str, ...]:
         if pattern.startswith("!"):
             source.problem("exclude", f"'exclude' {pattern!r}: a pattern cannot bring files back")
         elif pattern.count("*") > MAX_STARS:
-            said = f"has more than {MAX_STARS} '*'; write several patterns"
-            source.problem("exclude", f"'exclude' {pattern!r} {said}")
+            message = f"has more than {MAX_STARS} '*'; write several patterns"
+            source.problem("exclude", f"'exclude' {pattern!r} {message}")
         else:
             try:
                 if not any(rule.include for rule in _spec((pattern,)).patterns):
@@ -275,6 +281,6 @@ def _read_globals(security: Section) -> tuple[str, ...]:
     names = security.texts("allow_pickle_globals")
     for name in names:
         if not _GLOBAL.fullmatch(name):
-            said = f"'allow_pickle_globals' has {name!r}; an entry is module.name, no wildcard"
-            security.problem("allow_pickle_globals", said)
+            message = f"'allow_pickle_globals' has {name!r}; an entry is module.name, no wildcard"
+            security.problem("allow_pickle_globals", message)
     return names

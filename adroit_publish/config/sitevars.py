@@ -52,8 +52,8 @@ def with_pointer(data: bytes | None, model: str, pointer: Pointer, where: str) -
 
 def check_model_name(model: str) -> None:
     """Lets a name pass that a model can have; raises ConfigError for any other."""
-    if wrong := name_problem(model, ascii_only=True):
-        raise ConfigError(f"A model's name {wrong}.", got=repr(model[:80]))
+    if problem := name_problem(model, ascii_only=True):
+        raise ConfigError(f"A model's name {problem}.", got=repr(model[:80]))
 
 
 def _read(data: bytes, where: str) -> tuple[Mapping[str, object], dict[str, Pointer]]:
@@ -63,6 +63,6 @@ def _read(data: bytes, where: str) -> tuple[Mapping[str, object], dict[str, Poin
         raise ConfigError.of([Problem(where, 0, f"the sitevar {reason}")], _NEXT) from None
     pointers, problems = read_pointers(entries)
     if problems:
-        found = [Problem(where, 0, f"{model!r:.80} {said}") for model, said in problems.items()]
-        raise ConfigError.of(found, _NEXT)
+        told = [Problem(where, 0, f"{model!r:.80} {text}") for model, text in problems.items()]
+        raise ConfigError.of(told, _NEXT)
     return entries, pointers

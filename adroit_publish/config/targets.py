@@ -118,8 +118,8 @@ def parse_targets(data: bytes, file: str, base: str) -> Targets:
     }
     default = tree.get("default_target")
     if default is not None and default not in by_name:
-        said = f"'default_target' is {default!r}; the targets are: {', '.join(sorted(by_name))}"
-        report.add(lines.get(("", "default_target"), 0), said)
+        message = f"'default_target' is {default!r}; the targets are: {', '.join(sorted(by_name))}"
+        report.add(lines.get(("", "default_target"), 0), message)
     _check_profiles(by_name, report, lines)
     report.check()
     return Targets(default, by_name)
@@ -161,8 +161,8 @@ def explain_choice(
                 return target, f"AWS_PROFILE={profile} is one of its profiles"
         raise _no_target(targets, f"No target holds the AWS profile {profile!r} (AWS_PROFILE).")
     if any(environ.get(variable) for variable in _CREDENTIALS):
-        said = "AWS credentials are in the environment without AWS_PROFILE: the target has to be"
-        raise _no_target(targets, f"{said} named.")
+        message = "AWS credentials are in the environment without AWS_PROFILE: the target has to be"
+        raise _no_target(targets, f"{message} named.")
     if targets.default is None:
         raise _no_target(targets, "No target is named, and there is no default_target.")
     return targets.by_name[targets.default], "it is default_target"
@@ -259,8 +259,8 @@ def _check_profiles(
     for name, target in by_name.items():
         for profile in target.profiles:
             if holder.setdefault(profile, name) != name:
-                said = f"the profile {profile!r} is held by {holder[profile]!r} and {name!r}"
-                report.add(lines.get((name, "profiles"), 0), f"{said}; it can mean one target")
+                message = f"the profile {profile!r} is held by {holder[profile]!r} and {name!r}"
+                report.add(lines.get((name, "profiles"), 0), f"{message}; it can mean one target")
 
 
 class _TargetReader:
@@ -276,9 +276,9 @@ class _TargetReader:
     ) -> None:
         self._name, self._base, self._report, self._lines = name, base, report, lines
         self._table: dict[str, Any] = table if isinstance(table, dict) else {}
-        wrong = name_problem(name, ascii_only=True)
-        if wrong:
-            self._problem("", f"the name {wrong}")
+        problem = name_problem(name, ascii_only=True)
+        if problem:
+            self._problem("", f"the name {problem}")
         if not isinstance(table, dict):
             self._problem("", "must be a table")
         for key in sorted(self._table.keys() - set(_KNOWN))[:MAX_PROBLEMS]:

@@ -198,7 +198,7 @@ class _Composer:
         self._check_tag(event, "scalar")
         place = self._place(event.start_mark, event.end_mark)
         if any("\ud800" <= char <= "\udfff" for char in event.value):
-            self._report.add(place[2], "an escaped surrogate is no character")
+            self._report.add(place[2], "an escaped surrogate is not a character")
         return Scalar(*place, 1, 1, event.value, event.style or "plain", bool(event.tag))
 
     def _sequence(self, event: Any, depth: int) -> Sequence:

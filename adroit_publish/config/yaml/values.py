@@ -45,7 +45,7 @@ def scalar_value(scalar: Scalar) -> str | int | float | bool | None:
 
 def effective_entries(mapping: Mapping) -> dict[str, Entry]:
     """Returns the entries by name with merge keys carried out, own entries first."""
-    found = {entry.name: entry for entry in mapping.entries if not entry.merges}
+    entries = {entry.name: entry for entry in mapping.entries if not entry.merges}
     for entry in mapping.entries:
         if entry.merges:
             merged = deref(entry.value)
@@ -53,8 +53,8 @@ def effective_entries(mapping: Mapping) -> dict[str, Entry]:
                 target = deref(source)
                 assert isinstance(target, Mapping)  # read_yaml refuses anything else
                 for name, inherited in effective_entries(target).items():
-                    found.setdefault(name, inherited)
-    return found
+                    entries.setdefault(name, inherited)
+    return entries
 
 
 def value_of(node: Node, scalar: Callable[[Scalar], Any] = scalar_value) -> Any:
@@ -113,11 +113,15 @@ class Section:
                 continue
             meant = near_miss(name, known)
             if meant:
-                said = f"{self.title} has {name!r}; is {meant!r} meant? If not, prefix it with x-"
-                self._report.add(entry.key.line, said)
+                message = (
+                    f"{self.title} has {name!r}; is {meant!r} meant? If not, prefix it with x-"
+                )
+                self._report.add(entry.key.line, message)
             elif closed and not name.startswith("x-"):
-                said = f"{self.title} has an unknown key {name[:80]!r}; known: {', '.join(known)}"
-                self._report.add(entry.key.line, said)
+                message = (
+                    f"{self.title} has an unknown key {name[:80]!r}; known: {', '.join(known)}"
+                )
+                self._report.add(entry.key.line, message)
 
     def problem(self, key: str, message: str) -> None:
         """Reports what is wrong with the value of ``key``."""
@@ -164,7 +168,7 @@ class Section:
             self.problem(key, f"{key!r} must be a list of strings")
             return ()
         if not all(isinstance(item, str) and item and item.isprintable() for item in value):
-            self.problem(key, f"{key!r} must hold strings that print; quote what is no string")
+            self.problem(key, f"{key!r} must hold strings that print; quote what is not a string")
             return ()
         return tuple(value)
 
