@@ -14,6 +14,7 @@ from adroit_publish.config.targets import Target, Targets, choose_target, parse_
 from adroit_publish.config.yaml.tree import MAX_BYTES
 from adroit_publish.edge.once import Once
 from adroit_publish.errors import ConfigError
+from adroit_publish.git.working_tree import unchanged_bytes
 
 FLAVORS = "flavors.yaml"
 CONDA_ENVS = "conda_envs.yaml"
@@ -26,6 +27,16 @@ def read_file(root: Path, path: str) -> bytes:
     """Returns a file's bytes as the working tree has them; raises OSError where it cannot."""
     with (root / path).open("rb") as stream:
         return stream.read(MAX_BYTES + 1)  # one more than any parser takes, so that it refuses
+
+
+def read_as_committed(root: Path, path: str) -> bytes:
+    """Returns a file's bytes as the commit has them, unless the working tree's say something else.
+
+    So line endings that were converted when the file was checked out do not matter, and what is
+    not committed yet can be looked at; who publishes it is told by ``git.source.snapshot``.
+    """
+    committed = unchanged_bytes(root, path)
+    return read_file(root, path) if committed is None else committed
 
 
 class Checkout:
@@ -62,7 +73,7 @@ class Checkout:
     @property
     def flavors_bytes(self) -> bytes:
         """flavors.yaml as it is written."""
-        return self.file(FLAVORS, "it says what is to be served")
+        return self.file(FLAVORS, "it says what is to be served", read_file)
 
     @property
     def flavors(self) -> Mapping[str, Flavor]:
@@ -151,7 +162,7 @@ def open_checkout(root: Path, environ: Mapping[str, str] | None = None) -> Check
     Raises:
         ConfigError: One of the two is missing or has problems.
     """
-    checkout = Checkout(root, environ)
+    checkout = Checkout(root, environ, read_as_committed)
     _ = checkout.flavors, checkout.targets
     return checkout
 

@@ -140,7 +140,7 @@ class AmbiguousModel(SourceError):
 
 
 class DirtyTree(SourceError):
-    """Files that would be packed are not what the commit says they are."""
+    """Files that a bundle is made from are not what the commit says they are."""
 
 
 class RefusedError(PublishError):

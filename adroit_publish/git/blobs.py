@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from adroit_publish.errors import SourceError
-from adroit_publish.git.repository import start_git
+from adroit_publish.git.repository import OFFLINE, start_git
 
 IN_MEMORY_BYTES = 4 << 20
 
@@ -46,12 +46,28 @@ class GitBlob:
         """
         if self.size_bytes <= IN_MEMORY_BYTES:
             # By process id: a forked child must not talk to its parent's git.
-            return BytesIO(_batch(self.repository, os.getpid()).read(self))
+            data = _batch(self.repository, os.getpid()).blob(self.oid)
+            if data is None or len(data) != self.size_bytes:
+                raise _no_blob(self, "nothing" if data is None else f"{len(data)} bytes")
+            return BytesIO(data)
         return _spooled(self)
 
 
+def committed_bytes(root: Path, path: str) -> bytes | None:
+    """Returns a file's bytes as HEAD has them; None where it has no such file.
+
+    Args:
+        root: In the working tree; absolute.
+        path: Relative to ``root``, POSIX, in one line.
+
+    Raises:
+        SourceError: git cannot read the repository.
+    """
+    return _batch(str(root), os.getpid()).blob(f"HEAD:./{path}")
+
+
 def _spooled(blob: GitBlob) -> BinaryIO:
-    process = start_git(Path(blob.repository), "cat-file", "blob", blob.oid)
+    process = start_git(Path(blob.repository), "cat-file", "blob", blob.oid, variables=OFFLINE)
     stream = tempfile.TemporaryFile()  # noqa: SIM115 - handed to the caller
     try:
         shutil.copyfileobj(process.stdout, stream, 1 << 20)
@@ -69,31 +85,36 @@ class _Batch:
     """One running ``git cat-file --batch``; any thread may ask it."""
 
     def __init__(self, repository: str) -> None:
-        self._process = start_git(Path(repository), "cat-file", "--batch")
+        self._repository = repository
+        self._process = start_git(Path(repository), "cat-file", "--batch", variables=OFFLINE)
         self._one_at_a_time = threading.Lock()
 
-    def read(self, blob: GitBlob) -> bytes:
+    def blob(self, name: str) -> bytes | None:
+        """Returns the bytes of a blob; None where there is no such object, or it is no blob."""
         with self._one_at_a_time:
             try:
-                return self._ask(blob)
+                return self._ask(name)
             except BaseException as error:
                 # Half an answer may be left in the pipe: this process is of no more use.
                 self._process.kill()
                 _batch.cache_clear()
-                if isinstance(error, OSError):
-                    raise _no_blob(blob, "git ended early") from error
+                if isinstance(error, OSError | EOFError):
+                    raise SourceError(
+                        "git ended early.", where=self._repository, next_step="git fsck"
+                    ) from error
                 raise
 
-    def _ask(self, blob: GitBlob) -> bytes:
-        self._process.stdin.write(blob.oid.encode() + b"\n")
+    def _ask(self, name: str) -> bytes | None:
+        self._process.stdin.write(name.encode() + b"\n")
         self._process.stdin.flush()
-        header = self._process.stdout.readline().decode(errors="replace").split()
-        if header != [blob.oid, "blob", str(blob.size_bytes)]:
-            raise _no_blob(blob, " ".join(header))
-        data: bytes = self._process.stdout.read(blob.size_bytes + 1)
-        if len(data) != blob.size_bytes + 1:
-            raise _no_blob(blob, "git ended early")
-        return data[:-1]
+        header = self._process.stdout.readline().decode(errors="replace")
+        if header == f"{name} missing\n":
+            return None
+        _, kind, size = header.split() or ("", "", "0")
+        data: bytes = self._process.stdout.read(int(size) + 1)
+        if len(data) != int(size) + 1:
+            raise EOFError
+        return data[:-1] if kind == "blob" else None
 
 
 @lru_cache(maxsize=4)

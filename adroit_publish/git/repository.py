@@ -7,8 +7,10 @@ repository. ``env -u`` takes the others out, because GitPython passes on whateve
 and setting them to something else would switch git's ownership check off. Replacement objects are
 ignored, no optional lock is taken, and nobody is asked for a password.
 
-Commands that stay on this machine run no hook. Those that go to a remote run the user's
-``pre-push`` hook, without a terminal to ask at and with a bound in seconds.
+Commands that stay on this machine run no hook, no monitor and no filter that the clone's own
+configuration names: a checkout that came from elsewhere must not run commands here. Those that go
+to a remote run the user's ``pre-push`` hook, without a terminal to ask at and with a bound in
+seconds.
 
 What GitPython does by itself (objects, references, the index) is left out: it knows SHA-1 alone.
 """
@@ -39,6 +41,10 @@ _SETTINGS = (
 )
 _NO_HOOKS = ("-c", "core.hooksPath=/dev/null")
 _VARIABLES = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
+OFFLINE = {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": ""}
+"""Variables with which a partial clone does not fetch what it lacks."""
+_CONVERTING = {"hash-object", "read-tree", "reset", "status", "update-index"}
+"""Commands that may run content filters."""
 _KEPT_VARIABLES = (
     *("GIT_ASKPASS", "GIT_AUTHOR_", "GIT_COMMITTER_", "GIT_CONFIG_"),
     *("GIT_HTTP_", "GIT_PROXY_", "GIT_SSH", "GIT_SSL_"),
@@ -129,6 +135,8 @@ def run_git(
         SourceError: git cannot be run.
     """
     remote = timeout_s is not None
+    if arguments[0] in _CONVERTING:
+        variables = {**inert_variables(directory), **(variables or {})}
     process = start_git(directory, *arguments, variables=variables, remote=remote)
     try:
         output, complaint = process.communicate(given, timeout=timeout_s)
@@ -141,9 +149,9 @@ def run_git(
     return RemoteAnswer(process.returncode, output, _shown(complaint))
 
 
-def read_git(directory: Path, *arguments: str) -> bytes:
+def read_git(directory: Path, *arguments: str, variables: Mapping[str, str] | None = None) -> bytes:
     """Returns what a command that only reads printed; raises SourceError with what it said."""
-    answer = run_git(directory, *arguments)
+    answer = run_git(directory, *arguments, variables=variables)
     if answer.code != 0:
         raise failure(directory, arguments[0], answer.complaint)
     return answer.output
@@ -191,9 +199,40 @@ def failure(directory: Path, command: str, complaint: str) -> SourceError:
         next_step = "run this in a clone of the project's repository"
     elif "dubious ownership" in complaint:
         next_step = f"git config --global --add safe.directory {directory}"
+    elif "promisor remote" in complaint:
+        next_step = "git sparse-checkout add DIRECTORY, or clone without --filter"
     return SourceError(
         f"git {command} failed.", where=directory, got=complaint, next_step=next_step
     )
+
+
+def inert_variables(directory: Path) -> dict[str, str]:
+    """Returns the variables with which git runs no command that a clone's own configuration names.
+
+    Those are its file system monitor and its content filters; hooks are another matter. Filters of
+    the user's configuration (Git LFS, as a rule) stay on.
+
+    Args:
+        directory: In the clone.
+
+    Raises:
+        SourceError: git cannot be run.
+    """
+    listing = ("config", "-z", "--show-scope", "--name-only", "--get-regexp", r"^filter\..*\.")
+    fields = os.fsdecode(run_git(directory, *listing).output).split("\0")
+    keys = zip(fields[::2], fields[1::2], strict=False)
+    names = {key[7:].rpartition(".")[0] for scope, key in keys if scope in ("local", "worktree")}
+    settings = {"core.fsmonitor": "false"} | {
+        f"filter.{name}.{part}": ""
+        for name in sorted(names)
+        for part in ("clean", "smudge", "process", "required")
+    }
+    count = os.environ.get("GIT_CONFIG_COUNT", "")
+    first = int(count) if count.isdecimal() else 0
+    variables = {"GIT_CONFIG_COUNT": str(first + len(settings))}
+    for number, (key, value) in enumerate(settings.items(), first):
+        variables |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    return variables
 
 
 def _shown(complaint: bytes) -> str:

@@ -4,18 +4,21 @@ Files are read as blobs at HEAD, not from the working tree, so line-ending conve
 change nothing and the same commit gives the same bytes on every machine. A file there that differs
 from the commit, or that git does not know, is refused by name. With ``allow_dirty`` exactly those
 files come from the working tree, as they lie there, and the snapshot names them. Ignored files are
-never packed. Nothing in the repository is written, and no hook runs; ``git status`` may run the
-content filters that the user has configured for it.
+never packed. What is not packed and decides what is (a config.yaml) is held to the same.
 
-Source: git-status, "Porcelain Format Version 2"; git-ls-tree; Git LFS, docs/spec.md, "The Pointer".
+Nothing in the repository is written, nothing is fetched, and no hook runs.
+
+Source: Git LFS, docs/spec.md, "The Pointer".
 """
 
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from adroit_publish.artifacts.pull import LocalFile
 from adroit_publish.bundle.content import Readable
@@ -24,10 +27,14 @@ from adroit_publish.edge.urls import without_credentials
 from adroit_publish.errors import DirtyTree, SourceError
 from adroit_publish.git.blobs import GitBlob
 from adroit_publish.git.repository import read_git
+from adroit_publish.git.working_tree import TreeEntry, look
 
 _SHOWN_FILES = 10
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _LFS_POINTER_LIMIT_BYTES = 1024
+
+Agrees = Callable[[bytes | None], bool]
+_NO_RULES: Mapping[str, Agrees] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,7 @@ class Snapshot:
             there, in place of what the commit says. Empty unless ``allow_dirty``.
         files: Sorted by the bytes of their paths.
         remote_url: Where `origin` is, without credentials; None where there is none.
+        deciding: The files that decide what is packed and how.
     """
 
     commit: str
@@ -65,25 +73,7 @@ class Snapshot:
     dirty: tuple[str, ...]
     files: tuple[SourceFile, ...]
     remote_url: str | None
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """One row of ``git ls-tree -r -l``."""
-
-    mode: str
-    oid: str
-    size: str
-    path: str
-
-
-@dataclass(frozen=True)
-class _Status:
-    """What ``git status`` says: HEAD, and path -> kind of every file that differs from it."""
-
-    commit: str
-    branch: str | None
-    changes: dict[str, str]
+    deciding: tuple[SourceFile, ...] = ()
 
 
 def snapshot(
@@ -92,6 +82,9 @@ def snapshot(
     *,
     is_excluded: Callable[[str], bool],
     allow_dirty: bool,
+    optional: Sequence[str] = (),
+    deciding: Sequence[str] = (),
+    agrees: Mapping[str, Agrees] = _NO_RULES,
 ) -> Snapshot:
     """Takes the files below some directories as the commit that is checked out has them.
 
@@ -101,114 +94,55 @@ def snapshot(
         is_excluded: Says of a path relative to ``root`` whether it is left out. What is left out
             is not looked at: it may be dirty, a symlink, or of any name.
         allow_dirty: Whether files that differ from the commit are taken from the working tree.
+        optional: Further directories, of which git need not know any file.
+        deciding: Files that are not packed and decide what is, and how: they have to be in the
+            commit as well.
+        agrees: For further files, whether the commit's bytes (None: it has no such file) decide
+            what the working tree's do, where the two differ.
 
     Raises:
-        DirtyTree: Files that would be packed differ from the commit, and ``allow_dirty`` is not
-            set; names the first of them with their kind.
+        DirtyTree: Files that would be packed, or decide, differ from the commit, and
+            ``allow_dirty`` is not set; names the first of them with their kind.
         SourceError: No repository, no commit, a missing directory, a symlink, a submodule, a Git
             LFS pointer, or a name that cannot be packed.
     """
     root = root.absolute()
-    for directory in directories:
-        check_path(directory, where=root)
-    prefix = _prefix(root)
-    status = _status(root, prefix, directories)
-    changes = {path: kind for path, kind in status.changes.items() if not is_excluded(path)}
+    paths = (*directories, *optional, *deciding, *agrees)
+    for path in paths:
+        check_path(path, where=root)
+    status, entries = look(root, paths)
+
+    def is_packed(path: str) -> bool:
+        return path.startswith(below) and not is_excluded(path)
+
+    def differs(path: str) -> bool:
+        if path in agrees:
+            return not agrees[path](_committed_bytes(entries.get(path), root))
+        return path in deciding or is_packed(path)
+
+    below = tuple(f"{directory}/" for directory in (*directories, *optional))
+    # Git sees no change of a file that is ignored, or lies behind a symbolic link.
+    changes = {path: "not in the commit" for path in deciding if path not in entries}
+    changes |= {path: kind for path, kind in status.changes.items() if differs(path)}
     if changes and not allow_dirty:
         raise _dirty_tree(changes, root)
-    entries = _entries(root, prefix, directories, status.commit)
-    _check_directories(directories, [entry.path for entry in entries], changes, root)
-    files = [
-        _from_commit(entry, root)
-        for entry in entries
-        if not is_excluded(entry.path) and entry.path not in changes
-    ]
-    files += [file for path in changes if (file := _from_work_tree(path, root))]
-    for file in files:
-        check_path(file.path, where=root)
-    check_collisions((file.path for file in files), where=root)
-    _check_no_pointers(files, root)
+    _check_directories(directories, [*entries, *status.changes], root)
+
+    packed = filter(is_packed, {**entries, **changes})
+    take = partial(_take, root=root, entries=entries, changes=changes)
+    files = [file for path in sorted(packed, key=str.encode) if (file := take(path))]
+    _check_files(files, root)
     return Snapshot(
         commit=status.commit,
         branch=status.branch,
         dirty=tuple(sorted(changes, key=str.encode)),
-        files=tuple(sorted(files, key=lambda file: file.path.encode())),
+        files=tuple(files),
         remote_url=_remote_url(root),
+        deciding=tuple(file for path in deciding if (file := take(path))),
     )
 
 
-def _prefix(root: Path) -> str:
-    """Returns the path from the work tree's top to ``root``, ending in ``/`` unless empty."""
-    shown = read_git(root, "rev-parse", "--is-inside-work-tree", "--show-prefix")
-    inside, _, prefix = shown.removesuffix(b"\n").partition(b"\n")
-    if inside != b"true":
-        raise SourceError(
-            "The repository has no working tree.",
-            where=root,
-            next_step="run this in a clone of the project's repository",
-        )
-    return _text(prefix, root)
-
-
-def _status(root: Path, prefix: str, directories: Sequence[str]) -> _Status:
-    output = read_git(
-        root,
-        *("status", "--porcelain=v2", "-z", "--branch", "--no-renames", "--no-ahead-behind"),
-        *("--untracked-files=all", "--ignored=no", "--ignore-submodules=none"),
-        *("--", *directories),
-    )
-    commit, branch, changes = "", None, {}
-    for row in _rows(output, root):
-        if row.startswith("# branch.oid "):
-            commit = row.removeprefix("# branch.oid ")
-        elif row.startswith("# branch.head "):
-            branch = row.removeprefix("# branch.head ")
-        elif not row.startswith("#"):
-            path, kind = _change(row)
-            # A path can have two rows: deleted from the index, and there as an untracked file.
-            changes[path.removeprefix(prefix)] = kind
-    if commit == "(initial)":
-        raise SourceError(
-            "The repository has no commit yet.",
-            where=root,
-            next_step='git add -A && git commit -m "..."',
-        )
-    return _Status(commit, None if branch == "(detached)" else branch, changes)
-
-
-def _change(row: str) -> tuple[str, str]:
-    """Returns the path and the kind of change of one row of ``git status``."""
-    if row.startswith("? "):
-        return row[2:], "untracked"
-    if row.startswith("u "):
-        return row.split(" ", 10)[10], "in conflict"
-    states, path = row[2:4], row.split(" ", 8)[8]
-    if "D" in states:
-        return path, "deleted"
-    if "A" in states:
-        return path, "added, not committed"
-    return path, "staged, not committed" if states[1] == "." else "modified"
-
-
-def _entries(root: Path, prefix: str, directories: Sequence[str], commit: str) -> list[_Entry]:
-    output = read_git(
-        root,
-        *("ls-tree", "-r", "-z", "-l", "--full-tree", commit),
-        *("--", *(prefix + directory for directory in directories)),
-    )
-    found: dict[str, _Entry] = {}
-    for row in _rows(output, root):
-        facts, _, path = row.partition("\t")
-        mode, _, oid, size = facts.split()
-        path = path.removeprefix(prefix)
-        found[path] = _Entry(mode, oid, size, path)
-    return list(found.values())
-
-
-def _check_directories(
-    directories: Iterable[str], committed: Sequence[str], changes: Iterable[str], root: Path
-) -> None:
-    present = [*committed, *changes]
+def _check_directories(directories: Iterable[str], present: Sequence[str], root: Path) -> None:
     for directory in directories:
         if not any(path.startswith(directory + "/") for path in present):
             raise SourceError(
@@ -219,36 +153,59 @@ def _check_directories(
             )
 
 
-def _from_commit(entry: _Entry, root: Path) -> SourceFile:
+def _take(
+    path: str, root: Path, entries: Mapping[str, TreeEntry], changes: Container[str]
+) -> SourceFile | None:
+    return _from_work_tree(path, root) if path in changes else _from_commit(entries[path], root)
+
+
+def _from_commit(entry: TreeEntry, root: Path) -> SourceFile:
     if entry.mode == "120000":
         raise _not_packed("symlink", "its target may lie outside of the bundle", entry.path, root)
     if entry.mode == "160000":
         raise _not_packed("submodule", "its files are not part of this commit", entry.path, root)
+    if not entry.size.isdecimal():
+        raise SourceError(
+            "The repository does not hold a file of the commit.",
+            where=f"{entry.path!a} in {root}",
+            wanted=f"blob {entry.oid}",
+            next_step="git fsck",
+        )
     size_bytes = int(entry.size)
     blob = GitBlob(str(root), entry.oid, size_bytes)
     return SourceFile(entry.path, size_bytes, entry.mode == "100755", blob)
+
+
+def _committed_bytes(entry: TreeEntry | None, root: Path) -> bytes | None:
+    if entry is None:
+        return None
+    with _from_commit(entry, root).content.open() as stream:
+        return stream.read()
 
 
 def _from_work_tree(path: str, root: Path) -> SourceFile | None:
     """Returns a dirty file as it lies there; None where it was deleted."""
     place = root / path
     try:
-        found = place.lstat()
+        status = place.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise SourceError("A file cannot be read.", where=place, got=error.strerror) from error
-    if stat.S_ISLNK(found.st_mode):
+    if stat.S_ISLNK(status.st_mode):
         raise _not_packed("symlink", "its target may lie outside of the bundle", path, root)
-    if stat.S_ISDIR(found.st_mode):
+    if stat.S_ISDIR(status.st_mode):
         raise _not_packed("repository", "its files are not part of this commit", path, root)
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise _not_packed("special file", "it has no content", path, root)
-    executable = bool(found.st_mode & stat.S_IXUSR)
-    return SourceFile(path, found.st_size, executable, LocalFile(str(place), found.st_size))
+    executable = bool(status.st_mode & stat.S_IXUSR)
+    return SourceFile(path, status.st_size, executable, LocalFile(str(place), status.st_size))
 
 
-def _check_no_pointers(files: Iterable[SourceFile], root: Path) -> None:
+def _check_files(files: Sequence[SourceFile], root: Path) -> None:
+    for file in files:
+        check_path(file.path, where=root)
+    check_collisions((file.path for file in files), where=root)
     for file in files:
         if len(_LFS_POINTER) < file.size_bytes < _LFS_POINTER_LIMIT_BYTES:
             with file.content.open() as stream:
@@ -263,28 +220,12 @@ def _remote_url(root: Path) -> str | None:
     return without_credentials(first) or None
 
 
-def _rows(output: bytes, root: Path) -> list[str]:
-    return [_text(row, root) for row in output.split(b"\0") if row]
-
-
-def _text(data: bytes, root: Path) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise SourceError(
-            "A file name is not valid UTF-8.",
-            where=root,
-            got=ascii(data[-200:]),
-            next_step="rename the file",
-        ) from error
-
-
 def _dirty_tree(changes: dict[str, str], root: Path) -> DirtyTree:
     shown = [f"{path!a} ({kind})" for path, kind in sorted(changes.items())[:_SHOWN_FILES]]
     if len(changes) > _SHOWN_FILES:
         shown.append(f"and {len(changes) - _SHOWN_FILES} more")
     return DirtyTree(
-        "Files that would be packed are not what the commit says.",
+        "Files that the bundle is made from are not what the commit says.",
         where=root,
         got="\n".join(shown),
         wanted="a clean working tree",

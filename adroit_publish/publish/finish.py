@@ -28,12 +28,11 @@ from adroit_publish.custody.admission import admit_gates
 from adroit_publish.custody.repair import heal_or_refuse
 from adroit_publish.edge.user import user_name
 from adroit_publish.errors import PublishError
-from adroit_publish.git.source import Snapshot
 from adroit_publish.mlflow.trained_by import commit_page
 from adroit_publish.places import Places
 from adroit_publish.publish.release import Job, LayerReceipt, Release
 from adroit_publish.publish.seen_here import note_seen
-from adroit_publish.publish.source import SourceCheck
+from adroit_publish.publish.source import Source, SourceCheck
 from adroit_publish.publish.stages import Stages
 from adroit_publish.publish.verification import earlier_verification, verify_bundle
 from adroit_publish.rollover.state import Rollover
@@ -74,7 +73,7 @@ class Made:
 
     bundle: Bundle
     receipts: tuple[LayerReceipt, ...]
-    source: Snapshot
+    source: Source
     checked: SourceCheck
     run_id: str
     run_url: str | None = None

@@ -41,7 +41,7 @@ from adroit_publish.mlflow.model import resolve_model
 from adroit_publish.places import Places, open_places, open_store
 from adroit_publish.publish.env import carried_env
 from adroit_publish.publish.republish import model_layers, remake
-from adroit_publish.publish.source import runtime_recipe, source_recipe
+from adroit_publish.publish.source import source_recipe
 from adroit_publish.publish.survey import Opened, Survey, accept_line
 from adroit_publish.stores.earlier import Earlier
 
@@ -175,7 +175,7 @@ def _publish(survey: Survey, flavor: Flavor, run_id: RunId, row: Plan) -> Plan:
     earlier = survey.earlier(project.model_name)
     gates = judge_gates(project.run_gates, model.metrics, earlier.live, {})
     refusal = _refusal(model, earlier, gates)
-    size = model.size_bytes + source_recipe(source).size_bytes + runtime_recipe().size_bytes
+    size = model.size_bytes + source_recipe(source).size_bytes + source.runtime.size_bytes
     return replace(
         row,
         state=State.CANNOT if refusal else row.state,
@@ -253,7 +253,7 @@ def _republish(
     else:
         env = carried_env(survey.checkout, flavor, survey.target, version)
     model = model_layers(version)
-    layers = (*model, hash_layer(runtime_recipe()), hash_layer(source_recipe(opened.source)))
+    layers = (*model, hash_layer(opened.source.runtime), hash_layer(source_recipe(opened.source)))
     bundle = remake(version, layers, opened.project, env)
     places = open_places(survey.target, version.model_name)
     own = [layer.descriptor for layer in bundle.layers]

@@ -28,16 +28,15 @@ from adroit_publish.bundle.layer import ROOT, LayerRecipe, PackedFile, model_rec
 from adroit_publish.bundle.lineage import Lineage, columns_of
 from adroit_publish.bundle.manifest import Bundle, assemble
 from adroit_publish.custody.admission import admit_lineage
-from adroit_publish.git.source import Snapshot
 from adroit_publish.mlflow.mlmodel import read_mlmodel
 from adroit_publish.places import Places, open_places
 from adroit_publish.publish.env import take_env
 from adroit_publish.publish.finish import Made, finish
 from adroit_publish.publish.release import LayerReceipt, PublishJob, Release
 from adroit_publish.publish.source import (
+    Source,
     check_source,
     files_of,
-    runtime_recipe,
     source_of,
     source_recipe,
 )
@@ -127,13 +126,13 @@ def _lineage(job: PublishJob, model: PulledModel) -> tuple[Lineage, tuple[str, .
     return lineage, admit_lineage(lineage, job.lineages, where=where, accept=accept)
 
 
-def _recipes(model: PulledModel, source: Snapshot, here: ModelFiles) -> tuple[LayerRecipe, ...]:
+def _recipes(model: PulledModel, source: Source, here: ModelFiles) -> tuple[LayerRecipe, ...]:
     """Returns every layer of the bundle but its record, bottom up."""
     model_files = here.seen(
         PackedFile(f"{ROOT}/model/{path}", content, content.executable)
         for path, content in model.files.items()
     )
-    return (*model_recipes(model_files), runtime_recipe(), source_recipe(source))
+    return (*model_recipes(model_files), source.runtime, source_recipe(source))
 
 
 def _upload_layers(

@@ -34,13 +34,7 @@ from adroit_publish.places import Places, open_places
 from adroit_publish.publish.env import take_env
 from adroit_publish.publish.finish import Made, finish
 from adroit_publish.publish.release import EnvReference, LayerReceipt, Release, RepublishJob
-from adroit_publish.publish.source import (
-    check_source,
-    files_of,
-    runtime_recipe,
-    source_of,
-    source_recipe,
-)
+from adroit_publish.publish.source import check_source, files_of, source_of, source_recipe
 from adroit_publish.publish.stages import Listener, Silence, Stage, Stages
 from adroit_publish.publish.upload import (
     SENDING_THREADS,
@@ -93,7 +87,7 @@ def republish(
         model = _with_files(job, model, places.store, stage)
     with stages("static gates"):
         model_files = [file for layer in model for file in _known_files(layer)]
-        project_files = [*runtime_recipe().files, *source_recipe(source).files]
+        project_files = [*source.runtime.files, *source_recipe(source).files]
         checked = check_source(job, files_of([*model_files, *project_files]))
     if places.images and job.env.base:
         with stages("take env") as stage:
@@ -101,7 +95,7 @@ def republish(
     with stages("carry model") as stage:
         carried = _carry(job, model, places, stage)
     with stages("upload layers") as stage:
-        new = (runtime_recipe(), source_recipe(source))
+        new = (source.runtime, source_recipe(source))
         total_bytes = sum(recipe.size_bytes for recipe in new)
         layers, sent = hash_and_upload(new, places.all, partial(stage.progress, total_bytes))
         bundle = remake(version, (*model, *layers), job.project, job.env)

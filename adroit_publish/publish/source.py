@@ -10,59 +10,154 @@ import adroit
 from adroit_publish.bundle.content import InlineFile, Readable
 from adroit_publish.bundle.imports import BundleFinding, Imports
 from adroit_publish.bundle.layer import ROOT, LayerRecipe, PackedFile
-from adroit_publish.config.flavors import Flavor
+from adroit_publish.checkout import CONDA_ENVS, FLAVORS, Checkout
+from adroit_publish.config.conda_envs import CondaEnv
+from adroit_publish.config.flavors import Flavor, parse_flavors
 from adroit_publish.config.project import DEFAULT_EXCLUDES, Project, excluded
-from adroit_publish.errors import SourceError
+from adroit_publish.errors import ConfigError, SourceError
 from adroit_publish.gates.closure import Served, check_closure
 from adroit_publish.gates.left_out import check_left_out
 from adroit_publish.git.history import blobs_of
-from adroit_publish.git.source import Snapshot, snapshot
+from adroit_publish.git.source import SourceFile, snapshot
 from adroit_publish.publish.release import Job
 
 
-def project_source(root: Path, flavor: Flavor, project: Project, *, allow_dirty: bool) -> Snapshot:
+@dataclass(frozen=True)
+class Source:
+    """What of a bundle comes from the checkout.
+
+    Attributes:
+        commit: The commit that is checked out.
+        dirty: Paths that differ from it, of files that are packed or decide; sorted.
+        files: The project's.
+        runtime: The files of ``adroit`` that serve, of the checkout where it has them.
+        remote_url: Where `origin` is, without credentials; None where there is none.
+    """
+
+    commit: str
+    dirty: tuple[str, ...]
+    files: tuple[SourceFile, ...]
+    runtime: LayerRecipe
+    remote_url: str | None
+
+
+def project_source(checkout: Checkout, flavor: Flavor, *, allow_dirty: bool) -> Source:
     """Returns the project's files at HEAD, with its includes and less its excludes.
 
+    What decides about them is held to the commit as well: the project's config.yaml, the conda env
+    and its environment.yml, and of flavors.yaml what a flavor that is committed names. (Its run,
+    and which model of it, is the question that a publish answers, and usually committed after it.)
+
     Raises:
-        DirtyTree: A file that would be packed is not what HEAD says, and ``allow_dirty`` is off.
-        SourceError: The checkout, or a file in it, cannot be packed.
+        ConfigError: As ``Checkout.project`` and ``Checkout.conda_env``.
+        DirtyTree: A file that would be packed or decides is not what HEAD says, and
+            ``allow_dirty`` is off; names them all.
+        SourceError: The checkout, or a file in it, cannot be packed; or it changed meanwhile.
     """
-    directory = flavor.config.rpartition("/")[0]
-    patterns = (*DEFAULT_EXCLUDES, *project.exclude)
-
-    def is_excluded(path: str) -> bool:
-        # Patterns are relative to the project; an include keeps all of its files.
-        inside = path.startswith(directory + "/")
-        return inside and excluded(path[len(directory) + 1 :], patterns)
-
-    return snapshot(
-        root,
-        (directory, *project.include),
-        is_excluded=is_excluded,
-        allow_dirty=allow_dirty,
-    )
+    project, env = checkout.project(flavor), checkout.conda_env(flavor)
+    source, deciding = _take(checkout.root, flavor, project, env, allow_dirty)
+    for path, data in deciding.items():
+        if data != checkout.file(path, "it decides what is packed"):
+            raise _changed(checkout.root, path)
+    return source
 
 
-def source_of(job: Job) -> Snapshot:
+def source_of(job: Job) -> Source:
     """Returns the source of a job, which is that of the commit its plan was made at.
 
     Raises:
-        SourceError: As ``project_source``; or HEAD moved since.
+        SourceError: As ``project_source``; or HEAD moved since, or what decides changed.
     """
-    allow_dirty = job.options.allow_dirty
-    source = project_source(Path(job.root), job.flavor, job.project, allow_dirty=allow_dirty)
+    root, flavor, env = Path(job.root), job.flavor, job.env
+    source, deciding = _take(root, flavor, job.project, env.env, job.options.allow_dirty)
     if source.commit != job.commit:
         raise SourceError(
             "HEAD moved while the publish was on its way.",
-            where=job.root,
+            where=root,
             got=source.commit,
             wanted=job.commit,
             next_step="run the same command again",
         )
+    checkout = Checkout(root, read=lambda _, path: deciding.get(path, b""))
+    if checkout.project(flavor) != job.project:
+        raise _changed(root, flavor.config)
+    if not env.carried and checkout.conda_env(flavor) != env.env:
+        raise _changed(root, CONDA_ENVS)
+    if not env.carried and not env.base and checkout.environment_digest(env.env) != env.digest:
+        raise _changed(root, str(env.env.environment))
     return source
 
 
-def source_recipe(source: Snapshot) -> LayerRecipe:
+def _take(
+    root: Path, flavor: Flavor, project: Project, env: CondaEnv, allow_dirty: bool
+) -> tuple[Source, dict[str, bytes]]:
+    """Returns the source, and the bytes of the files that decide about it."""
+    directory, runtime = flavor.config.rpartition("/")[0], _runtime_directory(root)
+    patterns = (*DEFAULT_EXCLUDES, *project.exclude)
+
+    def is_packed(path: str) -> bool:
+        # Patterns are relative to the project; an include keeps all of its files.
+        if path.startswith(directory + "/"):
+            return not excluded(path[len(directory) + 1 :], patterns)
+        return path.startswith(tuple(f"{include}/" for include in project.include))
+
+    def serves(path: str) -> bool:
+        return path == f"{runtime}/__init__.py" or (
+            path.startswith(f"{runtime}/serving/") and path.endswith(".py")
+        )
+
+    taken = snapshot(
+        root,
+        (directory, *project.include),
+        is_excluded=lambda path: not is_packed(path) and not serves(path),
+        allow_dirty=allow_dirty,
+        optional=[runtime] if runtime else [],
+        deciding=[path for path in (flavor.config, CONDA_ENVS, env.environment) if path],
+        agrees={FLAVORS: lambda committed: _names_the_same(committed, flavor)},
+    )
+    serving = tuple(
+        PackedFile(f"{ROOT}/runtime/adroit{file.path.removeprefix(runtime)}", file.content)
+        for file in taken.files
+        if runtime and serves(file.path)
+    )
+    source = Source(
+        commit=taken.commit,
+        dirty=taken.dirty,
+        files=tuple(file for file in taken.files if is_packed(file.path)),
+        runtime=LayerRecipe("runtime", serving) if serving else runtime_recipe(),
+        remote_url=taken.remote_url,
+    )
+    return source, {file.path: _bytes_of(file) for file in taken.deciding}
+
+
+def _bytes_of(file: SourceFile) -> bytes:
+    with file.content.open() as stream:
+        return stream.read()
+
+
+def _runtime_directory(root: Path) -> str | None:
+    """Returns where in the checkout ``adroit`` was imported from; None: from elsewhere."""
+    package, root = Path(adroit.__file__).resolve().parent, root.resolve()
+    return package.relative_to(root).as_posix() if package.is_relative_to(root) else None
+
+
+def _names_the_same(committed: bytes | None, flavor: Flavor) -> bool:
+    try:
+        before = parse_flavors(committed or b"").get(flavor.name)
+    except ConfigError:
+        return False
+    return before is None or (before.config, before.conda_env) == (flavor.config, flavor.conda_env)
+
+
+def _changed(root: Path, path: str) -> SourceError:
+    return SourceError(
+        f"{path} changed while the publish was on its way.",
+        where=root,
+        next_step="run the same command again",
+    )
+
+
+def source_recipe(source: Source) -> LayerRecipe:
     """Returns the source layer: paths relative to the repository's root, the import root."""
     files = (
         PackedFile(f"{ROOT}/source/{file.path}", file.content, file.executable)
@@ -72,7 +167,7 @@ def source_recipe(source: Snapshot) -> LayerRecipe:
 
 
 def runtime_recipe() -> LayerRecipe:
-    """Returns the runtime layer: ``adroit`` as this program has it, its serving part alone."""
+    """Returns the runtime layer of ``adroit`` as it is installed, its serving part alone."""
     package = Path(adroit.__file__).parent
     paths = [package / "__init__.py", *package.glob("serving/**/*.py")]
     files = (

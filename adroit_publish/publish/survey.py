@@ -21,11 +21,10 @@ from adroit_publish.config.targets import Target
 from adroit_publish.decide import Decision, Facts, Files, NotImported, OfAnotherTarget, decide
 from adroit_publish.edge.once import Once
 from adroit_publish.errors import ConfigError, PublishError
-from adroit_publish.git.source import Snapshot
 from adroit_publish.places import open_store
 from adroit_publish.publish.env import resolve_env
 from adroit_publish.publish.release import EnvReference
-from adroit_publish.publish.source import project_source, runtime_recipe
+from adroit_publish.publish.source import Source, project_source
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.earlier import Earlier, earlier_versions
 from adroit_publish.version import Version, Versions
@@ -43,7 +42,7 @@ class Opened:
 
     project: Project
     version: Version
-    source: Snapshot
+    source: Source
 
 
 @dataclass(frozen=True)
@@ -91,10 +90,9 @@ class Survey:
         except PublishError as error:
             return Standing(flavor, decide(flavor, error))
 
-    def source(self, flavor: Flavor) -> Snapshot:
+    def source(self, flavor: Flavor) -> Source:
         """Returns what would be packed of a flavor's project; raises as ``project_source``."""
-        project = self.checkout.project(flavor)
-        return project_source(self.checkout.root, flavor, project, allow_dirty=self._allow_dirty)
+        return project_source(self.checkout, flavor, allow_dirty=self._allow_dirty)
 
     def env(self, flavor: Flavor) -> EnvReference:
         """Returns the env of a flavor, pinned as it is now; raises as ``resolve_env``."""
@@ -144,7 +142,7 @@ class Survey:
         source = _digests((f.path, f.content, f.executable) for f in opened.source.files)
         return Facts(
             source=source,
-            runtime=self._once("runtime", _runtime),
+            runtime=self._once("runtime", lambda: _runtime(opened.source)),
             serve=opened.project.serve,
             conda_env=flavor.conda_env,
             env_now=self._env_now(flavor),
@@ -192,9 +190,9 @@ def _imported(opened: Opened, source: Files) -> frozenset[str] | None:
     )
 
 
-def _runtime() -> Files:
+def _runtime(source: Source) -> Files:
     prefix = f"{ROOT}/runtime/"
-    files = runtime_recipe().files
+    files = source.runtime.files
     return _digests((f.path.removeprefix(prefix), f.content, f.executable) for f in files)
 
 

@@ -261,6 +261,22 @@ def test_submodules_are_refused_with_the_reason(root, tmp_path):
         take(root, "projects/m/sub")
 
 
+def test_the_configuration_of_a_submodule_runs_no_command(root, tmp_path):
+    git(tmp_path, "clone", "-q", str(root), "other")
+    git(root, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(tmp_path / "other"),
+        "projects/m/sub")  # fmt: skip
+    commit_all(root)
+    inside = root / "projects/m/sub"
+    write(inside, {".gitattributes": b"* filter=own\n"})
+    git(inside, "config", "filter.own.clean", f"touch {tmp_path}/ran; cat")
+    for path in (inside / "projects").rglob("*.py"):
+        os.utime(path, (1, 1))
+    take(root, excluded=("projects/m/sub",))
+    assert not (tmp_path / "ran").exists()
+    git(root, "status")
+    assert (tmp_path / "ran").exists(), "the trap does not work"
+
+
 def test_a_repository_inside_is_refused_also_when_dirt_is_allowed(root):
     write(root, {"projects/m/inner/f": b""})
     git(root / "projects/m/inner", "init", "-q")

@@ -28,7 +28,7 @@ from adroit_publish.registry.image_reference import Tag
 from tests.servers.eng_account import ACCOUNT, BASE, eng_account
 from tests.servers.fault_proxy import FaultProxy, answer, s3_error
 from tests.servers.object_servers import boto3_session
-from tests.support.checkouts import make_checkout
+from tests.support.checkouts import commit, make_checkout
 
 MIB = 1 << 20
 LARGE_BYTES = (1024 if os.environ.get("ADROIT_FULL") else 64) * MIB
@@ -114,6 +114,7 @@ def stage(tmp_path, tracking, eng, monkeypatch):
         root = make_checkout(tmp_path / "repo", uri, {"a": log()}, target_lines=lines)
         envs = root / "conda_envs.yaml"
         envs.write_text(f"plain:\n  image: {BASE}\n  environment: environment.yml\n")
+        commit(root, "an image for the env")
         yield Stage(root, s3, registry, aws)
 
 

@@ -13,8 +13,7 @@ from adroit_publish.checkout import Checkout, open_checkout
 from adroit_publish.decide import State
 from adroit_publish.errors import RefusedError
 from adroit_publish.places import open_store
-from adroit_publish.publish import republish as verb
-from adroit_publish.publish import source, survey
+from adroit_publish.publish import source
 from adroit_publish.publish.planning import Plan, plan
 from adroit_publish.publish.prepare_republish import prepare_stale
 from adroit_publish.publish.release import RepublishOptions
@@ -100,8 +99,7 @@ def test_another_runtime_or_env_that_is_asked_for_is_a_reason(checkout, monkeypa
     real = source.runtime_recipe()
     extra = PackedFile("opt/adroit/runtime/adroit/serving/extra.py", InlineFile(b""))
     changed = LayerRecipe("runtime", (*real.files, extra))
-    monkeypatch.setattr(survey, "runtime_recipe", lambda: changed)
-    monkeypatch.setattr(verb, "runtime_recipe", lambda: changed)
+    monkeypatch.setattr(source, "runtime_recipe", lambda: changed)
     with pytest.raises(RefusedError, match="Nothing imports what changed"):
         republish("a", root=checkout, verify="none")
     assert republish("a", root=checkout, verify="none", runtime=True).news

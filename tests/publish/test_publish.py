@@ -109,6 +109,7 @@ def test_another_conda_env_is_a_change_and_an_unknown_one_an_error(checkout):
     with pytest.raises(ConfigError, match="plane"):
         publish("a", root=checkout)
     envs.write_text(envs.read_text() + "plane:\n  environment: environment.yml\n")
+    commit(checkout, "another env")
     with pytest.raises(RefusedError, match="conda env, which was plain"):
         publish("a", root=checkout)
 
@@ -320,6 +321,7 @@ def test_a_handler_that_the_bundle_lacks_is_named(checkout):
             "adroit.serving.mlflow_handler:MlflowHandler", "projects.doubler.handler:MyHandler"
         )
     )
+    commit(checkout, "a handler that is not there")
     with pytest.raises(VerificationError, match=r"projects\.doubler\.handler"):
         publish("a", root=checkout)
     assert visible(checkout)[0] == []

@@ -350,8 +350,7 @@ def test_another_runtime_is_no_reason_unless_it_is_asked_for(checkout, monkeypat
     publish("b", root=checkout)
     from adroit_publish.bundle.content import InlineFile
     from adroit_publish.bundle.layer import LayerRecipe, PackedFile
-    from adroit_publish.publish import republish as verb
-    from adroit_publish.publish import source, survey
+    from adroit_publish.publish import source
 
     real = source.runtime_recipe()
 
@@ -359,8 +358,7 @@ def test_another_runtime_is_no_reason_unless_it_is_asked_for(checkout, monkeypat
         extra = PackedFile("opt/adroit/runtime/adroit/serving/extra.py", InlineFile(b""))
         return LayerRecipe("runtime", (*real.files, extra))
 
-    monkeypatch.setattr(survey, "runtime_recipe", changed)
-    monkeypatch.setattr(verb, "runtime_recipe", changed)
+    monkeypatch.setattr(source, "runtime_recipe", changed)
     assert republish("b", root=checkout).news is False
     again = republish("b", root=checkout, runtime=True)
     assert again.changes == ("the runtime (adroit/) differs in 1 files",)
@@ -384,6 +382,7 @@ def test_another_env_by_name_is_a_change(checkout):
     envs, flavors = checkout / "conda_envs.yaml", checkout / "flavors.yaml"
     envs.write_text(envs.read_text() + "other:\n  environment: environment.yml\n")
     flavors.write_text(flavors.read_text().replace("conda_env: plain", "conda_env: other"))
+    commit(checkout, "another env")
     again = republish("b", root=checkout)
     assert again.conda_env == "other"
     assert again.changes == ("changed the conda env, which was plain",)
@@ -403,7 +402,8 @@ def test_uncommitted_source_is_refused_by_name(checkout):
 def test_a_changed_serve_section_is_a_change_and_reaches_the_bundle(checkout):
     publish("b", root=checkout)
     config = checkout / "projects/doubler/config.yaml"
-    config.write_text(config.read_text() + "      log_features_percent: 0.5\n")
+    line = "      model_name: doubler\n"
+    config.write_text(config.read_text().replace(line, f"{line}      log_features_percent: 0.5\n"))
     commit(checkout, "log more")
     again = republish("b", root=checkout)
     assert again.changes == ("changed the serve section of config.yaml",)

@@ -14,14 +14,15 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 from adroit_publish.cli.progress import bars_for_steps
 from adroit_publish.edge.user import user_name
-from adroit_publish.errors import EXIT_INTERRUPTED, PublishError
+from adroit_publish.errors import EXIT_INTERRUPTED, PublishError, SourceError
+from adroit_publish.git.repository import inert_variables
 
 OUTCOME_VARIABLE = "ADROIT_OUTCOME_FILE"
 LOG_VARIABLE = "ADROIT_LOG"
@@ -72,6 +73,9 @@ def main(flow: Callable[..., object], *, command: str | None = None) -> NoReturn
     if user_name() in ("root", "unknown"):
         # Metaflow refuses both, and a bare container is often one of them.
         os.environ["USERNAME"] = "adroit"
+    with suppress(SourceError):
+        # Metaflow asks git about the flow's directory: no command configured there is to run.
+        os.environ |= inert_variables(Path(sys.argv[0]).resolve().parent)
     with tempfile.TemporaryDirectory(prefix="adroit-") as directory:
         outcome = Path(directory) / "outcome.json"
         os.environ[OUTCOME_VARIABLE] = str(outcome)
