@@ -142,6 +142,7 @@ def mlflow_serving(model: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local"]
     process = subprocess.Popen(
         [*command, "-m", str(model), "--port", str(port)],
+        cwd=model.parent,  # where it makes a tracking database of its own
         env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
