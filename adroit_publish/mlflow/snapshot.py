@@ -18,9 +18,9 @@ import logging
 import re
 import shutil
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import quote
@@ -35,14 +35,10 @@ State = tuple[tuple[int, int, int] | None, ...]
 """Inode, length and mtime of a database and its sidecars; None for one that is not there."""
 
 
-@dataclass(frozen=True)
-class _Snapshot:
-    state: State
-    directory: TemporaryDirectory[str]
-
-
-_snapshots: dict[Path, _Snapshot] = {}
-"""Of this process: a plan of many flavors copies a database once."""
+_one_at_a_time = threading.Lock()
+_snapshots: dict[tuple[Path, State], TemporaryDirectory[str]] = {}
+"""Of this process: a plan of many flavors copies a database once, and a copy stays while another
+thread may read it."""
 
 
 def snapshot_of(database: Path) -> Path:
@@ -55,28 +51,31 @@ def snapshot_of(database: Path) -> Path:
         SourceError: It cannot be read, is not MLflow's, or is of a revision that the MLflow here
             does not know.
     """
-    state = _state_of(database)
-    snapshot = _snapshots.get(database)
-    if snapshot is None or snapshot.state != state:
-        snapshot = _Snapshot(state, TemporaryDirectory(prefix="adroit-tracking-"))
-        copy = Path(snapshot.directory.name) / "mlflow.db"
-        try:
-            _copy(database, copy)
-            revision = _revision_of(copy, database)
-        except (sqlite3.Error, OSError) as error:
-            raise SourceError(
-                "The tracking store cannot be read.",
-                where=database,
-                got=error,
-                wanted="an MLflow database",
-                next_step="check the target's tracking_uri in adroit.toml, and that the file may "
-                "be read",
-            ) from error
-        _migrate(copy, revision, database)
-        if former := _snapshots.pop(database, None):
-            former.directory.cleanup()
-        _snapshots[database] = snapshot
-    return Path(snapshot.directory.name) / "mlflow.db"
+    with _one_at_a_time:
+        state = _state_of(database)
+        if (database, state) not in _snapshots:
+            _snapshots[database, state] = _take_snapshot(database)
+        return Path(_snapshots[database, state].name) / "mlflow.db"
+
+
+def _take_snapshot(database: Path) -> TemporaryDirectory[str]:
+    """Returns a directory with a copy of a database as ``mlflow.db``."""
+    directory = TemporaryDirectory(prefix="adroit-tracking-")
+    copy = Path(directory.name) / "mlflow.db"
+    try:
+        _copy(database, copy)
+        revision = _revision_of(copy, database)
+    except (sqlite3.Error, OSError) as error:
+        raise SourceError(
+            "The tracking store cannot be read.",
+            where=database,
+            got=error,
+            wanted="an MLflow database",
+            next_step="check the target's tracking_uri in adroit.toml, and that the file may be "
+            "read",
+        ) from error
+    _migrate(copy, revision, database)
+    return directory
 
 
 @contextmanager

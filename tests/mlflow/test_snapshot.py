@@ -10,12 +10,14 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
 import pytest
 
 from adroit_publish.errors import SourceError
 from adroit_publish.mlflow.model import resolve_model
+from adroit_publish.mlflow.snapshot import snapshot_of
 from adroit_publish.mlflow.tracking import check_tracking_store
 from tests.servers.mlflow_servers import RUN_ID, log_model
 from tests.support.requirements import require
@@ -32,6 +34,14 @@ def state_of(directory):
         )
         for path in sorted(directory.rglob("*"))
     }
+
+
+def newest_revision():
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db import utils
+
+    config = utils._get_alembic_config("sqlite://")
+    return ScriptDirectory.from_config(config).get_current_head()
 
 
 def old_database(directory, revision=OF_MLFLOW_2_22):
@@ -209,3 +219,23 @@ def test_a_store_leaves_nothing_in_the_directory_for_temporary_files(tmp_path, m
     environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
     subprocess.run([sys.executable, "-c", code, uri, RUN_ID], check=True, env=environment)
     assert not [path for path in (tmp_path / "tmp").iterdir() if path.name.startswith("adroit")]
+
+
+def test_a_copy_stays_while_other_threads_of_a_plan_take_and_read_theirs(tmp_path):
+    """One that went before it was opened was an empty database to MLflow, without any run."""
+    database = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(database)) as made, made:
+        made.execute("CREATE TABLE runs (id TEXT)")
+        made.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        made.execute("INSERT INTO alembic_version VALUES (?)", [newest_revision()])
+    together = threading.Barrier(8)
+
+    def take(_number):
+        together.wait()
+        copy = snapshot_of(database)
+        together.wait()
+        return copy, copy.exists()
+
+    with ThreadPoolExecutor(8) as pool:
+        taken = list(pool.map(take, range(8)))
+    assert taken == [(taken[0][0], True)] * 8
