@@ -282,10 +282,10 @@ def _changes(facts: Facts) -> Changes:
 
 
 def _file_changes(wanted: Files, published: Sequence[FileEntry]) -> FileChanges:
-    there = {entry.path: (str(entry.digest), entry.executable) for entry in published}
-    both = wanted.keys() & there.keys()
+    packed = {entry.path: (str(entry.digest), entry.executable) for entry in published}
+    both = wanted.keys() & packed.keys()
     return FileChanges(
-        added=tuple(sorted(wanted.keys() - there.keys())),
-        changed=tuple(sorted(path for path in both if wanted[path] != there[path])),
-        removed=tuple(sorted(there.keys() - wanted.keys())),
+        added=tuple(sorted(wanted.keys() - packed.keys())),
+        changed=tuple(sorted(path for path in both if wanted[path] != packed[path])),
+        removed=tuple(sorted(packed.keys() - wanted.keys())),
     )

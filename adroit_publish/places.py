@@ -209,9 +209,9 @@ def prove_account(target: Target, account: str) -> None:
 
 def _ecr(target: Target, host: str) -> Ecr | None:
     """Returns ECR's API for a registry that is ECR, or that the target says is."""
-    found = parse_ecr_host(host)
-    if found:
-        return Ecr(aws.session(target.profile), found.account, found.region)
+    own_host = parse_ecr_host(host)
+    if own_host:
+        return Ecr(aws.session(target.profile), own_host.account, own_host.region)
     own = target.images is not None and host == registry_host(target.images)
     if own and target.images_auth == "ecr":
         return Ecr(aws.session(target.profile), target.account)

@@ -108,7 +108,7 @@ def conda_envs_file(name: str, checkout: Checkout, flavors: Mapping[str, Flavor]
 def config_files(name: str, checkout: Checkout, flavors: Mapping[str, Flavor]) -> Check:
     """Reads every flavor's config.yaml; raises ConfigError with all problems of all of them."""
     _check_each(flavors.values(), checkout.project)
-    return Check(name, "ok", _count({each.config for each in flavors.values()}, "file"))
+    return Check(name, "ok", _count({flavor.config for flavor in flavors.values()}, "file"))
 
 
 def targets_file(name: str, checkout: Checkout) -> Check:
@@ -123,23 +123,23 @@ def git_checkout(name: str, root: Path) -> Check:
         SourceError: There is no git, no checkout or no commit.
     """
     head, branch = head_commit(root), current_branch(root)
-    found = f"{branch or 'a detached HEAD'} at {head[:12]}"
+    head_line = f"{branch or 'a detached HEAD'} at {head[:12]}"
     if read_git(root, "rev-parse", "--is-shallow-repository").strip() == b"true":
-        found += ", in a shallow clone: it cannot tell which branch holds a commit"
-        return Check(name, "warning", found, "git fetch --unshallow")
-    return Check(name, "ok", found)
+        head_line += ", in a shallow clone: it cannot tell which branch holds a commit"
+        return Check(name, "warning", head_line, "git fetch --unshallow")
+    return Check(name, "ok", head_line)
 
 
 def git_upstream(name: str, root: Path, target: Target | None) -> Check:
     """Looks for the branch that ``--push`` would push to; raises SourceError where is none."""
     if target and target.on_this_machine:
-        found = f"the versions of target {target.name} stay here, so --push is refused"
-        return Check(name, "not needed", found)
+        reason = f"the versions of target {target.name} stay here, so --push is refused"
+        return Check(name, "not needed", reason)
     return Check(name, "ok", str(remote_branch(root, None)))
 
 
 def _check_each(flavors: Iterable[Flavor], look: Callable[[Flavor], object]) -> None:
-    wrong: dict[str, ConfigError] = {}  # by what is said: flavors share their files
+    wrong: dict[str, ConfigError] = {}  # by its facts: flavors share their files
     for flavor in flavors:
         try:
             look(flavor)
@@ -152,8 +152,8 @@ def _check_each(flavors: Iterable[Flavor], look: Callable[[Flavor], object]) -> 
 
 def _facts(error: PublishError) -> str:
     facts = {"where": error.where, "got": error.got, "wanted": error.wanted}
-    said = [f"{key}: {fact}" for key, fact in facts.items() if fact not in (None, "")]
-    return "\n".join([error.what, *said])
+    lines = [f"{key}: {fact}" for key, fact in facts.items() if fact not in (None, "")]
+    return "\n".join([error.what, *lines])
 
 
 def _version(package: str) -> str | None:

@@ -96,14 +96,16 @@ def examine(
     probes += _verification(target, environ) + _git(root, target) + _metaflow(metaflow, target)
     checks = ask(probes, ANSWER_TIMEOUT_S) + ask(_tracking(target), ANSWER_TIMEOUT_S)
     return tuple(
-        replace(each, found=_shown(each.found), next_step=each.next_step and _shown(each.next_step))
-        for each in checks
+        replace(
+            check, found=_shown(check.found), next_step=check.next_step and _shown(check.next_step)
+        )
+        for check in checks
     )
 
 
 def exit_code(checks: Sequence[Check]) -> int:
     """Returns 0 where there is no problem, else the exit code of the first one."""
-    return next((each.exit_code for each in checks if each.state == "problem"), EXIT_OK)
+    return next((check.exit_code for check in checks if check.state == "problem"), EXIT_OK)
 
 
 def ask(probes: Sequence[Probe], timeout_s: float) -> list[Check]:
@@ -143,18 +145,18 @@ def _made(probe: Probe) -> Check:
     except PublishError as error:
         return _failure(probe, error)
     except Exception as error:  # noqa: BLE001 - one check may not take the others with it
-        found = f"this check itself failed: {type(error).__name__}"  # its text may hold anything
-        return Check(probe.name, "problem", found, "report it", probe.away.exit_code)
+        failure = f"this check itself failed: {type(error).__name__}"  # its text may hold anything
+        return Check(probe.name, "problem", failure, "report it", probe.away.exit_code)
 
 
 def _late(probe: Probe, timeout_s: float) -> PublishError:
-    said = f"There was no answer within {timeout_s:g} s."
-    return probe.away(said, where=probe.where, next_step=_CHECK_NETWORK)
+    late = f"There was no answer within {timeout_s:g} s."
+    return probe.away(late, where=probe.where, next_step=_CHECK_NETWORK)
 
 
 def _failure(probe: Probe, error: PublishError) -> Check:
-    found = failed(probe.name, error, probe.worst)
-    return replace(found, next_step=probe.next_step or found.next_step or _MEND)
+    check = failed(probe.name, error, probe.worst)
+    return replace(check, next_step=probe.next_step or check.next_step or _MEND)
 
 
 def _flavors(checkout: Checkout) -> Mapping[str, Flavor]:

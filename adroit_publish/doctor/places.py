@@ -70,8 +70,8 @@ def aws_account(name: str, target: Target) -> Check:
     if not asks_aws(target):
         return Check(name, "not needed", f"target {target.name} has no place at AWS")
     account = aws.caller_account(aws.session(target.profile))
-    found = f"the credentials are of {account}; target {target.name} would take any account's"
-    return Check(name, "warning", found, f'account = "{account}" in adroit.toml')
+    credentials = f"the credentials are of {account}; target {target.name} would take any account's"
+    return Check(name, "warning", credentials, f'account = "{account}" in adroit.toml')
 
 
 def bundle_store(name: str, target: Target) -> Check:
@@ -196,10 +196,10 @@ def docker_engine(name: str, target: Target) -> Check:
 
 def metaflow_configuration(name: str, settings: MetaflowSettings) -> Check:
     """Tells which configuration Metaflow goes by."""
-    there = "" if settings.file.is_file() else " (not there: Metaflow's own defaults)"
+    missing = "" if settings.file.is_file() else " (not there: Metaflow's own defaults)"
     profile = settings.profile or "default"
-    kept = f"datastore {settings.datastore}, metadata {settings.metadata}"
-    return Check(name, "ok", f"profile {profile}, {settings.file}{there}: {kept}")
+    records = f"datastore {settings.datastore}, metadata {settings.metadata}"
+    return Check(name, "ok", f"profile {profile}, {settings.file}{missing}: {records}")
 
 
 def metaflow_datastore(name: str, settings: MetaflowSettings, target: Target | None) -> Check:
@@ -218,8 +218,8 @@ def metaflow_datastore(name: str, settings: MetaflowSettings, target: Target | N
 def metaflow_user(name: str, settings: MetaflowSettings) -> Check:
     """Looks whom Metaflow takes us for; it refuses root and nobody."""
     if settings.user is None:
-        found = "root, or nobody: Metaflow refuses to train; a publish runs as adroit"
-        return Check(name, "warning", found, "export METAFLOW_USER=your.name")
+        reason = "root, or nobody: Metaflow refuses to train; a publish runs as adroit"
+        return Check(name, "warning", reason, "export METAFLOW_USER=your.name")
     source = "METAFLOW_USER" if settings.user_is_set else "as logged in"
     return Check(name, "ok", f"{settings.user} ({source})")
 
@@ -258,7 +258,7 @@ def asks_aws(target: Target) -> bool:
 
 
 def _check_writable(directory: Path) -> None:
-    nearest = next(each for each in (directory, *directory.parents) if each.exists())
+    nearest = next(parent for parent in (directory, *directory.parents) if parent.exists())
     if not nearest.is_dir() or not os.access(nearest, os.R_OK | os.W_OK | os.X_OK):
         raise RefusedError(
             "The bundle store's directory cannot be used.",

@@ -191,10 +191,10 @@ def _release(
 
 def _live_rollover(store: BundleStore, model_name: str) -> Rollover | None:
     try:
-        kept = Rollovers(store.objects).last(model_name)
+        last = Rollovers(store.objects).last(model_name)
     except PublishError:
         return None  # a publish does not depend on what can be told beside it
-    return kept.rollover if kept and kept.rollover.live else None
+    return last.rollover if last and last.rollover.live else None
 
 
 def _record(release: Release, verification: Verification, origin: Mapping[str, str]) -> bytes:

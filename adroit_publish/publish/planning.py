@@ -38,7 +38,7 @@ from adroit_publish.decide import (
 )
 from adroit_publish.errors import PublishError, RefusedError
 from adroit_publish.mlflow.model import resolve_model
-from adroit_publish.places import Places, open_places, open_store
+from adroit_publish.places import Place, Places, open_places, open_store
 from adroit_publish.publish.env import carried_env
 from adroit_publish.publish.republish import model_layers, remake
 from adroit_publish.publish.source import source_recipe
@@ -279,20 +279,19 @@ def _line(survey: Survey, flavor: Flavor, version: str, *, known: bool) -> Line:
     return Line(number, before, after if known else after.replace("0" * 12, "..."))
 
 
-def _asked(places: Places) -> list[tuple[Any, Callable[[Descriptor], bool]]]:
+def _asked(places: Places) -> list[tuple[Place, Callable[[Descriptor], bool]]]:
     """Returns each place with how it is asked for a blob."""
-    found: list[tuple[Any, Callable[[Descriptor], bool]]] = [
-        (places.store, lambda blob: places.store.has_blob(blob, at_a_glance=True))
+    store, images = places.store, places.images
+    asked: list[tuple[Place, Callable[[Descriptor], bool]]] = [
+        (store, partial(store.has_blob, at_a_glance=True))
     ]
-    if places.images:
-        found.append((places.images, places.images.has_blob))
-    return found
+    return [*asked, (images, images.has_blob)] if images else asked
 
 
 def _sizes(has: Callable[[Descriptor], bool], blobs: Sequence[Descriptor]) -> tuple[int, int]:
     """Returns the bytes that would be sent, and those that are there."""
-    there = sum(blob.size_bytes for blob in blobs if has(blob))
-    return sum(blob.size_bytes for blob in blobs) - there, there
+    reused = sum(blob.size_bytes for blob in blobs if has(blob))
+    return sum(blob.size_bytes for blob in blobs) - reused, reused
 
 
 def _dirty(paths: Sequence[str]) -> tuple[str, ...]:

@@ -82,12 +82,12 @@ def prepare_stale(
             left_out.append(f"{flavor.name} is held: {flavor.hold}")
         elif isinstance(flavor.version, PublishedVersion):
             flavors.append(flavor)
-    found = _prepare_all(checkout, flavors, admitted, options)
-    skipped = [item for item in found if _is_left_out(item)]
+    prepared = _prepare_all(checkout, flavors, admitted, options)
+    skipped = [item for item in prepared if _is_left_out(item)]
     left_out += [f"{item.flavor}: {item.error.what}" for item in skipped]  # type: ignore[union-attr]
-    unchanged = [item for item in found if isinstance(item, Release)]
+    unchanged = [item for item in prepared if isinstance(item, Release)]
     left_out += [f"{item.flavor}: {line}" for item in unchanged for line in item.warnings]
-    work = (item for item in found if not isinstance(item, Release) and item not in skipped)
+    work = (item for item in prepared if not isinstance(item, Release) and item not in skipped)
     return tuple(work), tuple(left_out)
 
 

@@ -164,11 +164,11 @@ def _with_files(
     for layer in model:
         small = not any(entry.alone for entry in layer.entries)
         wanted = job.verify == "process" or (job.verify == "image" and small)
-        found = here.find(layer)
-        if found is None and wanted:
-            found = here.pull(layer, store, progress)
+        with_files = here.find(layer)
+        if with_files is None and wanted:
+            with_files = here.pull(layer, store, progress)
             pulled_bytes += layer.descriptor.size_bytes
-        layers.append(found or layer)
+        layers.append(with_files or layer)
     stage.note = f"{pulled_bytes:,} of {total_bytes:,} bytes pulled"
     return tuple(layers)
 
@@ -201,7 +201,7 @@ def _carry(
     total_bytes = sum(layer.descriptor.size_bytes for layer in model)
     stage.note = f"{len(model)} layers, {total_bytes:,} bytes, the same digests"
     receipts = (receipt(layer, where) for layer, where in zip(model, sent, strict=True))
-    return tuple(replace(each, carried=True) for each in receipts)
+    return tuple(replace(one, carried=True) for one in receipts)
 
 
 def _gone(job: RepublishJob, store: BundleStore, layer: Descriptor) -> StoreError:

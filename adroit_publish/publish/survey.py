@@ -245,7 +245,7 @@ def _not_here(
 def _run_there(target: Target, model_name: str, version: str) -> str | None:
     """Returns the run of a version in another target's store; None where it does not know it."""
     try:
-        there = Versions(open_store(target)).find(model_name, version)
-        return there.bundle.run_id if there else None
+        opened = Versions(open_store(target)).find(model_name, version)
+        return opened.bundle.run_id if opened else None
     except PublishError:
         return None  # a store that cannot be asked does not know
