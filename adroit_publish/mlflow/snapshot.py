@@ -160,14 +160,23 @@ def _migrate(copy: Path, revision: str, database: Path) -> None:
             next_step="install the mlflow that writes this database (pip install --upgrade "
             "mlflow), or set tracking_uri to the address of its tracking server",
         )
-    logger = logging.getLogger(utils.__name__)
-    level = logger.level
-    logger.setLevel(logging.WARNING)  # its "Updating database tables" is of the copy
     engine = utils.create_sqlalchemy_engine(f"sqlite:///{copy}")  # type: ignore[no-untyped-call]
     try:
-        utils._upgrade_db(engine)  # type: ignore[no-untyped-call]
+        with quiet_migration():
+            utils._upgrade_db(engine)  # type: ignore[no-untyped-call]
     finally:
         engine.dispose()
+
+
+@contextmanager
+def quiet_migration() -> Iterator[None]:
+    """Keeps MLflow's "Updating database tables" out of the log: it is of the copy."""
+    logger = logging.getLogger("mlflow.store.db.utils")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
         logger.setLevel(level)
 
 

@@ -23,7 +23,7 @@ from adroit_publish.edge.urls import (
     without_credentials,
 )
 from adroit_publish.errors import ModelNotFound, RefusedError, SourceError
-from adroit_publish.mlflow.snapshot import snapshot_of, view_of
+from adroit_publish.mlflow.snapshot import quiet_migration, snapshot_of, view_of
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -121,7 +121,8 @@ def _readable(tracking_uri: str) -> Iterator[str]:
     """Gives an address of the same runs that MLflow's client may open, and write to."""
     scheme = urlsplit(tracking_uri).scheme
     if scheme == "sqlite":
-        yield f"sqlite:///{snapshot_of(_database_of(tracking_uri))}"
+        with quiet_migration():
+            yield f"sqlite:///{snapshot_of(_database_of(tracking_uri))}"
     elif scheme == "file":
         with view_of(_directory_of(tracking_uri)) as view:
             yield view.as_uri()
