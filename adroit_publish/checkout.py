@@ -13,7 +13,8 @@ from adroit_publish.config.project import Project, parse_project
 from adroit_publish.config.targets import Target, Targets, choose_target, parse_targets
 from adroit_publish.config.yaml.tree import MAX_BYTES
 from adroit_publish.edge.once import Once
-from adroit_publish.errors import ConfigError
+from adroit_publish.errors import ConfigError, SourceError
+from adroit_publish.git.blobs import committed_bytes
 from adroit_publish.git.working_tree import unchanged_bytes
 
 FLAVORS = "flavors.yaml"
@@ -34,8 +35,9 @@ def read_as_committed(root: Path, path: str) -> bytes:
 
     So line endings that were converted when the file was checked out do not matter, and what is
     not committed yet can be looked at; who publishes it is told by ``git.source.snapshot``.
+    flavors.yaml is the working tree's: it is where versions are written back.
     """
-    committed = unchanged_bytes(root, path)
+    committed = None if path == FLAVORS else unchanged_bytes(root, path)
     return read_file(root, path) if committed is None else committed
 
 
@@ -73,12 +75,26 @@ class Checkout:
     @property
     def flavors_bytes(self) -> bytes:
         """flavors.yaml as it is written."""
-        return self.file(FLAVORS, "it says what is to be served", read_file)
+        return self.file(FLAVORS, "it says what is to be served")
 
     @property
     def flavors(self) -> Mapping[str, Flavor]:
         """Every flavor by name, in the file's order."""
         return self._once(FLAVORS, lambda: parse_flavors(self.flavors_bytes))
+
+    def names_as_committed(self, flavor: Flavor) -> bool:
+        """Whether flavors.yaml at HEAD names the same project and env, or has no such flavor."""
+
+        def parse() -> Mapping[str, Flavor]:
+            try:
+                data = committed_bytes(self.root.absolute(), FLAVORS)
+                return {} if data is None else parse_flavors(data)
+            except (ConfigError, SourceError):
+                return {}
+
+        before = self._once("committed flavors", parse).get(flavor.name)
+        wanted = (flavor.config, flavor.conda_env)
+        return before is None or (before.config, before.conda_env) == wanted
 
     @property
     def conda_envs(self) -> Mapping[str, CondaEnv]:

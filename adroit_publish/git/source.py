@@ -33,8 +33,7 @@ _SHOWN_FILES = 10
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _LFS_POINTER_LIMIT_BYTES = 1024
 
-Agrees = Callable[[bytes | None], bool]
-_NO_RULES: Mapping[str, Agrees] = MappingProxyType({})
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def snapshot(
     allow_dirty: bool,
     optional: Sequence[str] = (),
     deciding: Sequence[str] = (),
-    agrees: Mapping[str, Agrees] = _NO_RULES,
+    differing: Mapping[str, str] = _NOTHING,
 ) -> Snapshot:
     """Takes the files below some directories as the commit that is checked out has them.
 
@@ -97,8 +96,8 @@ def snapshot(
         optional: Further directories, of which git need not know any file.
         deciding: Files that are not packed and decide what is, and how: they have to be in the
             commit as well.
-        agrees: For further files, whether the commit's bytes (None: it has no such file) decide
-            what the working tree's do, where the two differ.
+        differing: Further files that decide, of which the caller found that what they say is not
+            what the commit's say: by path, how.
 
     Raises:
         DirtyTree: Files that would be packed, or decide, differ from the commit, and
@@ -107,7 +106,7 @@ def snapshot(
             LFS pointer, or a name that cannot be packed.
     """
     root = root.absolute()
-    paths = (*directories, *optional, *deciding, *agrees)
+    paths = (*directories, *optional, *deciding)
     for path in paths:
         check_path(path, where=root)
     status, entries = look(root, paths)
@@ -115,15 +114,13 @@ def snapshot(
     def is_packed(path: str) -> bool:
         return path.startswith(below) and not is_excluded(path)
 
-    def differs(path: str) -> bool:
-        if path in agrees:
-            return not agrees[path](_committed_bytes(entries.get(path), root))
-        return path in deciding or is_packed(path)
-
     below = tuple(f"{directory}/" for directory in (*directories, *optional))
     # Git sees no change of a file that is ignored, or lies behind a symbolic link.
     changes = {path: "not in the commit" for path in deciding if path not in entries}
-    changes |= {path: kind for path, kind in status.changes.items() if differs(path)}
+    changes |= differing
+    changes |= {
+        path: kind for path, kind in status.changes.items() if path in deciding or is_packed(path)
+    }
     if changes and not allow_dirty:
         raise _dirty_tree(changes, root)
     _check_directories(directories, [*entries, *status.changes], root)
@@ -174,13 +171,6 @@ def _from_commit(entry: TreeEntry, root: Path) -> SourceFile:
     size_bytes = int(entry.size)
     blob = GitBlob(str(root), entry.oid, size_bytes)
     return SourceFile(entry.path, size_bytes, entry.mode == "100755", blob)
-
-
-def _committed_bytes(entry: TreeEntry | None, root: Path) -> bytes | None:
-    if entry is None:
-        return None
-    with _from_commit(entry, root).content.open() as stream:
-        return stream.read()
 
 
 def _from_work_tree(path: str, root: Path) -> SourceFile | None:

@@ -12,9 +12,9 @@ from adroit_publish.bundle.imports import BundleFinding, Imports
 from adroit_publish.bundle.layer import ROOT, LayerRecipe, PackedFile
 from adroit_publish.checkout import CONDA_ENVS, FLAVORS, Checkout
 from adroit_publish.config.conda_envs import CondaEnv
-from adroit_publish.config.flavors import Flavor, parse_flavors
+from adroit_publish.config.flavors import Flavor
 from adroit_publish.config.project import DEFAULT_EXCLUDES, Project, excluded
-from adroit_publish.errors import ConfigError, SourceError
+from adroit_publish.errors import SourceError
 from adroit_publish.gates.closure import Served, check_closure
 from adroit_publish.gates.left_out import check_left_out
 from adroit_publish.git.history import blobs_of
@@ -55,7 +55,7 @@ def project_source(checkout: Checkout, flavor: Flavor, *, allow_dirty: bool) -> 
         SourceError: The checkout, or a file in it, cannot be packed; or it changed meanwhile.
     """
     project, env = checkout.project(flavor), checkout.conda_env(flavor)
-    source, deciding = _take(checkout.root, flavor, project, env, allow_dirty)
+    source, deciding = _take(checkout, flavor, project, env, allow_dirty)
     for path, data in deciding.items():
         if data != checkout.file(path, "it decides what is packed"):
             raise _changed(checkout.root, path)
@@ -69,7 +69,7 @@ def source_of(job: Job) -> Source:
         SourceError: As ``project_source``; or HEAD moved since, or what decides changed.
     """
     root, flavor, env = Path(job.root), job.flavor, job.env
-    source, deciding = _take(root, flavor, job.project, env.env, job.options.allow_dirty)
+    source, deciding = _take(Checkout(root), flavor, job.project, env.env, job.options.allow_dirty)
     if source.commit != job.commit:
         raise SourceError(
             "HEAD moved while the publish was on its way.",
@@ -89,9 +89,11 @@ def source_of(job: Job) -> Source:
 
 
 def _take(
-    root: Path, flavor: Flavor, project: Project, env: CondaEnv, allow_dirty: bool
+    checkout: Checkout, flavor: Flavor, project: Project, env: CondaEnv, allow_dirty: bool
 ) -> tuple[Source, dict[str, bytes]]:
     """Returns the source, and the bytes of the files that decide about it."""
+    root, same = checkout.root, checkout.names_as_committed(flavor)
+    differing = {} if same else {FLAVORS: "another config or conda_env"}
     directory, runtime = flavor.config.rpartition("/")[0], _runtime_directory(root)
     patterns = (*DEFAULT_EXCLUDES, *project.exclude)
 
@@ -113,7 +115,7 @@ def _take(
         allow_dirty=allow_dirty,
         optional=[runtime] if runtime else [],
         deciding=[path for path in (flavor.config, CONDA_ENVS, env.environment) if path],
-        agrees={FLAVORS: lambda committed: _names_the_same(committed, flavor)},
+        differing=differing,
     )
     serving = tuple(
         PackedFile(f"{ROOT}/runtime/adroit{file.path.removeprefix(runtime)}", file.content)
@@ -139,14 +141,6 @@ def _runtime_directory(root: Path) -> str | None:
     """Returns where in the checkout ``adroit`` was imported from; None: from elsewhere."""
     package, root = Path(adroit.__file__).resolve().parent, root.resolve()
     return package.relative_to(root).as_posix() if package.is_relative_to(root) else None
-
-
-def _names_the_same(committed: bytes | None, flavor: Flavor) -> bool:
-    try:
-        before = parse_flavors(committed or b"").get(flavor.name)
-    except ConfigError:
-        return False
-    return before is None or (before.config, before.conda_env) == (flavor.config, flavor.conda_env)
 
 
 def _changed(root: Path, path: str) -> SourceError:

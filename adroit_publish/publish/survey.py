@@ -92,7 +92,11 @@ class Survey:
 
     def source(self, flavor: Flavor) -> Source:
         """Returns what would be packed of a flavor's project; raises as ``project_source``."""
-        return project_source(self.checkout, flavor, allow_dirty=self._allow_dirty)
+        same = self.checkout.names_as_committed(flavor)
+        return self._once(
+            ("source", flavor.config, flavor.conda_env, same),
+            lambda: project_source(self.checkout, flavor, allow_dirty=self._allow_dirty),
+        )
 
     def env(self, flavor: Flavor) -> EnvReference:
         """Returns the env of a flavor, pinned as it is now; raises as ``resolve_env``."""
