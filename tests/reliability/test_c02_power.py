@@ -18,13 +18,13 @@ from pathlib import Path
 import pytest
 
 from adroit_publish.checkout import open_checkout
+from adroit_publish.custody.check import verify
 from adroit_publish.places import open_store
 from adroit_publish.publish.prepare import prepare
 from adroit_publish.publish.publish import publish
 from adroit_publish.publish.release import PublishOptions, Release
-from adroit_publish.versions import inspect as inspection
-from adroit_publish.writeback.flavors_file import write_versions
 from tests.support.checkouts import make_checkout
+from tests.support.git_clones import write_versions
 from tests.support.power import disk
 
 FLOOR = 100 if os.environ.get("ADROIT_FULL") == "1" else 4  # each on two file systems
@@ -47,7 +47,7 @@ def whole(root: Path):
     problems = [
         problem
         for published in store.versions("doubler")
-        for problem in inspection.verify(store, published).problems
+        for problem in verify(store, published).problems
     ]
     return (root / "flavors.yaml").read_bytes(), problems
 
