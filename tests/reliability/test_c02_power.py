@@ -1,8 +1,9 @@
-"""C02: the power is cut at the calls that make a publish durable: fsync, rename, link.
+"""C02: the power is cut at the calls that make a publish or a pull durable: fsync, rename, link.
 
-A forked child publishes to a directory on a disk of its own and writes the version back; the power
-goes at its nth such call, before or after it, or once it has printed success. Then the disk is
-mounted again, what it holds is judged, and the same command has to mend it. I1, I2, I4, I6.
+A forked child publishes to a directory on a disk of its own and writes the version back, or pulls a
+model from S3 into a cache there; the power goes at its nth such call, before or after it, or once
+it has printed success. Then the disk is mounted again, what it holds is judged, and the same
+command has to mend it. I1, I2, I4, I6.
 """
 
 from __future__ import annotations
@@ -17,18 +18,22 @@ from pathlib import Path
 
 import pytest
 
+from adroit_publish.artifacts.pull import pull_model
 from adroit_publish.checkout import open_checkout
 from adroit_publish.custody.check import verify
 from adroit_publish.places import open_store
 from adroit_publish.publish.prepare import prepare
 from adroit_publish.publish.publish import publish
 from adroit_publish.publish.release import PublishOptions, Release
+from tests.artifacts.test_pull_faults import FILES, contents, model
 from tests.support.checkouts import make_checkout
 from tests.support.git_clones import write_versions
 from tests.support.power import disk
 
+__all__ = ["model"]
+
 FLOOR = 100 if os.environ.get("ADROIT_FULL") == "1" else 4  # each on two file systems
-DURABLE = ("fsync", "fdatasync", "rename", "replace", "link", "unlink")
+CALLS = ("fsync", "fdatasync", "rename", "replace", "link", "unlink", "pwrite")
 
 
 def publish_once(root: Path):
@@ -85,8 +90,11 @@ def begin_anew(machine, origin):
     machine.sync()
 
 
-def publish_until_the_power_goes(machine, cut_at, after):
-    """Publishes; the power goes at the ``cut_at``-th call of ``DURABLE``, or after success."""
+def until_the_power_goes(work, machine, cut_at, after):
+    """Returns what ``work`` returns on the disk, and how many calls of ``CALLS`` it took.
+
+    The power goes at the ``cut_at``-th of them, before or after it; else once all is done.
+    """
     calls = 0
 
     def cut():
@@ -106,11 +114,11 @@ def publish_until_the_power_goes(machine, cut_at, after):
 
         return wrapped
 
-    for name in DURABLE:
+    for name in CALLS:
         setattr(os, name, fragile(getattr(os, name)))
-    release = publish_once(machine.root)
+    result = work(machine.root)
     machine.cut_power()
-    return release, calls
+    return result, calls
 
 
 def stray_files(root: Path):
@@ -126,7 +134,7 @@ def test_c02_a_power_cut_loses_nothing_that_was_promised(kind, tmp_path, trained
     violations = []
     with disk(tmp_path / kind, kind) as machine:
         begin_anew(machine, origin)
-        expected, calls = in_child(publish_until_the_power_goes, machine, 0, False)
+        expected, calls = in_child(until_the_power_goes, publish_once, machine, 0, False)
         machine.restart()
         new, problems = in_child(whole, machine.root)
         assert (problems, new == old) == ([], False), "success was printed, and is not durable"
@@ -134,7 +142,8 @@ def test_c02_a_power_cut_loses_nothing_that_was_promised(kind, tmp_path, trained
             begin_anew(machine, origin)
             cut_at, after = randomness.randint(1, calls), randomness.random() < 0.5
             injected += 1
-            fired += in_child(publish_until_the_power_goes, machine, cut_at, after) is None
+            left = in_child(until_the_power_goes, publish_once, machine, cut_at, after)
+            fired += left is None
             machine.restart()
             text, problems = in_child(whole, machine.root)
             again = in_child(publish_once, machine.root)
@@ -148,3 +157,28 @@ def test_c02_a_power_cut_loses_nothing_that_was_promised(kind, tmp_path, trained
         print(f"\nC02 {kind} injected={injected} fired={fired} violations={len(violations)}")
     assert fired >= FLOOR
     assert not violations
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_c02_no_byte_of_a_cache_is_believed_that_a_power_cut_took(kind, model, tmp_path, capsys):
+    def pull(root):
+        return contents(pull_model(model, root / "cache"))
+
+    randomness = random.Random(2)
+    injected = fired = violations = 0
+    with disk(tmp_path / kind, kind) as machine:
+        machine.format()
+        files, calls = in_child(until_the_power_goes, pull, machine, 0, False)
+        assert files == FILES
+        while fired < FLOOR:
+            machine.restart()
+            injected += 1
+            cut_at, after = randomness.randint(1, calls), randomness.random() < 0.5
+            fired += in_child(until_the_power_goes, pull, machine, cut_at, after) is None
+            machine.restart()
+            violations += in_child(pull, machine.root) != FILES
+            machine.format()
+    with capsys.disabled():
+        print(f"\nC02 cache, {kind} injected={injected} fired={fired} violations={violations}")
+    assert fired >= FLOOR
+    assert violations == 0
