@@ -34,7 +34,7 @@ class Imports:
         homes: The checkout's directory of each top-level module that the model imports by another
             name than its path: ``{"data_prep": "projects/my_model"}``.
         unreadable: Imported files, below the bundle's root, that are not Python as far as this
-            program can tell; what they import is not known.
+            program can tell, and pickles too large or damaged; what they import is not known.
     """
 
     source: tuple[str, ...]

@@ -3,7 +3,7 @@
 From the handler's module, the model's loader, its models-from-code file and the modules that its
 pickles name, every import is followed through source/, the code that was logged with the model,
 and the runtime. A module that was logged with the model and that the checkout has is followed in
-the checkout, as it is served from there.
+the checkout, as it is served from there. A file of skops or torch is a pickle here, too.
 
 Refused, because the bundle would not load: an import that runs as soon as the handler or the model
 is imported and ends in none of them nor in the conda env; and one, whenever it runs, of a file that
@@ -12,18 +12,22 @@ is a finding. So that the bundle imports what it holds: a module of the bundle w
 installed one is refused, and so is one logged with the model for which the checkout has several
 files. ``verify.accept`` in config.yaml names what is accepted all the same.
 
-Nothing is imported or unpickled: files are read as text, and pickles are searched for names.
+Nothing is imported or unpickled: files are read as text, and pickles are searched for names. What
+one imports that is too large or damaged is not known.
 
 Source: The Python Language Reference, section 5, "The import system"; Python library, ``pickle``
-and ``pickletools`` (opcodes GLOBAL and SHORT_BINUNICODE).
+and ``pickletools`` (opcodes GLOBAL and SHORT_BINUNICODE); skops 0.16, ``skops.io._save``.
 """
 
 from __future__ import annotations
 
 import sys
+import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from io import BytesIO
 from typing import Any
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 from adroit.import_closure import Closure, MissingModule, ModuleFiles, import_closure
 from adroit.serving import own_modules
@@ -32,7 +36,8 @@ from adroit_publish.bundle.imports import BundleFinding, Imports
 from adroit_publish.errors import SourceError, VerificationError
 from adroit_publish.mlflow.mlmodel import parse_mlmodel
 
-_PICKLES = (".pkl", ".pickle", ".joblib", ".cloudpickle", ".dill")
+_PICKLES = (".pkl", ".pickle", ".joblib", ".cloudpickle", ".dill", ".pth", ".pt", ".skops")
+_ZIPPED = (".pkl", "schema.json")  # what torch and skops name modules in
 _PICKLE_BYTES = 64 << 20
 _CODE_BYTES = 4 << 20
 _SHOWN = 20
@@ -86,12 +91,14 @@ def check_closure(
     places = {top: f"source/{home}" for top, home in homes.items()}
     modules = ModuleFiles(dict(_texts(served.files, roots)), roots, places)
     shadows = _check_shadows(modules, import_names, code, served)
-    start = [served.class_path.partition(":")[0], *_named_in_pickles(served.files, modules)]
+    pickled, unsearched = _named_in_pickles(served.files, modules)
+    start = [served.class_path.partition(":")[0], *pickled]
     if loader := python_function.get("loader_module"):
         start.append(str(loader))
     if written := python_function.get("model_code_path"):
         start.append("model/" + str(written).replace("\\", "/").rpartition("/")[2])
     closure = import_closure(modules, start, import_names)
+    closure = replace(closure, unreadable=(*closure.unreadable, *unsearched))
     missing = _check_missing(closure.missing, served)
     return _imports(closure, homes), (*unclear, *shadows, *missing)
 
@@ -224,20 +231,45 @@ def _line(missing: MissingModule) -> str:
     return f"{missing.module}, imported at {missing.file.removeprefix('source/')}:{missing.line}"
 
 
-def _named_in_pickles(files: Mapping[str, Readable], modules: ModuleFiles) -> list[str]:
-    """Returns the modules of the bundle that a pickle imports when it is loaded."""
+def _named_in_pickles(
+    files: Mapping[str, Readable], modules: ModuleFiles
+) -> tuple[list[str], list[str]]:
+    """Returns the modules of the bundle that pickles name, and the pickles nobody could search."""
     patterns = {
-        name: (b"\x8c" + bytes([len(name)]) + name.encode(), b"c" + name.encode() + b"\n")
+        name: (
+            b"\x8c" + bytes([len(name)]) + name.encode(),
+            b"c" + name.encode() + b"\n",
+            b'"' + name.encode() + b'"',  # skops
+        )
         for name in modules.names()
         if len(name) < 256 and name.isascii()
     }
-    named = set()
+    named, unsearched = set(), []
     for path, content in files.items():
-        pickle = path.startswith("model/") and path.endswith(_PICKLES)
-        if pickle and content.size_bytes <= _PICKLE_BYTES:
-            data = _read(content)
-            named |= {name for name, pair in patterns.items() if any(p in data for p in pair)}
-    return sorted(named)
+        if path.startswith("model/") and path.endswith(_PICKLES):
+            data = _searched(content)
+            if data is None:
+                unsearched.append(path)
+            else:
+                named |= {name for name, forms in patterns.items() if any(f in data for f in forms)}
+    return sorted(named), sorted(unsearched)
+
+
+def _searched(content: Readable) -> bytes | None:
+    """Returns the bytes in which a pickle names modules; None where they cannot be searched."""
+    if content.size_bytes > _PICKLE_BYTES:
+        return None
+    data = _read(content)
+    if not is_zipfile(BytesIO(data)):
+        return data
+    try:
+        with ZipFile(BytesIO(data)) as archive:
+            members = [m for m in archive.infolist() if m.filename.endswith(_ZIPPED)]
+            if sum(member.file_size for member in members) > _PICKLE_BYTES:
+                return None
+            return b"".join([data, *map(archive.read, members)])
+    except (BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, zlib.error):
+        return None
 
 
 def _python_function(files: Mapping[str, Readable]) -> Mapping[str, Any]:

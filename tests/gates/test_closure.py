@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
 import sys
 import sysconfig
 import types
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
+import skops.io
 
 from adroit_publish.bundle.content import InlineFile
 from adroit_publish.errors import VerificationError
-from adroit_publish.gates import reporter
+from adroit_publish.gates import closure, reporter
 from adroit_publish.gates.closure import Served, check_closure
 from adroit_publish.gates.env_contract import ObservedEnv, check_env
 from adroit_publish.gates.left_out import check_left_out
@@ -254,6 +257,58 @@ def test_the_modules_that_a_pickle_names_are_followed(protocol, monkeypatch):
         "model/code/lib/train.py": "import matplotlib",
         "model/python_model.pkl": pickle.dumps(module.Scaler(), protocol),
     }
+    assert refused(files).got == "shap, imported at model/code/lib/scaler.py:2"
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_the_modules_that_skops_names_are_followed(compression, monkeypatch):
+    module = types.ModuleType("lib.scaler")
+    monkeypatch.setitem(sys.modules, "lib", types.ModuleType("lib"))
+    monkeypatch.setitem(sys.modules, "lib.scaler", module)
+    module.Scaler = type("Scaler", (), {"__module__": "lib.scaler"})
+    written = io.BytesIO()
+    skops.io.dump(module.Scaler(), written, compression=compression)
+    files = {
+        "model/code/lib/scaler.py": "\nimport shap\n",
+        "model/code/lib/train.py": "import matplotlib",
+        "model/model.skops": written.getvalue(),
+    }
+    assert refused(files).got == "shap, imported at model/code/lib/scaler.py:2"
+
+
+def test_the_modules_that_the_pickle_in_a_file_of_torch_names_are_followed():
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as archive:
+        archive.writestr("model/data.pkl", b"\x80\x02clib.scaler\nScaler\n)\x81.")
+    files = {
+        "model/code/lib/scaler.py": "\nimport shap\n",
+        "model/code/lib/train.py": "import matplotlib",
+        "model/data/model.pth": written.getvalue(),
+    }
+    assert refused(files).got == "shap, imported at model/code/lib/scaler.py:2"
+
+
+def zipped(member: bytes) -> bytes:
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("schema.json", member)
+    return written.getvalue()
+
+
+@pytest.mark.parametrize(
+    "data", [bytes(1001), zipped(bytes(1001)), zipped(b"{}").replace(b"schema", b"scheme", 1)]
+)
+def test_what_a_pickle_imports_that_cannot_be_searched_is_not_known(data, monkeypatch):
+    monkeypatch.setattr(closure, "_PICKLE_BYTES", 1000)
+    imports, _ = check({"model/model.skops": data, "model/code/lib.py": "import shap"})
+    assert imports.unreadable == ("model/model.skops",)
+    imports, _ = check({"model/model.skops": zipped(b"{}"), "model/weights.bin": bytes(1001)})
+    assert imports.unreadable == ()
+
+
+def test_a_pickle_that_ends_with_a_zip_is_searched_before_it():
+    data = b"\x80\x02clib.scaler\nScaler\n" + zipped(b"{}")
+    files = {"model/code/lib/scaler.py": "\nimport shap\n", "model/python_model.pkl": data}
     assert refused(files).got == "shap, imported at model/code/lib/scaler.py:2"
 
 
