@@ -32,7 +32,7 @@ _TICK_SECONDS = 0.1
 
 
 class Lines:
-    """A listener that prints one line for task_name stage that ended, and task_name warning."""
+    """A listener that prints one line for each stage that ended, and each warning."""
 
     def started(self, flavor: str, stage: str) -> None: ...
 

@@ -23,7 +23,7 @@ def sitevar() -> None:
 @at_target
 @click.argument("model", required=False)
 def get(context: Context, model: str | None) -> None:
-    """Print which flavor is live, or which share of change: of MODEL, or of every model."""
+    """Print which flavor is live, or the share of each: of MODEL, or of every model."""
     sitevars = sitevars_of(context.target, context.store)
     if model is None:
         pointers = sitevars.pointers()
