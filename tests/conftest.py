@@ -18,7 +18,9 @@ import pytest
 if TYPE_CHECKING:
     from tests.support.checkouts import Trained
 
-hypothesis.settings.register_profile("any machine", deadline=None)  # however busy it is
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)  # however busy it is
 hypothesis.settings.load_profile("any machine")
 
 KEPT = {"ADROIT_FULL", "ADROIT_REQUIRE_SERVERS", "ADROIT_UPDATE_GOLDENS"}

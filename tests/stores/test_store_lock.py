@@ -112,7 +112,7 @@ def test_who_overstayed_does_not_free_the_lock_of_the_next_holder(objects):
     with hold(objects, KEY, "slow") as slow, hold(objects, KEY, "x", clock=lambda: late):
         pass
     keeper = hold(objects, KEY, "keeper", clock=lambda: late + HOLD_S + 2 * SKEW_S)
-    overstayed = hold(objects, KEY, "overstayed", patience_s=0)
+    overstayed = hold(objects, KEY, "overstayed", patience_s=5)
     with overstayed:
         keeper.__enter__()
     assert content(objects)["who"] == "keeper"
