@@ -30,6 +30,7 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -96,6 +97,7 @@ def _ready(root: Path, deep: bool, limits: Limits, agent: Agent, stage: list[str
     handler = load_handler(bundle)
 
     _enter("load", stage)
+    _disable_tracing_without_a_server(os.environ)
     labels = _labels(bundle, os.environ)
     metrics = Metrics(labels)
     started = time.monotonic()
@@ -109,6 +111,20 @@ def _ready(root: Path, deep: bool, limits: Limits, agent: Agent, stage: list[str
     if not scorer.predict_example():
         event("the model has no input example; it was not predicted", level=logging.WARNING)
     return Application(bundle, scorer, features, metrics, limits)
+
+
+def _disable_tracing_without_a_server(environ: Mapping[str, str]) -> None:
+    """Switches MLflow's tracing off, unless a tracking server is named.
+
+    A traced model (an agent, say) would make a tracking database where the server stands; where it
+    may not write there, as in our images, its first answer would wait minutes for that to fail.
+    """
+    if "MLFLOW_TRACKING_URI" in environ:
+        return
+    with suppress(ImportError):  # an MLflow before tracing
+        from mlflow.tracing import disable
+
+        disable()
 
 
 def _enter(name: str, stage: list[str]) -> None:

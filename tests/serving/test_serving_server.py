@@ -7,6 +7,7 @@ import json
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,14 @@ from typing import Any
 
 import pytest
 
-from tests.servers.live_servers import LiveServer, Reply, ask, mlflow_serving, serving
+from tests.servers.live_servers import (
+    LiveServer,
+    Reply,
+    ask,
+    mlflow_serving,
+    serving,
+    started,
+)
 from tests.support.requirements import require
 from tests.support.serving_bundles import bundle, loader_model, predicting
 
@@ -453,3 +461,36 @@ def test_it_serves_from_directories_it_cannot_write(tmp_path: Path) -> None:
         assert invoke(server.url, TWO_ROWS).status == 200
     assert before == {path: path.stat().st_mtime_ns for path in root.rglob("*")}
     assert not (tmp_path / "home").exists()
+
+
+TRACED = """
+import mlflow
+from mlflow.pyfunc import PythonModel
+
+class Traced(PythonModel):
+    @mlflow.trace
+    def predict(self, context, model_input, params=None):
+        return model_input * 2
+
+mlflow.models.set_model(Traced())
+"""
+
+
+def test_a_traced_model_leaves_no_tracking_database_where_it_is_served(tmp_path: Path) -> None:
+    import mlflow
+    import pandas as pd
+
+    (tmp_path / "model.py").write_text(TRACED)
+    example = pd.DataFrame({"x": [1.0]})
+    model = tmp_path / "model"
+    mlflow.pyfunc.save_model(model, python_model=tmp_path / "model.py", input_example=example)
+    root, directory = bundle(tmp_path / "bundle", model), tmp_path / "where it stands"
+    directory.mkdir()
+    command = [sys.executable, "-m", "adroit.serving", "--root", str(root)]
+    place = ["--host", "127.0.0.1", "--port", "0"]
+    environ = {"PYTHONPATH": str(root / "runtime"), "PYTHONSAFEPATH": "1"}
+    with started([*command, *place], environ=environ, cwd=directory) as server:
+        question = (model / "serving_input_example.json").read_bytes()
+        answer = ask(f"{server.url}/invocations", question, {"Content-Type": JSON})
+    assert answer.status == 200
+    assert list(directory.iterdir()) == []
