@@ -62,6 +62,16 @@ def test_the_first_entry_of_a_flow_mapping_can_go():
     assert clear_hold(text, "a") == b"a: {config: p/c.yaml, conda_env: e}\n"
 
 
+@pytest.mark.parametrize(
+    "last", ["version: ", "version:", '"version":', "version: null", "version"]
+)
+def test_a_flow_mapping_that_ends_in_an_empty_value_is_held_and_freed(last: str):
+    text = f"{{a: {{config: p/c.yaml, conda_env: e, {last} }}, {SECOND.strip()}}}\n".encode()
+    once = set_hold(text, "a", "x, {y}")
+    assert held(once) == {"a": "x, {y}", "b": None}
+    assert clear_hold(once, "a") == text
+
+
 def test_a_hold_that_is_merged_in_is_overruled_and_an_alias_gets_one_of_its_own():
     text = "a: &a\n  config: p/c.yaml\n  conda_env: e\n  hold: all of them\nb:\n  <<: *a\nc: *a\n"
     free = clear_hold(text.encode(), "b")

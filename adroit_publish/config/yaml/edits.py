@@ -122,7 +122,8 @@ def _replace_value(text: str, entry: Entry, spelled: str, bare: str | None) -> E
 def _add_entry(text: str, mapping: Mapping, added: str) -> Edit:
     last = max((entry_end(text, entry) for entry in mapping.entries), default=mapping.end - 1)
     if mapping.flow:
-        return Edit(last, last, f", {added}" if mapping.entries else added)
+        gap = " " if text[last - 1] == ":" else ""  # behind an empty value: `key:,` is a word
+        return Edit(last, last, f"{gap}, {added}" if mapping.entries else added)
     at, key = line_end(text, last), mapping.entries[0].key.start
     lead = text[line_start(text, key) : key]
     if lead.strip() == "?":
