@@ -93,6 +93,12 @@ def find_flavor(flavors: abc.Mapping[str, Flavor], name: str, file: str = "flavo
     )
 
 
+def publish_command(flavor: Flavor) -> str:
+    """Returns what to type to publish a flavor; ``RUN_ID`` stands for what flavors.yaml lacks."""
+    run = "" if flavor.version else " --mlflow-run-id=RUN_ID"
+    return f"python publish_mlflow_model_flow.py run --flavor={flavor.name}{run}"
+
+
 def own_text(entry: Entry | None) -> str | None:
     """Returns what a version's entry spells; None where it is missing, null or empty.
 

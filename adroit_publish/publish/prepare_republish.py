@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from adroit_publish.bundle.version_names import PublishedVersion
 from adroit_publish.checkout import Checkout
-from adroit_publish.config.flavors import Flavor, find_flavor
+from adroit_publish.config.flavors import Flavor, find_flavor, publish_command
 from adroit_publish.config.names import name_problem
 from adroit_publish.config.project import Project
 from adroit_publish.decide import (
@@ -187,10 +187,7 @@ def _prepare_one(
                     where=f"flavors.yaml:{flavor.line}",
                     got=flavor.version or "no version",
                     wanted="a published version",
-                    next_step=(
-                        f"python publish_mlflow_model_flow.py run --flavor={flavor.name} "
-                        f"--target={survey.target.name}"
-                    ),
+                    next_step=f"{publish_command(flavor)} --target={survey.target.name}",
                 )
             case UpToDate() | EnvMoved() | Republish() | NotImported() as decision:
                 return _job(survey, standing, decision, admitted, options)

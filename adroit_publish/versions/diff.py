@@ -14,6 +14,7 @@ from adroit_publish.bundle.layer import layer_kind
 from adroit_publish.bundle.version_names import PublishedVersion
 from adroit_publish.checkout import Checkout
 from adroit_publish.config.flavors import find_flavor, parse_flavors
+from adroit_publish.errors import ConfigError
 from adroit_publish.git.history import file_at
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.stored_blob import stored_files
@@ -61,8 +62,16 @@ def _find(checkout: Checkout, versions: Versions, name: str) -> Version:
     if at:
         file = f"flavors.yaml at {ref}"
         flavors = parse_flavors(file_at(checkout.root, ref, "flavors.yaml"), file)
-        find_flavor(flavors, flavor, file)
-        return versions.open(find_published(flavors, versions.store, flavor))
+        version = find_flavor(flavors, flavor, file).version
+        if not isinstance(version, PublishedVersion):
+            raise ConfigError(
+                f"The flavor {flavor} was not published then.",
+                where=file,
+                got=version or "no version",
+                wanted="a published version",
+                next_step=f"name a commit that has one: git log -p {ref} -- flavors.yaml",
+            )
+        return versions.open(versions.store.get(version))
     if not PublishedVersion.matches(name):
         find_flavor(checkout.flavors, name)
     return versions.open(find_published(checkout.flavors, versions.store, name))

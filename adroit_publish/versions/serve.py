@@ -19,7 +19,7 @@ from pathlib import Path
 
 from adroit_publish.bundle.version_names import PublishedVersion
 from adroit_publish.checkout import Checkout
-from adroit_publish.config.flavors import Flavor
+from adroit_publish.config.flavors import Flavor, publish_command
 from adroit_publish.errors import ConfigError, VerificationError
 from adroit_publish.stores.bundle_store import BundleStore, Published
 from adroit_publish.stores.contract import Progress, unheard
@@ -45,7 +45,7 @@ def find_published(flavors: Mapping[str, Flavor], store: BundleStore, name: str)
             where="flavors.yaml",
             got=flavor.version or "no version",
             wanted="a published version",
-            next_step=f"python publish_mlflow_model_flow.py run --flavor={name}",
+            next_step=publish_command(flavor),
         )
     return store.get(flavor.version)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -269,7 +270,12 @@ def test_model_layers_that_are_gone_from_the_store_are_named(checkout):
 def test_a_flavor_that_is_not_published_is_told_how_to_be(checkout):
     with pytest.raises(ConfigError, match="not published yet") as error:
         republish("a", root=checkout)
-    assert "publish_mlflow_model_flow.py run --flavor=a" in str(error.value)
+    assert "publish_mlflow_model_flow.py run --flavor=a --target=local" in str(error.value)
+    flavors = checkout / "flavors.yaml"
+    flavors.write_text(re.sub("version: [0-9a-f]{32}", "version:", flavors.read_text()))
+    with pytest.raises(ConfigError, match="not published yet") as error:
+        republish("a", root=checkout)
+    assert "run --flavor=a --mlflow-run-id=RUN_ID --target=local" in str(error.value)
 
 
 def test_a_version_of_another_model_is_named(checkout):

@@ -40,13 +40,14 @@ class Handler(MlflowHandler):
 @pytest.fixture(scope="module")
 def published(tmp_path_factory, trained):
     """A checkout whose flavor ``a`` went from one version to another; both releases."""
-    flavors = {"a": trained.good[0], "waits": trained.good[0]}
+    flavors = {"a": trained.good[0], "waits": trained.good[0], "none": ""}
     root = make_checkout(tmp_path_factory.mktemp("d") / "repo", trained.tracking_uri, flavors)
     project = root / "projects" / "doubler"
     (project / "gone.py").write_text("OLD = 1\n")
     (project / "table.bin").write_bytes(bytes(range(256)))
     (project / "long.txt").write_text("x" * (diffing.TEXT_LIMIT_BYTES + 1))
     commit(root, "source")
+    git(root, "tag", "unpublished")
     first = publish("a", root=root)
     commit(root, "published")
     git(root, "tag", "before")
@@ -235,6 +236,9 @@ def test_a_page_that_cannot_be_written_is_a_bad_flag(published, tmp_path):
         ("aa", ConfigError, "no flavor 'aa'"),
         ("aa@before", ConfigError, "no flavor 'aa'"),
         ("waits", ConfigError, "not published yet"),
+        ("waits", ConfigError, "next: +python publish_mlflow_model_flow.py run --flavor=waits$"),
+        ("none", ConfigError, "next: .* run --flavor=none --mlflow-run-id=RUN_ID$"),
+        ("a@unpublished", ConfigError, "not published then(.|\n)*at unpublished(.|\n)*git log"),
         ("a@no-such-ref", SourceError, "no such commit"),
         ("a@--all", SourceError, "no such commit"),
         ("a@", SourceError, "no such commit"),
