@@ -117,8 +117,12 @@ def _facts(version: Version) -> Iterator[tuple[str, str | None]]:
             yield f"gate {result.get('gate')}", kept_result(result)
     if change := output_change(version.records):
         yield "outputs", change
-    for promoted in (record.promoted for record in version.records if record.promoted):
-        yield "promoted", f"from {promoted.source} to {promoted.destination}"
+    for entry in version.records:
+        if promoted := entry.promoted:
+            yield "promoted", f"from {promoted.source} to {promoted.destination}"
+            if proof := entry.verification:
+                to = f"to promote it to {promoted.destination}"
+                yield "verified", f"{proof.how}, predicted: {proof.predicted}, {to}"
 
 
 def _with_page(name: str | None, page: str | None) -> str | None:

@@ -224,9 +224,12 @@ def _dirty_tree(changes: dict[str, str], root: Path) -> DirtyTree:
 
 
 def _not_packed(kind: str, why: str, path: str, root: Path) -> SourceError:
+    name = path.rpartition("/")[2]  # as a pattern it holds from whichever directory
     return SourceError(
         f"A {kind} cannot be packed: {why}.",
         where=f"{path!a} in {root}",
         wanted="a plain file",
-        next_step="replace it by the file itself, or add it to `source: exclude` in config.yaml",
+        next_step=(
+            f"replace it by the file itself, or add {name} to `source: exclude` in config.yaml"
+        ),
     )

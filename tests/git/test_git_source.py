@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from adroit_publish.bundle.content import Readable
+from adroit_publish.config.project import excluded
 from adroit_publish.errors import DirtyTree, SourceError
 from adroit_publish.git import blobs as git_blobs
 from adroit_publish.git.blobs import GitBlob
@@ -247,6 +248,8 @@ def test_symlinks_are_refused_with_the_reason_unless_excluded(root, allow_dirty)
     with pytest.raises(SourceError, match="symlink cannot be packed") as refused:
         take(root, allow_dirty=allow_dirty)
     assert "projects/m/link" in refused.value.where
+    pattern = refused.value.next_step.partition("add ")[2].partition(" to `source: exclude`")[0]
+    assert excluded("link", [pattern])  # a path as seen from projects/m
     take(root, excluded=("projects/m/link",), allow_dirty=allow_dirty)
 
 

@@ -68,6 +68,21 @@ def verifications(root, version):
     return [record.verification for record in records(store, store.get(version))]
 
 
+def test_show_says_what_the_promotion_saw_of_a_version_that_nobody_had_verified(checkout, made):
+    promote(checkout, "good")
+    shown = subprocess.run(
+        [sys.executable, "-m", "adroit_publish", "show", made[1]["good"], "--target", "prod"],
+        cwd=checkout,
+        env=os.environ | {"PYTHONPATH": str(FLOW.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    verified = [line.split(maxsplit=1)[1] for line in shown.splitlines() if "predicted:" in line]
+    how = verifications(checkout, made[1]["good"])[-1].how
+    assert verified == ["none, predicted: False", f"{how}, predicted: True, to promote it to prod"]
+
+
 def test_a_version_that_does_not_load_is_not_promoted(checkout, made):
     done = promote(checkout, "spy", code=6)
     assert "AWS_SECRET_ACCESS_KEY" in done.stderr
