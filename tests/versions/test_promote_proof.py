@@ -172,10 +172,12 @@ def test_what_config_yaml_sets_for_the_model_is_set_where_it_is_promoted(
     monkeypatch.setenv("MY_SVC_API_KEY", "here to log it")
     run_id = needy_run(tmp_path, trained.tracking_uri)
     monkeypatch.delenv("MY_SVC_API_KEY")
-    version = publish("seen", root=checkout, run_id=run_id, verify="none").version
+    version = publish(
+        "seen", root=checkout, run_id=run_id, verify="none", accept_new_lineage=True
+    ).version
     assert "MY_SVC_API_KEY" in promote(checkout, version, code=6).stderr
     config = checkout / "projects/doubler/config.yaml"
-    config.write_text(config.read_text() + "verify:\n  env: {MY_SVC_API_KEY: a-dummy}\n")
+    config.write_text(config.read_text() + "  env: {MY_SVC_API_KEY: a-dummy}\n")
     commit(checkout, "a dummy for the verification")
     promote(checkout, version)
     assert verifications(checkout, version)[1].model_env == ("MY_SVC_API_KEY",)
