@@ -63,6 +63,8 @@ _PR_SET_DUMPABLE = 4
 def main(root: Path) -> None:
     """Writes the report of the bundle in ``root``."""
     _hide()
+    for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM"):  # a model may send them
+        signal.signal(getattr(signal, name), lambda *_: None)
     told = json.loads(os.environ.pop("ADROIT_REPORTER", "") or sys.stdin.read())
     report: dict[str, Any] = {"schema": SCHEMA, "nonce": told["nonce"], **_installed(root)}
     report |= _observed(root, {**os.environ, **told["model_env"]})

@@ -154,7 +154,9 @@ _PUBLISHER = """
 import json, os, signal, sys
 from pathlib import Path
 from adroit_publish.errors import PublishError
+from adroit_publish.gates import report
 from adroit_publish.gates.prediction import predict_in_sandbox
+report.TIMEOUT_S = 60.0
 signals = []
 signal.signal(signal.SIGUSR1, lambda number, frame: signals.append(number))
 results = []
@@ -166,7 +168,7 @@ for name in sys.argv[2:]:
     attack.write_text(text.replace("PUBLISHER_PID", str(os.getpid()).rjust(13)))
     before = len(signals)
     try:
-        seen = predict_in_sandbox(layout, allow_plain=True, timeout_s=60.0, _kind=sys.argv[1])
+        seen = predict_in_sandbox(layout, allow_plain=True, _kind=sys.argv[1])
         result = {"ok": True, "said": json.dumps(seen.outputs)}
     except PublishError as error:
         result = {"ok": False, "said": str(error)}
