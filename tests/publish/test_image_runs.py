@@ -82,7 +82,7 @@ def checkout(
     root = make_checkout(
         tmp_path_factory.mktemp("checkout") / "repo",
         trained.tracking_uri,
-        {"a": trained.good[0], "b": trained.good[1]},
+        {"a": trained.good[0], "b": trained.good[1], "c": trained.weighty},
         target_lines=dedent(target),
     )
     (root / "conda_envs.yaml").write_text(ENVS)
@@ -157,7 +157,7 @@ def test_a_version_has_run_in_its_own_image_before_it_exists(
 
 @pytest.mark.usefixtures("client")
 def test_a_version_that_nobody_saw_is_promoted_once_its_image_ran_there(checkout: Path) -> None:
-    version = publish("b", root=checkout, target="docker", verify="none").version
+    version = publish("c", root=checkout, target="docker", verify="none").version
     opened = open_checkout(checkout, {})
     here, there = (opened.target(name) for name in ("docker", "elsewhere"))
     assert promote(opened, version, here, there, os.environ).verified == "image"
