@@ -8,11 +8,16 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo rehearse build_env test check reliability bench lock clean
+.PHONY: help demo rehearse build_env test coverage check reliability bench lock clean
 
 python := .venv/bin/python
 ready := .venv/.made-from-lock
 checked := adroit adroit_publish metaflow_extensions  # flows are thin, and Metaflow makes their attributes at run time
+
+# What is tested in the tests' own process, and not against the clock.
+covered := tests/bundle tests/edge tests/rollover tests/git tests/test_decide.py tests/test_checkout.py \
+    tests/evidence/test_kept_sitevars.py tests/stores/test_directory.py tests/gates/test_closure.py \
+    tests/gates/test_env_contract.py tests/gates/test_replay.py
 
 # Metaflow refuses root, and an environment that names nobody (a bare container).
 METAFLOW_USER ?= $(patsubst root,adroit,$(shell id -un 2>/dev/null || echo adroit))
@@ -42,8 +47,11 @@ build_env: $(ready) ## ENV=name [BASE=image] [TARGET=name]: bake a conda env int
 	@$(python) -m adroit_publish build-env "$(ENV)" $(if $(BASE),--base "$(BASE)") \
 	    $(if $(TARGET),--target "$(TARGET)")
 
-test: $(ready) ## run the tests (ADROIT_REQUIRE_SERVERS=1: no skips; COVERAGE=1: with its floor)
-	@$(python) -m pytest -n 2 --dist loadfile $(if $(COVERAGE),--cov --cov-report=term)
+test: $(ready) ## run the tests (ADROIT_REQUIRE_SERVERS=1: a missing server fails, not skips)
+	@$(python) -m pytest -n 2 --dist loadfile
+
+coverage: $(ready) ## run the tests of the rooms without servers, and hold their coverage to its floor
+	@$(python) -m pytest -q -n 2 --dist loadfile --cov --cov-report=term $(covered)
 
 check: $(ready) ## format, lint, types and dead code
 	@$(python) -m ruff format --check .
