@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import hypothesis
@@ -44,6 +45,14 @@ os.environ |= {
 
 from tests.servers.mlflow_servers import proxied_server  # noqa: E402, F401 - fixtures of every room
 from tests.servers.object_servers import moto_server, seaweed  # noqa: E402, F401
+
+
+@pytest.fixture(autouse=True)
+def no_snapshot_stays() -> Iterator[None]:
+    """A worker ends without its exit handlers: what it would remove then is removed here."""
+    yield
+    if snapshot := sys.modules.get("adroit_publish.mlflow.snapshot"):
+        snapshot._snapshots.clear()
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from adroit_publish.artifacts import cache as cache_module
 from adroit_publish.artifacts import databricks as databricks_artifacts
 from adroit_publish.artifacts import s3 as s3_artifacts
 from adroit_publish.artifacts.arrival.seal import BY_DIGEST, BY_LENGTH, IN_PLACE, TWICE
@@ -149,7 +150,7 @@ def test_a_model_replaced_between_a_kill_and_the_next_pull_is_never_mixed(place,
     assert pulled["first.bin"] + pulled["second.bin"] == NEW
 
 
-def test_a_download_that_was_killed_goes_on_where_the_file_is_the_same(place, tmp_path):
+def test_a_download_that_was_killed_goes_on_where_the_file_is_the_same(place, one_stream, tmp_path):
     place.put({"weights.bin": OLD})
     with FaultProxy(place.upstream) as proxy:
         broken = proxy.inject(cut_answer(MIB - 7), "GET", "weights.bin", times=1, skip=1)
@@ -160,6 +161,12 @@ def test_a_download_that_was_killed_goes_on_where_the_file_is_the_same(place, tm
     assert contents(pulled)["weights.bin"] == OLD
     assert pulled.bytes_cached > MIB
     assert broken.fired <= 1
+
+
+@pytest.fixture
+def one_stream(monkeypatch):
+    """Pieces come one after the other: after two MiB and a byte, two whole ones are here."""
+    monkeypatch.setattr(cache_module, "THREADS", 1)
 
 
 def interrupted_after(size_bytes):
@@ -222,7 +229,7 @@ def test_what_a_program_before_seals_left_in_the_cache_is_not_believed(place, tm
     assert contents(pull_model(model, tmp_path))["weights.bin"] == NEW
 
 
-def test_marks_that_lie_about_their_stretch_are_not_believed(place, tmp_path):
+def test_marks_that_lie_about_their_stretch_are_not_believed(place, one_stream, tmp_path):
     place.put({"weights.bin": OLD})
     model = place.model(place.upstream)
     with pytest.raises(KeyboardInterrupt):
@@ -233,7 +240,9 @@ def test_marks_that_lie_about_their_stretch_are_not_believed(place, tmp_path):
     assert contents(pull_model(model, tmp_path))["weights.bin"] == OLD
 
 
-def test_a_mark_is_written_once_its_stretch_is_on_the_disk(place, tmp_path, monkeypatch):
+def test_a_mark_is_written_once_its_stretch_is_on_the_disk(
+    place, one_stream, tmp_path, monkeypatch
+):
     place.put({"weights.bin": OLD})
     events = []
     real_sync, real_write = os.fdatasync, Path.write_text
