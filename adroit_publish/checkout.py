@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -25,7 +26,26 @@ ReadFile = Callable[[Path, str], bytes]
 
 
 def read_file(root: Path, path: str) -> bytes:
-    """Returns a file's bytes as the working tree has them; raises OSError where it cannot."""
+    """Returns a file's bytes as the working tree has them.
+
+    Raises:
+        OSError: It cannot be read.
+        SourceError: It is a symlink, lies behind one, or is a device or a pipe.
+    """
+    for step in [*Path(path).parents[-2::-1], Path(path)]:
+        mode = (root / step).lstat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            kind = "symlink" if stat.S_ISLNK(mode) else "special file"
+            raise SourceError(
+                f"{step} is a {kind}: nothing is read through it.",
+                where=root / path,
+                wanted="a regular file, which the commit can hold",
+                next_step=f"put what it stands for in the place of {step}, and commit that",
+            )
+    return _read(root, path)
+
+
+def _read(root: Path, path: str) -> bytes:
     with (root / path).open("rb") as stream:
         return stream.read(MAX_BYTES + 1)  # one more than any parser takes, so that it refuses
 
@@ -46,7 +66,7 @@ class Checkout:
 
     A file is read when it is first asked for, and is the same from then on, whatever becomes of it
     on the disk. Each attribute and method raises ConfigError where its file is missing or has
-    problems; all problems of a file are listed.
+    problems (all problems of a file are listed), and SourceError as ``read_file``.
 
     Args:
         root: The repository's root: the directory of flavors.yaml.
@@ -110,9 +130,10 @@ class Checkout:
         """Every target."""
 
         def parse() -> Targets:
-            path = self.environ.get("ADROIT_CONFIG", "adroit.toml")
+            named = self.environ.get("ADROIT_CONFIG")
+            path = "adroit.toml" if named is None else named
             directory = str((self.root / path).resolve().parent)
-            data = self.file(path, "it names the targets", read_file)
+            data = self.file(path, "it names the targets", read_file if named is None else _read)
             return parse_targets(data, str(self.root / path), directory)
 
         return self._once("targets", parse)

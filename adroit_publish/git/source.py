@@ -126,9 +126,11 @@ def snapshot(
     _check_directories(directories, [*entries, *status.changes], root)
 
     packed = filter(is_packed, {**entries, **changes})
-    take = partial(_take, root=root, entries=entries, changes=changes)
+    take = partial(_take, root=root, entries=entries, changes=changes, deciding=deciding)
     files = [file for path in sorted(packed, key=str.encode) if (file := take(path))]
-    _check_files(files, root)
+    for file in files:
+        check_path(file.path, where=root)
+    check_collisions((file.path for file in files), where=root)
     return Snapshot(
         commit=status.commit,
         branch=status.branch,
@@ -150,17 +152,33 @@ def _check_directories(directories: Iterable[str], present: Sequence[str], root:
             )
 
 
+class _NotPlain(Exception):
+    """A file that cannot be packed: its kind, and why that one cannot."""
+
+
 def _take(
-    path: str, root: Path, entries: Mapping[str, TreeEntry], changes: Container[str]
+    path: str,
+    root: Path,
+    entries: Mapping[str, TreeEntry],
+    changes: Container[str],
+    deciding: Container[str],
 ) -> SourceFile | None:
-    return _from_work_tree(path, root) if path in changes else _from_commit(entries[path], root)
+    try:
+        dirty = path in changes
+        file = _from_work_tree(path, root) if dirty else _from_commit(entries[path], root)
+        if file:
+            _check_content(file)
+        return file
+    except _NotPlain as error:
+        kind, why = error.args
+        raise _not_packed(kind, why, path, root, decides=path in deciding) from None
 
 
 def _from_commit(entry: TreeEntry, root: Path) -> SourceFile:
     if entry.mode == "120000":
-        raise _not_packed("symlink", "its target may lie outside of the bundle", entry.path, root)
+        raise _NotPlain("symlink", "its target may lie outside of the bundle")
     if entry.mode == "160000":
-        raise _not_packed("submodule", "its files are not part of this commit", entry.path, root)
+        raise _NotPlain("submodule", "its files are not part of this commit")
     if not entry.size.isdecimal():
         raise SourceError(
             "The repository does not hold a file of the commit.",
@@ -183,25 +201,20 @@ def _from_work_tree(path: str, root: Path) -> SourceFile | None:
     except OSError as error:
         raise SourceError("A file cannot be read.", where=place, got=error.strerror) from error
     if stat.S_ISLNK(status.st_mode):
-        raise _not_packed("symlink", "its target may lie outside of the bundle", path, root)
+        raise _NotPlain("symlink", "its target may lie outside of the bundle")
     if stat.S_ISDIR(status.st_mode):
-        raise _not_packed("repository", "its files are not part of this commit", path, root)
+        raise _NotPlain("repository", "its files are not part of this commit")
     if not stat.S_ISREG(status.st_mode):
-        raise _not_packed("special file", "it has no content", path, root)
+        raise _NotPlain("special file", "it has no content")
     executable = bool(status.st_mode & stat.S_IXUSR)
     return SourceFile(path, status.st_size, executable, LocalFile(str(place), status.st_size))
 
 
-def _check_files(files: Sequence[SourceFile], root: Path) -> None:
-    for file in files:
-        check_path(file.path, where=root)
-    check_collisions((file.path for file in files), where=root)
-    for file in files:
-        if len(_LFS_POINTER) < file.size_bytes < _LFS_POINTER_LIMIT_BYTES:
-            with file.content.open() as stream:
-                if stream.read(len(_LFS_POINTER)) == _LFS_POINTER:
-                    why = "the commit holds its pointer and not its content"
-                    raise _not_packed("Git LFS file", why, file.path, root)
+def _check_content(file: SourceFile) -> None:
+    if len(_LFS_POINTER) < file.size_bytes < _LFS_POINTER_LIMIT_BYTES:
+        with file.content.open() as stream:
+            if stream.read(len(_LFS_POINTER)) == _LFS_POINTER:
+                raise _NotPlain("Git LFS file", "the commit holds its pointer and not its content")
 
 
 def _remote_url(root: Path) -> str | None:
@@ -223,13 +236,12 @@ def _dirty_tree(changes: dict[str, str], root: Path) -> DirtyTree:
     )
 
 
-def _not_packed(kind: str, why: str, path: str, root: Path) -> SourceError:
+def _not_packed(kind: str, why: str, path: str, root: Path, *, decides: bool) -> SourceError:
     name = path.rpartition("/")[2]  # as a pattern it holds from whichever directory
+    or_exclude = "" if decides else f", or add {name} to `source: exclude` in config.yaml"
     return SourceError(
-        f"A {kind} cannot be packed: {why}.",
+        f"A {kind} cannot {'decide what is' if decides else 'be'} packed: {why}.",
         where=f"{path!a} in {root}",
-        wanted="a plain file",
-        next_step=(
-            f"replace it by the file itself, or add {name} to `source: exclude` in config.yaml"
-        ),
+        wanted="a regular file",
+        next_step=f"replace it by the file itself{or_exclude}",
     )

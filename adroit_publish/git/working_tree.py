@@ -66,7 +66,7 @@ def unchanged_bytes(root: Path, path: str) -> bytes | None:
         return None
     try:
         committed = committed_bytes(root, path)
-        present = place.read_bytes() if place.exists() else None
+        present = place.read_bytes() if place.is_file() else None
         if committed is None or committed == present:
             return committed
         return None if _status(root, "", [path]).changes else committed

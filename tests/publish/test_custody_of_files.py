@@ -159,6 +159,90 @@ def test_a_symbolic_link_that_decides_is_refused(checkout):
         assert "environment.yml" in str(refused.value.where)
 
 
+def linked_file(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+def linked_out_of_the_checkout(path: Path) -> None:
+    outside = path.parents[3] / f"outside-{path.name}"
+    path.rename(outside)
+    path.symlink_to(outside)
+
+
+def dangling_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
+def linked_directory(path: Path) -> None:
+    path.parent.rename(path.parent.with_name("elsewhere"))
+    path.parent.symlink_to("elsewhere", target_is_directory=True)
+
+
+def named_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "replace"),
+    [
+        *((path, linked_file) for path in (CONFIG, "environment.yml", "conda_envs.yaml")),
+        *((path, linked_file) for path in ("flavors.yaml", "adroit.toml")),
+        (CONFIG, linked_out_of_the_checkout),
+        (CONFIG, linked_directory),
+        ("adroit.toml", dangling_link),
+        (CONFIG, named_pipe),
+        ("adroit.toml", named_pipe),
+    ],
+)
+def test_what_decides_is_a_regular_file_and_no_link_is_followed(checkout, path, replace):
+    replace(checkout / path)
+    if replace is not named_pipe:
+        commit(checkout, "replaced")
+    with pytest.raises(SourceError, match=r"symlink|special file") as refused:
+        publish("a", root=checkout, verify="none", allow_dirty=True)
+    assert path in str(refused.value.where)
+    assert "regular file" in refused.value.wanted
+    assert "exclude" not in str(refused.value)
+    plan_of = subprocess.run(
+        [sys.executable, "-m", "adroit_publish", "plan"],
+        cwd=checkout,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    kind = "special file" if replace is named_pipe else "symlink"
+    assert f"is a {kind}" in plan_of.stdout + plan_of.stderr
+
+
+def test_adroit_config_may_name_a_link(checkout, tmp_path):
+    (tmp_path / "named.toml").symlink_to(checkout / "adroit.toml")
+    elsewhere = {"ADROIT_CONFIG": str(tmp_path / "named.toml")}
+    assert open_checkout(checkout, elsewhere).target(None).name == "local"
+
+
+def test_a_committed_link_is_refused_where_git_checks_it_out_as_a_file(checkout, tmp_path):
+    linked_file(checkout / "environment.yml")
+    commit(checkout, "linked")
+    git(tmp_path, "clone", "-q", "-c", "core.symlinks=false", checkout.as_uri(), "clone")
+    assert (tmp_path / "clone/environment.yml").read_text() == "elsewhere"
+    with pytest.raises(SourceError, match="symlink cannot decide") as refused:
+        publish("a", root=tmp_path / "clone", verify="none")
+    assert (refused.value.wanted, "exclude" in refused.value.next_step) == ("a regular file", False)
+
+
+def test_a_pointer_of_git_lfs_decides_nothing(checkout):
+    (checkout / "environment.yml").write_text(
+        f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 12345\n"
+    )
+    commit(checkout, "in LFS")
+    with pytest.raises(SourceError, match="Git LFS file cannot decide"):
+        publish("a", root=checkout, verify="none")
+
+
 def test_what_was_decided_by_is_what_is_recorded(checkout):
     other_kwarg(checkout)
     options = PublishOptions(allow_dirty=True, verify="none")
