@@ -23,11 +23,25 @@ class Lack:
         evidence: Its name in the table.
         found: What there is in its place.
         how: What to do about it.
+        verdict: ``waiting`` (time or a mend may bring it), ``unhealthy`` (the new version is
+            measured to be worse), ``held`` (others changed something) or ``refused``.
     """
 
     evidence: str
     found: str
     how: str
+    verdict: str = "waiting"
+
+
+@dataclass(frozen=True)
+class Unhealthy:
+    """What a check says of a new version that is measured to be worse.
+
+    Attributes:
+        found: How it is worse.
+    """
+
+    found: str
 
 
 def lacking(
@@ -83,8 +97,13 @@ def _lack(need: str, rollover: Rollover, evidence: Evidence, now_s: float) -> La
         if abs(now_s - reading.utc_s) > rollover.checks.fresh_s:
             stale = f"the reading is {now_s - reading.utc_s:.0f} s old, too old to go by"
             return Lack(need, stale, _HOW_TO_READ[name])
-    found_instead = kind.check(rollover, evidence)
-    return Lack(need, found_instead, kind.how) if found_instead else None
+    match kind.check(rollover, evidence):
+        case None:
+            return None
+        case Unhealthy(found):
+            return Lack(need, found, kind.how, "unhealthy")
+        case found:
+            return Lack(need, found, kind.how, kind.verdict)
 
 
 def _foreign(rollover: Rollover, weights: Weights | None, shares: Iterable[float]) -> str | None:
@@ -110,11 +129,14 @@ def _deployed(_rollover: Rollover, evidence: Evidence) -> str | None:
     return None if evidence.endpoints.deployed else problems or "not every server runs it"
 
 
-def _verified(_rollover: Rollover, evidence: Evidence) -> str | None:
+def _verified(_rollover: Rollover, evidence: Evidence) -> str | Unhealthy | None:
     assert evidence.endpoints
     problems = "; ".join(evidence.endpoints.problems)
-    right = evidence.endpoints.deployed and evidence.endpoints.verified
-    return None if right else problems or "an answer is not the recorded one"
+    if not evidence.endpoints.deployed:
+        return problems or "not every server runs it"
+    if evidence.endpoints.verified:
+        return None
+    return Unhealthy(problems or "an answer is not the recorded one")
 
 
 def _unchanged(rollover: Rollover, evidence: Evidence) -> str | None:
@@ -132,7 +154,7 @@ def _set(rollover: Rollover, evidence: Evidence) -> str | None:
     return None if there else f"the sitevar says {weights_text(evidence.pointer.weights)}"
 
 
-def _healthy(rollover: Rollover, evidence: Evidence) -> str | None:
+def _healthy(rollover: Rollover, evidence: Evidence) -> str | Unhealthy | None:
     assert evidence.traffic
     reading, margin = evidence.traffic, rollover.checks.margin
     old, new = rollover.old.flavor, rollover.new.flavor
@@ -142,7 +164,7 @@ def _healthy(rollover: Rollover, evidence: Evidence) -> str | None:
         return f"{new} had no request in {reading.window_s:.0f} s"
     if reading.new.error_share <= reading.old.error_share + margin:
         return None
-    return (
+    return Unhealthy(
         f"{reading.new.error_share:.2%} of the requests to {new} failed, "
         f"{reading.old.error_share:.2%} of those to {old}; the margin is {margin:.2%}"
     )
@@ -198,8 +220,9 @@ def _on_hold(rollover: Rollover, evidence: Evidence) -> str | None:
 @dataclass(frozen=True)
 class _Need:
     reads: tuple[str, ...]
-    check: Callable[[Rollover, Evidence], str | None]
+    check: Callable[[Rollover, Evidence], str | Unhealthy | None]
     how: str
+    verdict: str = "waiting"
 
 
 _NEEDS = {
@@ -214,6 +237,7 @@ _NEEDS = {
         ("flavors", "pointer"),
         _unchanged,
         "put it back as it was, then `rollover advance`; or `rollover rollback`, or `abandon`",
+        "held",
     ),
     "changed": _Need(("flavors", "pointer"), _changed, ""),
     "set": _Need(("pointer",), _set, "the same command sets it"),

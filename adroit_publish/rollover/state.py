@@ -1,14 +1,18 @@
 """A rollover as it is kept: a frozen value, and its form in JSON.
 
-    {"schema": 2, "id": "0001", "model": "m", "old": {"flavor", "version", "bundle_id"},
+    {"schema": 3, "id": "0001", "model": "m", "old": {"flavor", "version", "bundle_id"},
      "new": {...}, "steps": [1, 10, 50, 100], "checks": {...}, "state": "pointed",
      "shares": [10], "goal": null, "moved_s": 1795536000.0, "resume": null, "counters": null,
-     "history": [{"at_s", "who", "before", "after", "why", "facts"}, ...]}
+     "history": [{"at_s", "who", "before", "after", "why", "facts"}, ...],
+     "amendments": [{"at_s", "who", "why", "before", "after"}, ...],
+     "approvals": [{"at_s", "who", "why", "share"}, ...], "answered": {"at_s", "servers"},
+     "baseline": null, "samples": [{"at_s", ...}, ...]}
 
 Times are POSIX seconds in UTC, shares percent of the traffic that the new flavor gets. A missing
 field has the default of its class; one that is not known is of a newer version, and the rollover
 is left to that. Schema 1 said where traffic is counted in ``prometheus`` and ``metrics``; schema 2
-says it in ``traffic``, and writes the other two for who reads the JSON of a command.
+says it in ``traffic``, and writes the other two for who reads the JSON of a command. Schema 3 added
+the checks of the way back and of samples, and the last six fields.
 """
 
 from __future__ import annotations
@@ -18,8 +22,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from adroit_publish.bundle.kept import Fields, count, listed, number, optional, reading, table, text
+from adroit_publish.rollover.checks import Checks, parse_checks
 
-SCHEMA = 2
+SCHEMA = 3
 LIVE = (
     "proposed",
     "deployed",
@@ -53,34 +58,6 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Checks:
-    """Where the evidence comes from, and when it is enough.
-
-    Attributes:
-        urls: Servers of the new version, one for each place it is deployed to.
-        replicas: How many of them have to be seen behind each URL; None: one answer will do.
-        traffic: Where it is counted: ``SCHEME:URL``, as ``evidence.sources`` has it.
-        quiet_s: How long the old version must have had no request.
-        margin: How much larger the new one's share of errors may be than the old one's (0 to 1).
-        rtol: How far its answer to the golden input may be from the recorded one.
-        fresh_s: A reading older than this does not count as evidence.
-    """
-
-    urls: tuple[str, ...]
-    replicas: int | None
-    traffic: tuple[str, ...]
-    quiet_s: float
-    margin: float
-    rtol: float
-    fresh_s: float
-
-    def urls_of(self, scheme: str) -> list[str]:
-        """Returns the URLs at which a source of traffic counts."""
-        parts = (address.partition(":") for address in self.traffic)
-        return [url for name, _, url in parts if name == scheme]
-
-
-@dataclass(frozen=True)
 class Transition:
     """One transition.
 
@@ -102,6 +79,55 @@ class Transition:
 
 
 @dataclass(frozen=True)
+class Amendment:
+    """A change of a live rollover's checks.
+
+    Attributes:
+        at_s: When.
+        who: Who made it.
+        why: Their reason.
+        before: The values it changed, by their names in ``Checks``, as JSON values.
+        after: What they have been since.
+    """
+
+    at_s: float
+    who: str
+    why: str
+    before: Mapping[str, Any]
+    after: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Approval:
+    """A person's word that a step may be taken.
+
+    Attributes:
+        at_s: When.
+        who: Who gave it.
+        why: What they said.
+        share: The share that may be pointed to.
+    """
+
+    at_s: float
+    who: str
+    why: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The old version's servers, when they last answered.
+
+    Attributes:
+        at_s: When.
+        servers: How many did.
+    """
+
+    at_s: float
+    servers: int
+
+
+@dataclass(frozen=True)
 class Rollover:
     """A rollover between two commands.
 
@@ -119,6 +145,11 @@ class Rollover:
         resume: The state it was in before it was held.
         counters: The watch of the servers' own counters, to go on with, or None.
         history: Every transition, oldest first.
+        amendments: Every change of the checks since it began, oldest first.
+        approvals: Every approval of a step by a person, oldest first.
+        answered: When the old version's servers last answered; None: nobody has looked.
+        baseline: The old version's own traffic as it was before the switch; JSON values.
+        samples: What was counted at each look, oldest first; JSON values, ``at_s`` in each.
     """
 
     id: str
@@ -134,6 +165,11 @@ class Rollover:
     resume: str | None = None
     counters: Mapping[str, Any] | None = None
     history: tuple[Transition, ...] = ()
+    amendments: tuple[Amendment, ...] = ()
+    approvals: tuple[Approval, ...] = ()
+    answered: Answered | None = None
+    baseline: Mapping[str, Any] | None = None
+    samples: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def live(self) -> bool:
@@ -147,7 +183,6 @@ class Rollover:
 
     def as_dict(self) -> dict[str, Any]:
         """Returns it as JSON values; ``parse_rollover`` reads them."""
-        checks = self.checks
         return {
             "schema": SCHEMA,
             "id": self.id,
@@ -155,17 +190,7 @@ class Rollover:
             "old": asdict(self.old),
             "new": asdict(self.new),
             "steps": list(self.steps),
-            "checks": {
-                "urls": list(checks.urls),
-                "replicas": checks.replicas,
-                "traffic": list(checks.traffic),
-                "prometheus": next(iter(checks.urls_of("prometheus")), None),
-                "metrics": checks.urls_of("metrics"),
-                "quiet_s": checks.quiet_s,
-                "margin": checks.margin,
-                "rtol": checks.rtol,
-                "fresh_s": checks.fresh_s,
-            },
+            "checks": self.checks.as_dict(),
             "state": self.state,
             "shares": list(self.shares),
             "goal": self.goal,
@@ -173,6 +198,11 @@ class Rollover:
             "resume": self.resume,
             "counters": self.counters,
             "history": [asdict(entry) for entry in self.history],
+            "amendments": [asdict(amendment) for amendment in self.amendments],
+            "approvals": [asdict(approval) for approval in self.approvals],
+            "answered": asdict(self.answered) if self.answered else None,
+            "baseline": self.baseline,
+            "samples": list(self.samples),
         }
 
 
@@ -186,7 +216,7 @@ def parse_rollover(value: Mapping[str, Any], where: str) -> Rollover:
     Raises:
         VerificationError: It is damaged, or was written by a newer version of this program.
     """
-    with reading("The rollover", where, value.get("schema"), 1, SCHEMA):
+    with reading("The rollover", where, value.get("schema"), 1, 2, SCHEMA):
         fields = Fields(value)
         fields.take("schema", count)
         rollover = Rollover(
@@ -195,7 +225,7 @@ def parse_rollover(value: Mapping[str, Any], where: str) -> Rollover:
             old=fields.take("old", _side),
             new=fields.take("new", _side),
             steps=fields.take("steps", listed(number)),
-            checks=fields.take("checks", _checks),
+            checks=fields.take("checks", parse_checks),
             state=fields.take("state", _state, "proposed"),
             shares=fields.take("shares", listed(number), (0.0,)),
             goal=fields.take("goal", optional(number), None),
@@ -203,6 +233,11 @@ def parse_rollover(value: Mapping[str, Any], where: str) -> Rollover:
             resume=fields.take("resume", optional(_state), None),
             counters=fields.take("counters", optional(table), None),
             history=fields.take("history", listed(_entry), ()),
+            amendments=fields.take("amendments", listed(_amendment), ()),
+            approvals=fields.take("approvals", listed(_approval), ()),
+            answered=fields.take("answered", optional(_answered), None),
+            baseline=fields.take("baseline", optional(table), None),
+            samples=fields.take("samples", listed(table), ()),
         )
         fields.end()
     return rollover
@@ -221,26 +256,6 @@ def _side(value: Any) -> Side:
     return side
 
 
-def _checks(value: Any) -> Checks:
-    fields = Fields(value)
-    prometheus = fields.take("prometheus", optional(text), None)
-    no_urls: tuple[str, ...] = ()
-    metrics = fields.take("metrics", listed(text), no_urls)
-    of_schema_1 = [f"prometheus:{prometheus}"] if prometheus else []
-    of_schema_1 += [f"metrics:{url}" for url in metrics]
-    checks = Checks(
-        urls=fields.take("urls", listed(text)),
-        replicas=fields.take("replicas", optional(count), None),
-        traffic=fields.take("traffic", listed(text), tuple(of_schema_1)),
-        quiet_s=fields.take("quiet_s", number),
-        margin=fields.take("margin", number),
-        rtol=fields.take("rtol", number),
-        fresh_s=fields.take("fresh_s", number),
-    )
-    fields.end()
-    return checks
-
-
 def _entry(value: Any) -> Transition:
     fields = Fields(value)
     entry = Transition(
@@ -253,3 +268,35 @@ def _entry(value: Any) -> Transition:
     )
     fields.end()
     return entry
+
+
+def _amendment(value: Any) -> Amendment:
+    fields = Fields(value)
+    amendment = Amendment(
+        at_s=fields.take("at_s", number),
+        who=fields.take("who", text),
+        why=fields.take("why", text),
+        before=fields.take("before", table),
+        after=fields.take("after", table),
+    )
+    fields.end()
+    return amendment
+
+
+def _approval(value: Any) -> Approval:
+    fields = Fields(value)
+    approval = Approval(
+        at_s=fields.take("at_s", number),
+        who=fields.take("who", text),
+        why=fields.take("why", text),
+        share=fields.take("share", number),
+    )
+    fields.end()
+    return approval
+
+
+def _answered(value: Any) -> Answered:
+    fields = Fields(value)
+    answered = Answered(fields.take("at_s", number), fields.take("servers", count))
+    fields.end()
+    return answered

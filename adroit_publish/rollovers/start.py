@@ -11,8 +11,9 @@ from adroit_publish.config.flavors import Flavor, find_flavor
 from adroit_publish.errors import ConfigError, RefusedError
 from adroit_publish.evidence.answers import check_address
 from adroit_publish.evidence.sources import open_traffic
+from adroit_publish.rollover.checks import Checks
 from adroit_publish.rollover.needs import weights_text
-from adroit_publish.rollover.state import Checks, Rollover, Side, Transition
+from adroit_publish.rollover.state import Rollover, Side, Transition
 from adroit_publish.rollovers.verbs import Rolling
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.rollovers import Kept

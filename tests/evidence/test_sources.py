@@ -6,7 +6,8 @@ from adroit_publish.errors import ConfigError
 from adroit_publish.evidence.prometheus import PrometheusTraffic
 from adroit_publish.evidence.server_metrics import MetricsTraffic
 from adroit_publish.evidence.sources import open_traffic
-from adroit_publish.rollover.state import Checks, Rollover, Side, parse_rollover
+from adroit_publish.rollover.checks import Checks
+from adroit_publish.rollover.state import Rollover, Side, parse_rollover
 
 PROMETHEUS, OLD, NEW = "http://prometheus:9090", "http://old:8080", "http://new:8080"
 

@@ -27,6 +27,7 @@ from hypothesis.stateful import (
 )
 
 from adroit_publish.errors import RefusedError, StoreError
+from adroit_publish.rollover.checks import Checks
 from adroit_publish.rollover.evidence import (
     Counts,
     EndpointsRead,
@@ -37,7 +38,7 @@ from adroit_publish.rollover.evidence import (
     TrafficRead,
 )
 from adroit_publish.rollover.rules import PASSING, TABLE, commands
-from adroit_publish.rollover.state import ENDED, LIVE, Checks, Rollover, Side, Transition
+from adroit_publish.rollover.state import ENDED, LIVE, Rollover, Side, Transition
 from adroit_publish.rollovers.steps import step
 from adroit_publish.stores.directory import DirectoryObjects
 from adroit_publish.stores.rollovers import Rollovers

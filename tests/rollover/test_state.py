@@ -14,6 +14,12 @@ from adroit_publish.rollover.state import ENDED, LIVE, parse_rollover
 SAMPLES = Path(__file__).parent / "samples"
 NAMES = sorted(path.stem.removeprefix("rollover_") for path in SAMPLES.glob("rollover_*.json"))
 
+SINCE_SCHEMA_2 = {
+    *("amendments", "approvals", "answered", "baseline", "samples"),
+    *("old_urls", "min_requests", "bake_s", "confidence", "latency_margin", "bounds"),
+    *("approve_at", "by_region"),
+}
+
 
 def sample(name):
     return json.loads((SAMPLES / f"rollover_{name}.json").read_bytes())
@@ -33,9 +39,28 @@ def test_a_rollover_of_the_first_release_is_read_and_goes_on(name):
     assert rollover.checks.traffic == ("metrics:http://old:8080", "metrics:http://new:8080")
     again = kept(rollover)
     assert parse_rollover(again, "here") == rollover
-    assert again.pop("schema") == 2
+    assert again.pop("schema") == 3
     assert again["checks"].pop("traffic")
-    assert again == {key: value[key] for key in value.keys() - {"schema"}}
+    assert without(again, SINCE_SCHEMA_2) == {key: value[key] for key in value.keys() - {"schema"}}
+
+
+@pytest.mark.parametrize(
+    "path", sorted((SAMPLES / "schema2").iterdir()), ids=lambda path: path.stem
+)
+def test_a_rollover_of_schema_2_is_read_and_goes_on(path):
+    value = json.loads(path.read_bytes())
+    rollover = parse_rollover(value, "here")
+    assert (rollover.checks.min_requests, rollover.checks.bake_s) == (0, 0)
+    assert rollover.answered is None
+    again = kept(rollover)
+    assert parse_rollover(again, "here") == rollover
+    assert without(again, SINCE_SCHEMA_2) | {"schema": 2} == value
+
+
+def without(value, names):
+    """The document as it was before it had the fields ``names``, in the checks too."""
+    checks = {key: value["checks"][key] for key in value["checks"].keys() - names}
+    return {key: value[key] for key in value.keys() - names} | {"checks": checks}
 
 
 def test_the_samples_are_of_every_state_that_a_rollover_rests_in():
@@ -65,14 +90,14 @@ def test_a_field_that_is_not_known_is_of_a_newer_version(part):
     inner = value
     for key in part:
         inner = inner[key]
-    inner["min_requests"] = 500
-    with pytest.raises(VerificationError, match=r"(?s)newer version.*min_requests.*update this"):
+    inner["colour"] = 500
+    with pytest.raises(VerificationError, match=r"(?s)newer version.*colour.*update this"):
         parse_rollover(value, "here")
 
 
 def test_a_newer_number_is_of_a_newer_version():
-    with pytest.raises(VerificationError, match=r"(?s)newer version.*schema 3.*update this"):
-        parse_rollover(sample("pointed") | {"schema": 3}, "here")
+    with pytest.raises(VerificationError, match=r"(?s)newer version.*schema 4.*update this"):
+        parse_rollover(sample("pointed") | {"schema": 4}, "here")
 
 
 @pytest.mark.parametrize(
