@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 import statistics
@@ -113,17 +114,21 @@ def wrk(url: str, script: Path, connections: int, seconds: int) -> tuple[float, 
 
 
 def trained_model(scratch: Path) -> Path:
-    """Returns the directory of the example project's model, logged as its flow does it."""
+    """Returns the directory of the example project's model, logged as its flow logs it."""
     import mlflow
 
+    from adroit.training import NextdoorMLFlowRunPublisher
     from projects.example_metaflow.data_prep import load_tumours
     from projects.example_metaflow.flow import log_model, new_pipeline
 
     features, labels = load_tumours()
-    mlflow.set_tracking_uri(f"sqlite:///{scratch}/mlflow.db")
-    experiment = mlflow.create_experiment("bench", (scratch / "artifacts").as_uri())
-    with mlflow.start_run(experiment_id=experiment):
-        log_model(new_pipeline().fit(features, labels), example=features.head(3))
+    store = f"sqlite:///{scratch}/mlflow.db"
+    mlflow.set_tracking_uri(store)
+    os.environ["ADROIT_EXPERIMENT"] = "bench"
+    mlflow.create_experiment("bench", (scratch / "artifacts").as_uri())
+    with NextdoorMLFlowRunPublisher("bench", tracking_uri=store) as publisher:
+        pipeline = new_pipeline().fit(features, labels)
+        log_model(publisher, pipeline, features.head(3), labels.head(3))
     return next((scratch / "artifacts").rglob("MLmodel")).parent
 
 
