@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+import urllib.parse
+import urllib.request
+from collections import Counter
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 from adroit_publish.errors import ConfigError, StoreError
 from adroit_publish.evidence.prometheus import PrometheusTraffic, increase
 from adroit_publish.evidence.server_metrics import KEPT, MetricsTraffic
+from adroit_publish.evidence.traffic import REQUESTS
 from adroit_publish.rollover.evidence import Counts
 from tests.servers.live_servers import ask, serving
 from tests.servers.object_servers import free_ports
@@ -70,6 +74,18 @@ def wait_for(what, condition):
     raise AssertionError(value)
 
 
+def servers_in(prometheus_url, bundle_id):
+    """How many servers of a bundle Prometheus counts now: those whose series is not stale."""
+    query = urllib.parse.urlencode({"query": f'{REQUESTS}{{bundle_id="{bundle_id}"}}'})
+    with urllib.request.urlopen(f"{prometheus_url}/api/v1/query?{query}") as answer:
+        return len(json.load(answer)["data"]["result"])
+
+
+def servers_of(state):
+    """How many servers of each bundle the watch knows."""
+    return Counter(server["bundle_id"] for server in state["servers"].values())
+
+
 def failure(traffic, served):
     """Returns what a reading fails with, or None."""
     try:
@@ -89,24 +105,25 @@ def watched(roots, tmp_path_factory):
             wait_for(
                 lambda: traffic.read([old_id, new_id], 60), lambda got: len(got.by_bundle) == 2
             )
-            yield traffic, old_id, new_id, new
+            yield traffic, old_id, new_id, new, prometheus.url
 
 
 def test_prometheus_tells_requests_and_failures_of_each_bundle(watched):
-    traffic, old_id, new_id, _ = watched
+    traffic, old_id, new_id, _, url = watched
     reading = traffic.read([old_id, new_id, NOBODY], 600)
     assert reading.by_bundle == {old_id: Counts(0, 0), new_id: Counts(4, 1)}
+    assert [servers_in(url, each) for each in (old_id, new_id, NOBODY)] == [1, 1, 0]
     assert abs(datetime.now(UTC) - reading.utc) < timedelta(seconds=10)
     assert json.loads(json.dumps(reading.as_dict()))["by_bundle"][new_id]["requests"] == 4
 
 
 def test_a_window_from_before_the_first_scrape_is_not_proven(watched):
-    traffic, old_id, _, _ = watched
+    traffic, old_id, *_ = watched
     assert "less than the 600s" in traffic.read([old_id], 600).problems[0]
 
 
 def test_a_window_that_was_watched_has_no_problems_and_only_its_own_requests(watched):
-    traffic, old_id, new_id, new = watched
+    traffic, old_id, new_id, new, url = watched
     quiet = wait_for(
         lambda: traffic.read([old_id, new_id], 3),
         lambda got: not got.problems and got.by_bundle[new_id].requests == 0,
@@ -114,6 +131,7 @@ def test_a_window_that_was_watched_has_no_problems_and_only_its_own_requests(wat
     assert quiet.by_bundle == {old_id: Counts(0, 0), new_id: Counts(0, 0)}
     send(new, good=2)
     wait_for(lambda: traffic.read([new_id], 3), lambda got: got.by_bundle[new_id] == Counts(2, 0))
+    assert [servers_in(url, each) for each in (old_id, new_id)] == [1, 1]
 
 
 def test_a_server_that_died_is_a_problem_until_its_target_is_gone(roots, tmp_path):
@@ -129,6 +147,7 @@ def test_a_server_that_died_is_a_problem_until_its_target_is_gone(roots, tmp_pat
             lambda: traffic.read([dying], 2),
             lambda got: not got.problems and dying in got.by_bundle,
         )
+        assert servers_in(prometheus.url, dying) == 1
         server.process.kill()
         down = wait_for(lambda: traffic.read([dying], 2), lambda got: got.problems)
         assert server.url.removeprefix("http://") in down.problems[0]
@@ -136,6 +155,7 @@ def test_a_server_that_died_is_a_problem_until_its_target_is_gone(roots, tmp_pat
         prometheus.scrape([other.url])
         gone = wait_for(lambda: traffic.read([dying], 2), lambda got: not got.problems)
         assert dying in gone.by_bundle  # known, and gone
+        assert servers_in(prometheus.url, dying) == 0
         wait_for(lambda: traffic.read([dying], 2), lambda got: got.by_bundle[dying] == Counts(0, 0))
 
 
@@ -150,6 +170,7 @@ def test_a_prometheus_that_scrapes_no_more_gives_an_old_reading_and_then_none(ro
             first = PrometheusTraffic(prometheus.url).read([served], 1)
             assert first.utc < stopped
             assert served in first.by_bundle
+            assert servers_in(prometheus.url, served) == 1
             later = PrometheusTraffic(prometheus.url).read([served], 1)
             assert abs(later.utc - first.utc) < timedelta(seconds=1)  # asked again, no younger
         with prometheus_server(tmp_path / "p", [], look_back_s=1) as prometheus:
@@ -250,6 +271,7 @@ def test_servers_tell_their_traffic_once_they_were_watched_for_the_window(roots)
         assert second.problems == ()
         assert second.by_bundle == {old_id: Counts(0, 0), new_id: Counts(3, 1)}
         assert second.utc == clock.now
+        assert servers_of(state) == {old_id: 1, new_id: 1}
         send(old, good=1)
         assert read([old_id, new_id], 60).by_bundle == {
             old_id: Counts(1, 0), new_id: Counts(0, 0)
@@ -257,6 +279,7 @@ def test_servers_tell_their_traffic_once_they_were_watched_for_the_window(roots)
         assert read([old_id, new_id], 120).by_bundle[old_id] == Counts(1, 0)
         assert read([old_id, new_id], 240).by_bundle[new_id] == Counts(3, 1)
         assert read([old_id, new_id], 3600).problems
+        assert servers_of(state) == {old_id: 1, new_id: 1}
 
 
 def test_a_restart_may_have_lost_counts_so_the_watch_begins_anew(roots):
@@ -288,10 +311,13 @@ def test_one_server_that_is_away_is_a_problem_and_counts_on_when_it_is_back(root
         reading = without.read([old_id, new_id], 60)
         assert away in reading.problems[0]
         assert old_id not in reading.by_bundle  # no evidence, not zero
+        assert list(reading.by_bundle) == [new_id]
         send(old, good=2)
-        back = MetricsTraffic([old, new], without.state, clock=clock).read([old_id], 120)
+        again = MetricsTraffic([old, new], without.state, clock=clock)
+        back = again.read([old_id], 120)
         assert back.by_bundle == {old_id: Counts(2, 0)}
         assert back.problems == ()
+        assert servers_of(again.state) == {old_id: 1, new_id: 1}
 
 
 def test_a_long_watch_is_kept_in_little_room_and_loses_no_request(roots):

@@ -114,6 +114,59 @@ def test_a_report_that_a_model_writes_is_not_believed(
     assert "does not" in message or "before it could answer" in message
 
 
+WRITE_TO_3_TO_19 = """
+import os
+def write_to_3_to_19(text):
+    for fd in range(3, 20):
+        try: os.write(fd, text)
+        except OSError: pass
+"""
+
+
+@pytest.mark.parametrize("document", [AS_IT_WAS, FORGED], ids=["as it was", "as it is"])
+@pytest.mark.parametrize("write", ["write_to_3_to_19", "write_everywhere"])
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [
+        ("os._exit(0)", "(exit code 0) before it answered"),
+        (
+            "if os.fork() == 0:\n    while True: {write}(TEXT)\nos._exit(0)",
+            "(exit code 0) before it answered",
+        ),
+        ("raise RuntimeError('after it')", "stage predict"),
+    ],
+    ids=["exits", "forks", "raises"],
+)
+def test_a_report_that_a_model_writes_while_it_predicts_is_not_believed(
+    tmp_path: Path, document: dict[str, Any], write: str, ending: str, said: str
+) -> None:
+    assert said in refused(tmp_path, forging(document, f"{write}(TEXT)\n{ending}", write))
+
+
+def test_a_report_in_the_place_of_its_servers_answer_is_not_one(tmp_path: Path) -> None:
+    body = "write_to_3_to_19(TEXT)\nreturn [1.0, 2.0]"
+    message = refused(tmp_path, forging(FORGED, body))
+    assert "its server does not answer" in message
+    assert "BadStatusLine" in message
+
+
+@pytest.mark.parametrize("write", ["write_to_3_to_19", "write_everywhere"])
+def test_a_model_that_forges_and_then_predicts_is_seen_as_its_server_answers(
+    tmp_path: Path, write: str
+) -> None:
+    body = "if not WROTE:\n    WROTE.append(1)\n    {write}(TEXT)\nreturn [7.0, 8.0]"
+    found = seen(tmp_path, "WROTE = []\n" + forging(FORGED, body, write))
+    assert found.outputs == [7.0, 8.0]
+    assert found.outputs_sha256 == reporter.sha256([7.0, 8.0])
+    assert found.packages != FORGED["packages"]
+
+
+def forging(document: dict[str, Any], body: str, write: str = "") -> str:
+    """A loader whose model predicts by ``body``, which has ways to write, and TEXT."""
+    text = f"{WRITE_EVERYWHERE}{WRITE_TO_3_TO_19}TEXT = {json.dumps(document).encode()!r}\n"
+    return text + predicting(body.format(write=write))
+
+
 def test_the_reporter_cannot_be_looked_into(kind: sandbox.Kind, tmp_path: Path) -> None:
     body = """
 import ctypes, os
