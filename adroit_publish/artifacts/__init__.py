@@ -3,6 +3,4 @@
 Listings, addresses and file names were written by others and are checked before they are used.
 Floor 3: imports the floors below."""
 
-from __future__ import annotations
-
 __all__: list[str] = []

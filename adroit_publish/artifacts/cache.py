@@ -97,7 +97,11 @@ class ModelCache:
         with _disk_errors(self.directory), self._locked():
             kept_seals = self._side_by_side([partial(self._kept, file) for file in files])
             seals = {file.path: seal for file, seal in zip(files, kept_seals, strict=True) if seal}
-            downloads = [self._download(file) for file in files if file.path not in seals]
+            downloads = [
+                Download(self._root, self._parts, file, self._patience, self._count)
+                for file in files
+                if file.path not in seals
+            ]
             self._count(sum(seal.size_bytes for seal in seals.values()))
             self._side_by_side([download.plan for download in downloads])
             self._check_space(sum(download.part.unallocated_bytes for download in downloads))
@@ -154,9 +158,6 @@ class ModelCache:
             return seal if file.size_bytes > TWICE_BYTES else None
         return seal if tag == seal.tag else None
 
-    def _download(self, file: RemoteFile) -> Download:
-        return Download(self._root, self._parts, file, self._patience, self._count)
-
     def _patience(self) -> Patience:
         return Patience(self._give_up_after_s, self._wait)
 
@@ -185,14 +186,13 @@ class ModelCache:
             )
 
     def _tasks(self, download: Download) -> list[Callable[[], tuple[str, Seal] | None]]:
-        """Returns the work on one file: the last piece to arrive finishes it."""
         if not download.missing:
             return [partial(self._finish, download)]
         return [partial(self._fetch, download, *piece) for piece in download.missing]
 
     def _fetch(self, download: Download, start: int, stop: int) -> tuple[str, Seal] | None:
-        is_last = download.fetch(start, stop)
-        return self._finish(download) if is_last else None
+        """Fetches a piece of a file; the last one to arrive finishes it."""
+        return self._finish(download) if download.fetch(start, stop) else None
 
     def _finish(self, download: Download) -> tuple[str, Seal]:
         """Gives a file its name, once its bytes are on the disk and vouched for."""

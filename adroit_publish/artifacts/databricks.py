@@ -30,19 +30,8 @@ from adroit_publish.artifacts.arrival.stated import Stated, only_of, stated_by, 
 from adroit_publish.artifacts.databricks_volumes import VolumeRoot
 from adroit_publish.artifacts.databricks_workspace import Workspace
 from adroit_publish.artifacts.folders import FolderEntry, list_folders
-from adroit_publish.artifacts.http_session import (
-    body_start,
-    failure_of,
-    pooled_session,
-    translated,
-)
-from adroit_publish.artifacts.remote_root import (
-    CHUNK_BYTES,
-    CONNECT_TIMEOUT_S,
-    READ_TIMEOUT_S,
-    Body,
-    TransientFault,
-)
+from adroit_publish.artifacts.http_session import answered, body_of, failure_of, pooled_session
+from adroit_publish.artifacts.remote_root import Body, TransientFault
 from adroit_publish.bundle.listing import RemoteFile
 from adroit_publish.errors import RefusedError, SourceError
 
@@ -80,14 +69,14 @@ class _Api:
 
     Attributes:
         below: The model's folder among them, ``""`` or with a slash at its end.
+        fields: Of every request.
     """
 
     below: str
+    fields: Mapping[str, str]
     listing: str
-    listing_fields: Mapping[str, str]
     folder_field: str
     signing: str
-    signing_fields: Mapping[str, str]
     paths_field: str
     signed_field: str
 
@@ -96,24 +85,23 @@ def _api_of(path: str) -> _Api:
     if run := _RUN.fullmatch(path):
         return _Api(
             below=f"{run[2]}/" if run[2] else "",
+            fields={"run_id": run[1]},
             listing="/api/2.0/mlflow/artifacts/list",
-            listing_fields={"run_id": run[1]},
             folder_field="path",
             signing="/api/2.0/mlflow/artifacts/credentials-for-read",
-            signing_fields={"run_id": run[1]},
             paths_field="path",
             signed_field="credential_infos",
         )
     model = _MODEL.fullmatch(path)
     if not model:
         raise ValueError(f"no location that artifact_location gives: {path}")
+    artifacts = f"/api/2.0/mlflow/logged-models/{model[1]}/artifacts"
     return _Api(
         below=f"{model[2]}/" if model[2] else "",
-        listing=f"/api/2.0/mlflow/logged-models/{model[1]}/artifacts/directories",
-        listing_fields={},
+        fields={},
+        listing=f"{artifacts}/directories",
         folder_field="artifact_directory_path",
-        signing=f"/api/2.0/mlflow/logged-models/{model[1]}/artifacts/credentials-for-download",
-        signing_fields={},
+        signing=f"{artifacts}/credentials-for-download",
         paths_field="paths",
         signed_field="credentials",
     )
@@ -129,7 +117,7 @@ class _Signed:
 
 
 class DatabricksRoot:
-    """One model's files in a workspace's storage.
+    """One model's files in a workspace's storage; a ``RemoteRoot``.
 
     Args:
         uri: The location as it may be shown.
@@ -152,51 +140,33 @@ class DatabricksRoot:
         self._session = pooled_session()
 
     def list_files(self) -> tuple[RemoteFile, ...]:
-        """Returns the files below the root, folder by folder, all pages of each.
-
-        Raises:
-            SourceError: The workspace cannot be reached, or answers what is no listing.
-            RefusedError: It wants other credentials.
-        """
+        """Returns the files below the root, folder by folder, all pages of each."""
         return list_folders(self.uri, self._list_page)
 
     def _list_page(self, folder: str, token: str | None) -> tuple[list[FolderEntry], str | None]:
         within = self._api.below + folder
-        query = {**self._api.listing_fields, self._api.folder_field: within.rstrip("/")}
+        query = {**self._api.fields, self._api.folder_field: within.rstrip("/")}
         if token:
             query["page_token"] = token
         page = self._workspace.call("GET", self._api.listing, query=query)
         entries = [
-            # A path is that among all artifacts; one that does not begin so is refused as it is.
-            FolderEntry(
-                str(entry["path"]).removeprefix(within),
-                bool(entry.get("is_dir", False)),
-                int(entry.get("file_size") or 0),
-            )
+            FolderEntry.of(entry, within, is_folder=entry.get("is_dir"))
             for entry in page.get("files", [])
         ]
         return entries, page.get("next_page_token")
 
     @contextmanager
     def read(self, file: RemoteFile, start: int, stop: int, tag: str | None) -> Iterator[Body]:
-        """Streams bytes ``[start, stop)`` of a file from the storage that it lies in.
-
-        Raises:
-            TransientFault: The connection or the storage failed, or the address has expired.
-            SourceError: The file is gone, was replaced, or is of another length than listed.
-            RefusedError: The workspace wants other credentials, or the storage takes none of its.
-        """
+        """Streams bytes ``[start, stop)`` of a file from the storage that it lies in."""
         whole = (start, stop) == (0, file.size_bytes)
         ranged = {} if whole else {"Range": f"bytes={start}-{stop - 1}"}
-        status = 200 if whole else 206
-        with self._get(file.path, {**ranged, **only_of(tag)}, status) as (answer, is_s3):
-            where = f"{self.uri}/{file.path}"
-            body_start(answer, file, start, stop, where)
-            chunks = answer.raw.stream(CHUNK_BYTES, decode_content=False)
-            yield Body(start, chunks, stated_by(answer.headers, whole=whole, etag_is_md5=is_s3))
+        wanted_status = 200 if whole else 206
+        where = f"{self.uri}/{file.path}"
+        with self._get(file.path, {**ranged, **only_of(tag)}, wanted_status) as (answer, is_s3):
+            yield body_of(answer, file, start, stop, where, etag_is_md5=is_s3)
 
     def stated(self, file: RemoteFile, tag: str) -> Stated:
-        """Returns what the storage says of a file now; raises as ``read`` does."""
+        """Returns what the storage says of a file now."""
         with self._get(file.path, unless_of(tag), 200) as (answer, is_s3):
             stated = stated_by(answer.headers, whole=True, etag_is_md5=is_s3)
             return replace(stated, tag=tag) if answer.status_code == 304 else stated
@@ -208,17 +178,8 @@ class DatabricksRoot:
         """Gives the storage's answer, and whether the storage is S3."""
         where = f"the storage of {self.uri}/{path}"
         signed = self._address_of(path)
-        timeout_s = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
-        with (
-            translated(where, "REQUESTS_CA_BUNDLE"),
-            self._session.get(
-                signed.url,
-                headers={**signed.headers, **headers},
-                stream=True,
-                allow_redirects=False,
-                timeout=timeout_s,
-            ) as answer,
-        ):
+        headers = {**signed.headers, **headers}
+        with answered(self._session, signed.url, where=where, headers=headers) as answer:
             if answer.status_code in _EXPIRED:
                 raise self._refused(path, signed, answer.status_code)
             if answer.status_code not in (wanted_status, 304):
@@ -238,7 +199,7 @@ class DatabricksRoot:
 
     def _sign(self, paths: Sequence[str]) -> dict[str, _Signed]:
         asked = [self._api.below + path for path in paths]
-        body: dict[str, Any] = {**self._api.signing_fields, self._api.paths_field: asked}
+        body: dict[str, Any] = {**self._api.fields, self._api.paths_field: asked}
         signed: list[Any] = []
         try:
             while len(signed) < len(asked):

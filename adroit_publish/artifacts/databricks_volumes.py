@@ -17,13 +17,13 @@ import requests
 from adroit_publish.artifacts.arrival.stated import Stated, only_of, stated_by, unless_of
 from adroit_publish.artifacts.databricks_workspace import Workspace
 from adroit_publish.artifacts.folders import FolderEntry, list_folders
-from adroit_publish.artifacts.http_session import body_start
-from adroit_publish.artifacts.remote_root import CHUNK_BYTES, Body
+from adroit_publish.artifacts.http_session import body_of
+from adroit_publish.artifacts.remote_root import Body
 from adroit_publish.bundle.listing import RemoteFile
 
 
 class VolumeRoot:
-    """One model's files in a volume.
+    """One model's files in a volume; a ``RemoteRoot``.
 
     Args:
         uri: The location as it may be shown.
@@ -39,12 +39,7 @@ class VolumeRoot:
         self._path = path.rstrip("/")
 
     def list_files(self) -> tuple[RemoteFile, ...]:
-        """Returns the files below the root, folder by folder, all pages of each.
-
-        Raises:
-            SourceError: The workspace cannot be reached, or answers what is no listing.
-            RefusedError: It wants other credentials.
-        """
+        """Returns the files below the root, folder by folder, all pages of each."""
         return list_folders(self.uri, self._list_page)
 
     def _list_page(self, folder: str, token: str | None) -> tuple[list[FolderEntry], str | None]:
@@ -53,32 +48,20 @@ class VolumeRoot:
         path = f"/api/2.0/fs/directories{quote(within.rstrip('/'))}"
         page = self._workspace.call("GET", path, query=query)
         entries = [
-            FolderEntry(
-                str(entry["path"]).removeprefix(within),
-                bool(entry.get("is_directory", False)),
-                int(entry.get("file_size") or 0),
-            )
+            FolderEntry.of(entry, within, is_folder=entry.get("is_directory"))
             for entry in page.get("contents", [])
         ]
         return entries, page.get("next_page_token")
 
     @contextmanager
     def read(self, file: RemoteFile, start: int, stop: int, tag: str | None) -> Iterator[Body]:
-        """Streams a file from ``start`` to its end, or from 0 where ranges are not honoured.
-
-        Raises:
-            TransientFault: The connection or the workspace failed.
-            SourceError: The file is gone, was replaced, or is of another length than listed.
-            RefusedError: The workspace wants other credentials.
-        """
+        """Streams from ``start`` to the end, or from 0 where ranges are not honoured."""
         headers = {"Range": f"bytes={start}-", **only_of(tag)} if start else {}
         with self._get_file(file, headers) as answer:
-            begins = body_start(answer, file, start, stop, f"{self.uri}/{file.path}")
-            chunks = answer.raw.stream(CHUNK_BYTES, decode_content=False)
-            yield Body(begins, chunks, stated_by(answer.headers, whole=begins == 0))
+            yield body_of(answer, file, start, stop, f"{self.uri}/{file.path}")
 
     def stated(self, file: RemoteFile, tag: str) -> Stated:
-        """Returns what the workspace says of a file now; raises as ``read`` does."""
+        """Returns what the workspace says of a file now."""
         with self._get_file(file, unless_of(tag)) as answer:
             is_same = answer.status_code == 304
             return Stated(tag) if is_same else stated_by(answer.headers, whole=True)

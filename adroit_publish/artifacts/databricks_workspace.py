@@ -26,8 +26,7 @@ from urllib.parse import urlsplit
 import requests
 
 from adroit.databricks_answers import error_of, profiles_in
-from adroit_publish.artifacts.http_session import failure_of, pooled_session, translated
-from adroit_publish.artifacts.remote_root import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
+from adroit_publish.artifacts.http_session import answered, failure_of, pooled_session
 from adroit_publish.edge.urls import is_loopback
 from adroit_publish.errors import PublishError, RefusedError, SourceError
 
@@ -58,7 +57,7 @@ class Workspace:
         self._config = _configuration(tracking_uri)
         self.host = str(self._config.host or "").rstrip("/")
         _check_host(self.host, tracking_uri)
-        self._session = pooled_session(self._authenticated)
+        self._session = pooled_session(lambda: _credentials(self._config, tracking_uri))
 
     def mlflow_settings(self) -> dict[str, str | None]:
         """Returns the environment that lets MLflow ask this workspace, without Databricks' SDK.
@@ -88,11 +87,6 @@ class Workspace:
     ) -> dict[str, Any]:
         """Makes one request and returns the JSON object it was answered with.
 
-        Args:
-            method: ``GET`` or ``POST``.
-            path: Begins with ``/api/``.
-            query: The query's fields; None for none.
-            body: The JSON to send; None for none.
 
         Raises:
             TransientFault: The connection or the workspace failed.
@@ -127,24 +121,11 @@ class Workspace:
     ) -> Iterator[requests.Response]:
         """Gives the answer to one request while its body is read; raises as ``call`` does."""
         url = self.host + path
-        with translated(url, "REQUESTS_CA_BUNDLE"):
-            answer = self._session.request(
-                method,
-                url,
-                params=query,
-                json=body,
-                headers=headers,
-                stream=True,
-                allow_redirects=False,
-                timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
-            )
-            with answer:
-                _check_status(answer, url)
-                yield answer
-
-    def _authenticated(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers.update(_credentials(self._config, self._tracking_uri))
-        return request
+        with answered(
+            self._session, url, where=url, method=method, params=query, json=body, headers=headers
+        ) as answer:
+            _check_status(answer, url)
+            yield answer
 
 
 def _check_status(answer: requests.Response, url: str) -> None:

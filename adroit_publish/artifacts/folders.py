@@ -5,8 +5,9 @@ What it says is not believed: an entry names its own folder's child, and the tre
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from adroit_publish.artifacts.remote_root import persist
 from adroit_publish.bundle.listing import MAX_DEPTH, MAX_FILES, RemoteFile, check_path
@@ -15,17 +16,17 @@ from adroit_publish.errors import SourceError
 
 @dataclass(frozen=True)
 class FolderEntry:
-    """What a server lists in one folder.
-
-    Attributes:
-        name: Relative to that folder.
-        is_folder: Whether it is one.
-        size_bytes: Of a file.
-    """
+    """What a server lists in one folder; ``name`` is relative to it."""
 
     name: str
     is_folder: bool
     size_bytes: int
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any], within: str, *, is_folder: object) -> FolderEntry:
+        """Returns an entry of Databricks'; one that is not below ``within`` is refused later."""
+        name = str(entry["path"]).removeprefix(within)
+        return cls(name, bool(is_folder), int(entry.get("file_size") or 0))
 
 
 ListPage = Callable[[str, str | None], tuple[list[FolderEntry], str | None]]

@@ -23,19 +23,9 @@ import requests
 
 from adroit_publish.artifacts.arrival.stated import Stated, stated_by, unless_of
 from adroit_publish.artifacts.folders import FolderEntry, list_folders
-from adroit_publish.artifacts.http_session import (
-    body_start,
-    failure_of,
-    pooled_session,
-    translated,
-)
+from adroit_publish.artifacts.http_session import answered, body_of, failure_of, pooled_session
 from adroit_publish.artifacts.location import PROXY_PATH
-from adroit_publish.artifacts.remote_root import (
-    CHUNK_BYTES,
-    CONNECT_TIMEOUT_S,
-    READ_TIMEOUT_S,
-    Body,
-)
+from adroit_publish.artifacts.remote_root import READ_TIMEOUT_S, Body
 from adroit_publish.bundle.listing import RemoteFile
 from adroit_publish.edge.urls import check_http_address
 from adroit_publish.errors import RefusedError
@@ -46,7 +36,7 @@ _SLOWEST_FETCH_BYTES_PER_S = 50e6
 
 
 class HttpRoot:
-    """One model's files behind a tracking server's artifact proxy.
+    """One model's files behind a tracking server's artifact proxy; a ``RemoteRoot``.
 
     Args:
         url: ``http(s)://HOST[/PREFIX]/api/2.0/mlflow-artifacts/artifacts/PATH``, quoted.
@@ -61,21 +51,21 @@ class HttpRoot:
     def __init__(self, url: str) -> None:
         check_http_address(url, "The artifact proxy")
         self.url = url
-        self._session = _session()
+        credentials = _credentials()
+        self._session = pooled_session(lambda: credentials)
+        self._session.verify = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or (
+            os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() not in ("true", "1")
+        )
+        self._session.cert = os.environ.get("MLFLOW_TRACKING_CLIENT_CERT_PATH") or None
 
     def list_files(self) -> tuple[RemoteFile, ...]:
-        """Returns the files below the root, folder by folder, as the server lists them.
-
-        Raises:
-            SourceError: The server cannot be reached, or answers what is no listing.
-            RefusedError: The server wants other credentials.
-        """
+        """Returns the files below the root, folder by folder."""
         return list_folders(self.url, self._list_page)
 
     def _list_page(self, folder: str, _token: str | None) -> tuple[list[FolderEntry], None]:
         base, _, root = self.url.partition(PROXY_PATH)
         path = f"{unquote(root).strip('/')}/{folder}".rstrip("/")
-        with self._get(f"{base}{PROXY_PATH}?path={quote(path)}", {}, READ_TIMEOUT_S) as answer:
+        with self._get(f"{base}{PROXY_PATH}?path={quote(path)}") as answer:
             data = answer.raw.read(_LISTING_LIMIT_BYTES + 1, decode_content=True)
         if len(data) > _LISTING_LIMIT_BYTES:
             raise ValueError(f"more than {_LISTING_LIMIT_BYTES} bytes")
@@ -88,21 +78,13 @@ class HttpRoot:
 
     @contextmanager
     def read(self, file: RemoteFile, start: int, stop: int, tag: str | None) -> Iterator[Body]:
-        """Streams a file from ``start`` to its end, or from 0 where it is not of that tag any more.
-
-        Raises:
-            TransientFault: The connection or the server failed.
-            SourceError: The file is gone or of another length than listed.
-            RefusedError: The server wants other credentials.
-        """
+        """Streams from ``start`` to the end, or from 0 where the file has another tag now."""
         headers = {"Range": f"bytes={start}-", "If-Range": tag or ""} if start else {}
         with self._get_file(file, headers) as answer:
-            begins = body_start(answer, file, start, stop, answer.url)
-            chunks = answer.raw.stream(CHUNK_BYTES, decode_content=False)
-            yield Body(begins, chunks, stated_by(answer.headers, whole=begins == 0))
+            yield body_of(answer, file, start, stop, answer.url)
 
     def stated(self, file: RemoteFile, tag: str) -> Stated:
-        """Returns what the server says of a file now; raises as ``read`` does."""
+        """Returns what the server says of a file now."""
         with self._get_file(file, unless_of(tag)) as answer:
             is_same = answer.status_code == 304
             return Stated(tag) if is_same else stated_by(answer.headers, whole=True)
@@ -111,24 +93,22 @@ class HttpRoot:
         self, file: RemoteFile, headers: dict[str, str]
     ) -> AbstractContextManager[requests.Response]:
         timeout_s = READ_TIMEOUT_S + file.size_bytes / _SLOWEST_FETCH_BYTES_PER_S
-        return self._get(f"{self.url}/{quote(file.path)}", headers, timeout_s)
+        return self._get(f"{self.url}/{quote(file.path)}", timeout_s, headers)
 
     @contextmanager
     def _get(
-        self, url: str, headers: dict[str, str], timeout_s: float
+        self, url: str, timeout_s: float = READ_TIMEOUT_S, headers: dict[str, str] | None = None
     ) -> Iterator[requests.Response]:
-        with (
-            translated(url, "MLFLOW_TRACKING_SERVER_CERT_PATH"),
-            self._session.get(
-                url,
-                headers=headers,
-                stream=True,
-                allow_redirects=False,
-                # Of the request: requests lets REQUESTS_CA_BUNDLE override the session's.
-                verify=self._session.verify,
-                timeout=(CONNECT_TIMEOUT_S, timeout_s),
-            ) as answer,
-        ):
+        with answered(
+            self._session,
+            url,
+            where=url,
+            certificate_setting="MLFLOW_TRACKING_SERVER_CERT_PATH",
+            timeout_s=timeout_s,
+            headers=headers,
+            # Of the request: requests lets REQUESTS_CA_BUNDLE override the session's.
+            verify=self._session.verify,
+        ) as answer:
             if answer.status_code in (401, 403):
                 raise RefusedError(
                     "The tracking server refused the credentials.",
@@ -142,26 +122,8 @@ class HttpRoot:
             yield answer
 
 
-def _session() -> requests.Session:
-    authorization = _authorization()
-    session = pooled_session(lambda request: _authorized(request, authorization))
-    session.verify = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or (
-        os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() not in ("true", "1")
-    )
-    session.cert = os.environ.get("MLFLOW_TRACKING_CLIENT_CERT_PATH") or None
-    return session
-
-
-def _authorized(
-    request: requests.PreparedRequest, authorization: str | None
-) -> requests.PreparedRequest:
-    if authorization:
-        request.headers["Authorization"] = authorization
-    return request
-
-
-def _authorization() -> str | None:
-    """Returns the header for MLflow's credentials: environment first, then its file."""
+def _credentials() -> dict[str, str]:
+    """Returns the header with MLflow's credentials: the environment's first, then its file's."""
     file = configparser.ConfigParser(interpolation=None)
     try:
         file.read(Path("~/.mlflow/credentials").expanduser())
@@ -173,6 +135,8 @@ def _authorization() -> str | None:
         for name in ("mlflow_tracking_username", "mlflow_tracking_password")
     )
     if user and password:
-        return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+        return {
+            "Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+        }
     token = os.environ.get("MLFLOW_TRACKING_TOKEN")
-    return f"Bearer {token}" if token else None
+    return {"Authorization": f"Bearer {token}"} if token else {}

@@ -1,7 +1,7 @@
 """One pooled session to one host: the only credentials it sends, and what its answers may be.
 
 Retries and redirects are not its business: ``edge.patience`` is the only place that retries,
-and a redirect would carry a credential to another host, so callers follow none.
+and a redirect would carry a credential to another host, so none is followed.
 
 Source: RFC 9110, sections 8.4 (Content-Encoding), 10.2.3 (Retry-After), 14 (Range).
 """
@@ -9,54 +9,77 @@ Source: RFC 9110, sections 8.4 (Content-Encoding), 10.2.3 (Retry-After), 14 (Ran
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
+from adroit_publish.artifacts import remote_root
+from adroit_publish.artifacts.arrival.stated import stated_by
 from adroit_publish.artifacts.cache import THREADS
-from adroit_publish.artifacts.remote_root import TransientFault
+from adroit_publish.artifacts.remote_root import Body, TransientFault
 from adroit_publish.bundle.listing import RemoteFile
 from adroit_publish.edge.patience import retry_after_s
 from adroit_publish.errors import SourceError
 
-Authenticate = Callable[[requests.PreparedRequest], requests.PreparedRequest]
 
-
-def pooled_session(authenticate: Authenticate | None = None) -> requests.Session:
+def pooled_session(credentials: Callable[[], Mapping[str, str]] = dict) -> requests.Session:
     """Returns a session that keeps a connection for each download thread.
 
     Args:
-        authenticate: Adds the credentials to a request; None where none may be sent.
+        credentials: Gives the headers that carry them, anew for each request.
     """
+
+    def authenticate(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers.update(credentials())
+        return request
+
     session = requests.Session()
     adapter = HTTPAdapter(pool_connections=1, pool_maxsize=THREADS, max_retries=0)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     # Lengths are those of the file, not of a compressed form of it.
     session.headers["Accept-Encoding"] = "identity"
-    # An authenticator of our own, also where it adds nothing: requests would look into ~/.netrc.
-    session.auth = authenticate or (lambda request: request)
+    # Also where there are no credentials: requests would look into ~/.netrc.
+    session.auth = authenticate
     return session
 
 
 @contextmanager
-def translated(where: str, certificate_setting: str) -> Iterator[None]:
-    """Turns a failed connection into a ``TransientFault``, which shows no address but ``where``.
+def answered(
+    session: requests.Session,
+    url: str,
+    *,
+    where: str,
+    method: str = "GET",
+    certificate_setting: str = "REQUESTS_CA_BUNDLE",
+    timeout_s: float = remote_root.READ_TIMEOUT_S,
+    **options: Any,
+) -> Iterator[requests.Response]:
+    """Gives the answer to one request while its body is read.
 
     Args:
+        session: Made by ``pooled_session``.
+        url: May be signed: no message shows it.
         where: The place as it may be shown.
+        method: ``GET`` or ``POST``.
         certificate_setting: The environment variable that names the server's certificate.
+        timeout_s: How long the server may be silent.
+        options: Of ``requests.Session.request``: headers, params, json, verify.
 
     Raises:
         SourceError: The certificate or the address cannot be used.
         TransientFault: Anything that may be gone the next time.
     """
+    timeout = (remote_root.CONNECT_TIMEOUT_S, timeout_s)
+    options |= {"stream": True, "allow_redirects": False, "timeout": timeout}
     # `from None`: the cause's text has the whole address in it, and a traceback shows causes.
     try:
-        yield
+        with session.request(method, url, **options) as answer:
+            yield answer
     except requests.exceptions.SSLError as error:
         raise untrusted(where, error, certificate_setting) from None
     except requests.exceptions.InvalidURL as error:
@@ -73,7 +96,7 @@ def translated(where: str, certificate_setting: str) -> Iterator[None]:
 def untrusted(
     where: str, error: requests.exceptions.SSLError, certificate_setting: str
 ) -> SourceError:
-    """Returns the error for a server whose certificate is not trusted, or that wants one of ours.
+    """Returns the error for a certificate that is not trusted, or a server that wants one of ours.
 
     Args:
         where: The place as it may be shown.
@@ -92,12 +115,7 @@ def untrusted(
 
 
 def failure_of(answer: requests.Response, where: str) -> TransientFault | SourceError:
-    """Returns what an answer other than 200, 206, 401 and 403 means for a download.
-
-    Args:
-        answer: Its body is not read.
-        where: The place as it may be shown.
-    """
+    """Returns what an answer other than 200, 206, 401 and 403 means for a download."""
     status = answer.status_code
     if status in (408, 429) or status >= 500:
         pause_s = retry_after_s(answer.headers.get("Retry-After"))
@@ -115,10 +133,16 @@ def failure_of(answer: requests.Response, where: str) -> TransientFault | Source
     )
 
 
-def body_start(
-    answer: requests.Response, file: RemoteFile, start: int, stop: int, where: str
-) -> int:
-    """Returns the offset in the file of a body's first byte, before any byte of it is believed.
+def body_of(
+    answer: requests.Response,
+    file: RemoteFile,
+    start: int,
+    stop: int,
+    where: str,
+    *,
+    etag_is_md5: bool = False,
+) -> Body:
+    """Returns the body of an answer, before any byte of it is believed.
 
     Args:
         answer: 206 for ``[start, stop)``, or 200 for the whole file.
@@ -126,6 +150,7 @@ def body_start(
         start: Offset of the first byte that was asked for.
         stop: Offset behind the last.
         where: The place as it may be shown.
+        etag_is_md5: Whether the store is S3.
 
     Raises:
         SourceError: The headers state another length, another place or an encoding.
@@ -140,7 +165,9 @@ def body_start(
         and answer.headers.get("Content-Encoding", "identity") == "identity"
     )
     if is_right:
-        return start
+        chunks = answer.raw.stream(remote_root.CHUNK_BYTES, decode_content=False)
+        whole = (start, stop) == (0, file.size_bytes)
+        return Body(start, chunks, stated_by(answer.headers, whole=whole, etag_is_md5=etag_is_md5))
     kind = answer.headers.get("Content-Type", "")
     raise SourceError(
         "The server's answer is not the file that it listed.",

@@ -32,8 +32,6 @@ class LocalFile:
     """A file of this machine, by reference; a ``bundle.content.Readable``.
 
     Attributes:
-        path: Absolute path on disk.
-        size_bytes: Its length when it was found.
         sha256: Hex digest that its bytes have to have, where that is known: of a download.
         executable: Whether its owner may run it.
     """
@@ -128,11 +126,7 @@ class PulledModel:
 
 @dataclass(frozen=True)
 class LocalRoot:
-    """A model's directory on this machine: plain files and folders, nothing else.
-
-    Attributes:
-        directory: Absolute path.
-    """
+    """A model's directory on this machine, an absolute path: plain files and folders, no others."""
 
     directory: Path
 

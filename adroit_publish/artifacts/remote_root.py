@@ -25,12 +25,7 @@ T = TypeVar("T")
 
 
 class TransientFault(Exception):
-    """A request failed in a way that may be gone the next time.
-
-    Args:
-        why: What happened, for the message if patience runs out.
-        retry_after_s: How long the server asks to be left alone.
-    """
+    """A request failed in a way that may be gone the next time, maybe after ``retry_after_s``."""
 
     def __init__(self, why: str, retry_after_s: float | None = None) -> None:
         super().__init__(why)
@@ -95,14 +90,9 @@ class RemoteRoot(Protocol):
         ...
 
     def stated(self, file: RemoteFile, tag: str) -> Stated:
-        """Returns what the store says of a file now; the body is not read.
+        """Returns what the store says of a file now, given the tag of the bytes that are here.
 
-        Args:
-            file: As it was listed.
-            tag: Of the bytes that are here.
-
-        Raises:
-            TransientFault, PublishError: As ``read``.
+        The body is not read. Raises as ``read`` does.
         """
         ...
 

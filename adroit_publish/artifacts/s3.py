@@ -30,25 +30,17 @@ from adroit_publish.artifacts.remote_root import (
     TransientFault,
     persist,
 )
+from adroit_publish.aws.errors import EXPIRED_CODES, WRONG_CREDENTIAL_CODES
 from adroit_publish.bundle.listing import MAX_FILES, RemoteFile
 from adroit_publish.errors import RefusedError, SourceError
 
 PIECE_BYTES = 64 << 20
-_DENIED = {
-    "AccessDenied",
-    "ExpiredToken",
-    "InvalidAccessKeyId",
-    "InvalidToken",
-    "SignatureDoesNotMatch",
-    "TokenRefreshRequired",
-    "401",
-    "403",
-}
+_DENIED = EXPIRED_CODES | WRONG_CREDENTIAL_CODES | {"AccessDenied", "401", "403"}
 _GONE = {"NoSuchBucket", "NoSuchKey", "404"}
 
 
 class S3Root:
-    """One model's files below a prefix of a bucket.
+    """One model's files below a prefix of a bucket; a ``RemoteRoot``.
 
     Args:
         uri: ``s3://BUCKET/PREFIX``.
@@ -71,12 +63,7 @@ class S3Root:
         self._client = _client(uri, profile)
 
     def list_files(self) -> tuple[RemoteFile, ...]:
-        """Returns the objects below the prefix; empty "folder" objects are left out.
-
-        Raises:
-            SourceError: The bucket cannot be reached or does not exist.
-            RefusedError: The credentials are missing, expired, or not allowed to list it.
-        """
+        """Returns the objects below the prefix; empty "folder" objects are left out."""
         files: list[RemoteFile] = []
         token: str | None = None
         while True:
@@ -99,13 +86,7 @@ class S3Root:
 
     @contextmanager
     def read(self, file: RemoteFile, start: int, stop: int, tag: str | None) -> Iterator[Body]:
-        """Streams bytes ``[start, stop)`` of an object.
-
-        Raises:
-            TransientFault: The connection or the service failed.
-            SourceError: The object is gone, was replaced, or is of another length than listed.
-            RefusedError: The credentials are expired or not allowed to read it.
-        """
+        """Streams bytes ``[start, stop)`` of an object."""
         where = f"{self.uri}/{file.path}"
         whole = (start, stop) == (0, file.size_bytes)
         request = {} if whole else {"Range": f"bytes={start}-{stop - 1}"}
@@ -128,12 +109,14 @@ class S3Root:
                 yield Body(start, body.iter_chunks(CHUNK_BYTES), stated)
 
     def stated(self, file: RemoteFile, tag: str) -> Stated:
-        """Returns what S3 says of an object now; raises as ``read`` does."""
+        """Returns what S3 says of an object now."""
         with _translated(f"{self.uri}/{file.path}"):
-            answer = self._client.head_object(
-                **self._bucket, Key=self._prefix + file.path, ChecksumMode="ENABLED"
-            )
+            answer = self._head(file, ChecksumMode="ENABLED")
         return self._stated_by(answer, file, whole=True)
+
+    def _head(self, file: RemoteFile, **request: Any) -> Any:
+        key = self._prefix + file.path
+        return self._client.head_object(**self._bucket, Key=key, **request)
 
     def _stated_by(self, answer: Any, file: RemoteFile, *, whole: bool) -> Stated:
         headers = answer["ResponseMetadata"]["HTTPHeaders"]
@@ -153,9 +136,7 @@ class S3Root:
         if file.path not in self._whole:
             self._whole[file.path] = stated
             with suppress(BotoCoreError, ClientError):
-                answer = self._client.head_object(
-                    **self._bucket, Key=self._prefix + file.path, ChecksumMode="ENABLED"
-                )
+                answer = self._head(file, ChecksumMode="ENABLED")
                 headers = answer["ResponseMetadata"]["HTTPHeaders"]
                 whole = stated_by(headers, whole=True, etag_is_md5=True)
                 if whole.tag == stated.tag:
@@ -167,9 +148,7 @@ class S3Root:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            part = self._client.head_object(
-                **self._bucket, Key=self._prefix + file.path, PartNumber=1, IfMatch=stated.tag
-            )
+            part = self._head(file, PartNumber=1, IfMatch=stated.tag)
         except (BotoCoreError, ClientError):
             return None
         length = int(part["ContentLength"])
@@ -235,9 +214,8 @@ def _from_client_error(error: Any, where: str) -> Exception:
     if code in _GONE:
         what = "The model's files are gone."
     elif status == 412:
-        what = (
-            "A file of the model was replaced; it has other bytes, or another length, than listed."
-        )
+        what = "A file of the model was replaced; it has other bytes, or another length, "
+        what += "than listed."
     return SourceError(
         what,
         where=where,

@@ -40,14 +40,7 @@ class Count(Protocol):
 
 
 class Download:
-    """One file on its way into its part.
-
-    Args:
-        root: Where it comes from.
-        parts: The directory of parts.
-        file: As it was listed.
-        patience: Makes the patience for one piece.
-        count: Hears of the file's bytes, each once.
+    """One file on its way into its part; its bytes are counted once each.
 
     Attributes:
         missing: ``(start, stop)`` of each piece to fetch, once it is planned.
@@ -96,28 +89,18 @@ class Download:
     def _arrived(self) -> tuple[tuple[int, int], ...]:
         arrived = self.part.arrived()
         if arrived:
-            tag = arrived.tag
-            ask = partial(self._root.stated, self.file, tag)
+            ask = partial(self._root.stated, self.file, arrived.tag)
             stated = persist(ask, self._what, self._patience())
-            if stated.tag == tag:
+            if stated.tag == arrived.tag:
                 self.stated = stated
                 return arrived.stretches
         self.part.forget()
         return ()
 
     def fetch(self, start: int, stop: int) -> bool:
-        """Fetches one piece and returns whether it was the last that was missing.
-
-        Raises:
-            SourceError: It cannot be fetched, or the file is being replaced.
-            RefusedError: The store wants other credentials.
-            Stopped: The pull as a whole has ended.
-        """
-        descriptor = self.part.open()
-        try:
+        """Fetches one piece; returns whether it was the last that was missing."""
+        with self.part.open() as descriptor:
             self._fetch(descriptor, start, stop)
-        finally:
-            os.close(descriptor)
         with self._lock:
             self._left -= 1
             return self._left == 0
@@ -205,13 +188,10 @@ class Download:
         """Fetches the whole file again: what is here is not what the store has."""
         self.part.forget()
         self.stated = Stated(self.file.tag)
-        descriptor = self.part.open()
-        try:
+        with self.part.open() as descriptor:
             for start in range(0, max(self.file.size_bytes, 1), max(self._piece_bytes, 1)):
                 stop = min(start + self._piece_bytes, self.file.size_bytes)
                 self._fetch(descriptor, start, stop)
-        finally:
-            os.close(descriptor)
 
     def digest_again(self) -> str:
         """Returns the hex sha256 of the file, fetched once more and kept nowhere."""
@@ -236,11 +216,7 @@ class Download:
             pause(patience, self._what, fault)
 
     def sync(self) -> str:
-        """Makes what has arrived durable and returns its hex sha256.
-
-        Raises:
-            SourceError: It has another length than listed.
-        """
+        """Makes what has arrived durable and returns its hex sha256; checks its length."""
         size_bytes = self.part.path.stat().st_size
         if size_bytes != self.file.size_bytes:
             raise SourceError(
@@ -250,9 +226,6 @@ class Download:
                 wanted=f"{self.file.size_bytes} bytes",
                 next_step="run the same command again",
             )
-        descriptor = self.part.open()
-        try:
+        with self.part.open() as descriptor:
             os.fdatasync(descriptor)
-        finally:
-            os.close(descriptor)
         return sha256_of(self.part.path)

@@ -13,7 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,24 +25,14 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Arrived:
-    """What an earlier pull left of a file.
-
-    Attributes:
-        tag: Of the bytes that it is part of.
-        stretches: ``(start, stop)`` of each proven stretch, in order.
-    """
+    """What an earlier pull left of a file: ``(start, stop)`` of its proven stretches, in order."""
 
     tag: str
     stretches: tuple[tuple[int, int], ...]
 
 
 class Part:
-    """One file's bytes on their way.
-
-    Args:
-        directory: Holds parts and marks.
-        file: The file as it is listed.
-    """
+    """One file's bytes on their way, below a directory of parts and marks."""
 
     def __init__(self, directory: Path, file: RemoteFile) -> None:
         # By digest: a path may be longer than a file name can be.
@@ -52,9 +43,14 @@ class Part:
         self._name = name
         self._is_marked = self.path.is_file()  # a listing of the directory less for each new file
 
-    def open(self) -> int:
-        """Returns a descriptor to read and write it; the caller closes it."""
-        return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    @contextmanager
+    def open(self) -> Iterator[int]:
+        """Gives a descriptor to read and write it."""
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
     @property
     def unallocated_bytes(self) -> int:

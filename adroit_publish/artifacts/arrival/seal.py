@@ -33,9 +33,7 @@ class Seal:
         sha256: Hex digest of its bytes.
         vouched: One of the words above.
         tag: The store's tag of the bytes, or None.
-        inode: As ``stat`` had it when the file was sealed.
-        size_bytes: Its length.
-        mtime_ns: The same of its last change.
+        inode, size_bytes, mtime_ns: As ``stat`` had them when the file was sealed.
     """
 
     sha256: str

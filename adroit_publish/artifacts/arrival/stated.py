@@ -88,13 +88,7 @@ def unless_of(tag: str) -> dict[str, str]:
 
 
 def is_proven(path: Path, size_bytes: int, stated: Stated) -> bool | None:
-    """Returns whether a file's bytes are those that a store stated; None where that is not known.
-
-    Args:
-        path: The file.
-        size_bytes: Its length.
-        stated: What the store says.
-    """
+    """Returns whether bytes are those that a store stated; None where that is not known."""
     if stated.md5:
         return _digest(path, "md5") == stated.md5
     if stated.checksum:
