@@ -26,6 +26,7 @@ from adroit_publish.artifacts.location import artifact_location
 from adroit_publish.artifacts.pull import open_root
 from adroit_publish.artifacts.resolved_model import ResolvedModel
 from adroit_publish.bundle.listing import RemoteFile, checked_listing
+from adroit_publish.edge.text import printable
 from adroit_publish.errors import AmbiguousModel, ModelNotFound, SourceError
 from adroit_publish.mlflow.tracking import tracking_client
 from adroit_publish.mlflow.trained_by import trained_by
@@ -77,6 +78,7 @@ def resolve_model(
     where = f"run {run_id} in {tracking_uri}"
     with tracking_client(tracking_uri) as client:
         run = client.get_run(run_id)
+        _check_is(run.info.run_id, run_id, where)
         _check_finished(run, tracking_uri)
         candidates = _logged_models(client, run) + _models_by_tag(run)
         if not any(artifact in (None, one.name, one.model_id) for one in candidates):
@@ -105,6 +107,18 @@ def resolve_model(
         experiment=experiment,
         started_utc=run.info.start_time and _utc(run.info.start_time),
     )
+
+
+def _check_is(got: str, asked: str, where: str) -> None:
+    """Lets an answer pass that is about the run or the model that was asked for."""
+    if got != asked:
+        raise SourceError(
+            "The tracking store's answer is about something else.",
+            where=where,
+            got=printable(got, 100),
+            wanted=asked,
+            next_step="run the same command again; if it stays so, look for a cache on the way",
+        )
 
 
 def _check_finished(run: Run, tracking_uri: str) -> None:
@@ -141,7 +155,9 @@ def _experiment_name(client: MlflowClient, run: Run) -> str | None:
     from mlflow.exceptions import MlflowException
 
     with suppress(MlflowException):  # a name is for people: who may not read it goes without
-        return str(client.get_experiment(run.info.experiment_id).name)
+        experiment = client.get_experiment(run.info.experiment_id)
+        if experiment.experiment_id == run.info.experiment_id:
+            return str(experiment.name)
     return None
 
 
@@ -163,6 +179,7 @@ def _logged_models(client: MlflowClient, run: Run) -> list[_Candidate]:
             if getattr(error, "error_code", None) != "RESOURCE_DOES_NOT_EXIST":
                 raise
             continue  # deleted since; the run still names it
+        _check_is(model.model_id, model_id, f"run {run.info.run_id}")
         status = str(model.status)
         models.append(
             _Candidate(

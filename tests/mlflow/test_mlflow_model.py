@@ -4,6 +4,7 @@ import json
 import pickle
 import time
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -308,6 +309,39 @@ def test_a_location_that_a_server_may_not_name_is_refused(location):
         with pytest.raises(SourceError):
             resolve_model(server.url, RUN_ID, None)
         assert not [path for path, _ in server.requests if "artifacts" in path]
+
+
+@pytest.mark.parametrize(
+    ("address", "mine", "other"),
+    [("/runs/get", RUN_ID, "e" * 32), ("/logged-models/", MODEL_ID, f"m-{'e' * 32}")],
+)
+def test_an_answer_about_another_run_or_model_is_refused(address, mine, other):
+    """An older answer, or one for another request: its model would be published as this run's."""
+
+    def replies(path, handler):
+        if address not in path:
+            return False
+        route, _, query = path.partition("?")
+        answer = json.dumps(server.answer(route, parse_qs(query)))
+        send(handler, 200, answer.replace(mine, other).encode())
+        return True
+
+    server = HostileServer(replies=replies)
+    with server.running(), pytest.raises(SourceError, match="about something else") as refused:
+        resolve_model(server.url, RUN_ID, None)
+    assert (refused.value.got, refused.value.wanted) == (other, mine)
+
+
+def test_an_experiment_of_another_id_gives_a_run_no_name():
+    def replies(path, handler):
+        if "/experiments/get" not in path:
+            return False
+        experiment = {"experiment_id": "7", "name": "another", "lifecycle_stage": "active"}
+        send(handler, 200, json.dumps({"experiment": experiment}).encode())
+        return True
+
+    with HostileServer(replies=replies).running() as server:
+        assert resolve_model(server.url, RUN_ID, None).experiment is None
 
 
 def test_the_servers_own_artifact_address_is_accepted_in_each_of_its_forms():
