@@ -13,7 +13,9 @@ enforces: with ``bucket_owner`` it refuses requests that expect another owner, a
 A fault fires at requests that match it, ``times`` of them after the first ``skip``. What a fault
 does is one of the functions below: ``answer`` (before any effect), ``cut`` (before), ``cut_body``
 (in the middle), ``lose_answer`` (after the effect), ``cut_answer``, ``stall``, ``flip_body``,
-``flip_answer``, ``swap_body``, ``swap_answer``.
+``flip_answer``, ``swap_body``, ``swap_answer``; or ``rewrite`` and ``rewrite_answer``, which change
+a whole ``Message``, headers included. With ``keeps_messages`` the proxy keeps what passed, so that
+it can be played again.
 """
 
 from __future__ import annotations
@@ -35,6 +37,51 @@ class _Cut(Exception):
     """The connection to the client ends here."""
 
 
+@dataclass(frozen=True)
+class Message:
+    """A request or an answer as a whole.
+
+    Attributes:
+        lines: Its first line and its headers, in order, without their ends.
+        body: Its body; chunks are joined.
+        is_cut: Whether it ends before the end that its headers announce.
+    """
+
+    lines: tuple[bytes, ...]
+    body: bytes = b""
+    is_cut: bool = False
+
+    @classmethod
+    def of(cls, head: bytes, blocks: Iterator[bytes]) -> Message:
+        """Reads a message to its end."""
+        return cls(tuple(head.split(b"\r\n")[:-2]), b"".join(blocks))
+
+    def header(self, name: bytes) -> bytes:
+        """Returns the value of a header; empty where it is not there."""
+        rows = (line.partition(b":") for line in self.lines[1:])
+        return next((value.strip() for key, _, value in rows if key.lower() == name), b"")
+
+    @property
+    def ends_early(self) -> bool:
+        """Whether whoever reads it waits for more than there is."""
+        announced = self.header(b"content-length")
+        return self.is_cut or (announced.isdigit() and int(announced) > len(self.body))
+
+    @property
+    def wire(self) -> bytes:
+        """The bytes that are sent."""
+        head = b"\r\n".join(self.lines) + b"\r\n\r\n"
+        if b"chunked" not in self.header(b"transfer-encoding"):
+            return head + self.body
+        if self.is_cut:
+            return head + b"%x\r\n%b" % (len(self.body) + 1, self.body)
+        chunk = b"%x\r\n%b\r\n" % (len(self.body), self.body) if self.body else b""
+        return head + chunk + b"0\r\n\r\n"
+
+
+Change = Callable[[Message], Message]
+
+
 @dataclass
 class Seen:
     """A request that arrived.
@@ -46,6 +93,8 @@ class Seen:
         body_bytes: How many bytes of its body arrived; counted while they do.
         status: What the client was answered; 0 where it was not.
         passed: Whether it reached the server whole.
+        request: The whole of it, where the proxy keeps messages.
+        answer: What the server answered, likewise.
     """
 
     method: str
@@ -54,6 +103,8 @@ class Seen:
     body_bytes: int = 0
     status: int = 0
     passed: bool = False
+    request: Message | None = None
+    answer: Message | None = None
 
 
 @dataclass
@@ -101,6 +152,8 @@ class Exchange:
     flip_answer_at_byte: int | None = None
     swapped_body: bytes | None = None
     swapped_answer: bytes | None = None
+    rewrite: Change | None = None
+    rewrite_answer: Change | None = None
 
 
 def answer(
@@ -172,6 +225,16 @@ def swap_answer(data: bytes) -> Callable[[Exchange], None]:
     return lambda exchange: setattr(exchange, "swapped_answer", data)
 
 
+def rewrite(change: Change) -> Callable[[Exchange], None]:
+    """Changes a whole request; the server hears nothing behind it."""
+    return lambda exchange: setattr(exchange, "rewrite", change)
+
+
+def rewrite_answer(change: Change) -> Callable[[Exchange], None]:
+    """Changes a whole answer; the connection ends behind it."""
+    return lambda exchange: setattr(exchange, "rewrite_answer", change)
+
+
 @dataclass
 class FaultProxy:
     """The proxy; a context manager that listens while it lasts.
@@ -179,11 +242,13 @@ class FaultProxy:
     Attributes:
         upstream: ``http://127.0.0.1:PORT`` of the real server.
         bucket_owner: The account that owns every bucket there; None where nobody asks.
+        keeps_messages: Whether what passes is kept whole in ``requests``.
         requests: All that arrived, in order.
     """
 
     upstream: str
     bucket_owner: str | None = None
+    keeps_messages: bool = False
     requests: list[Seen] = field(default_factory=list)
     endpoint: str = ""
 
@@ -312,6 +377,16 @@ class FaultProxy:
             socket.create_connection((host.hostname, host.port)) as upstream,
             upstream.makefile("rwb", BLOCK_BYTES) as server,
         ):
+            if exchange.rewrite or self.keeps_messages:
+                seen.request = Message.of(exchange.head, _body(exchange.client, seen.headers))
+                seen.body_bytes = len(seen.request.body)
+                sent = (exchange.rewrite or _same)(seen.request)
+                server.write(sent.wire)
+                server.flush()
+                if sent.ends_early:
+                    upstream.shutdown(socket.SHUT_WR)
+                seen.passed = True
+                return self._bring_back(exchange, server) and not exchange.rewrite
             server.write(exchange.head)
             chunked = "chunked" in seen.headers.get("transfer-encoding", "")
             for block in _damaged(
@@ -334,13 +409,20 @@ class FaultProxy:
             raise _Cut
         exchange.seen.status = status = int(start.split(" ")[1])
         client = exchange.client
+        chunked = "chunked" in headers.get("transfer-encoding", "")
+        sized = chunked or "content-length" in headers
+        blocks = _body(server, headers) if sized else iter(lambda: server.read(BLOCK_BYTES), b"")
+        if exchange.seen.method == "HEAD" or status in (204, 304):
+            blocks, sized = iter(()), True
+        if exchange.rewrite_answer or self.keeps_messages:
+            exchange.seen.answer = Message.of(head, blocks)
+            client.write((exchange.rewrite_answer or _same)(exchange.seen.answer).wire)
+            client.flush()
+            return sized and headers.get("connection") != "close" and not exchange.rewrite_answer
         client.write(head)
         if exchange.seen.method == "HEAD" or status in (204, 304):
             client.flush()
             return True
-        chunked = "chunked" in headers.get("transfer-encoding", "")
-        sized = chunked or "content-length" in headers
-        blocks = _body(server, headers) if sized else iter(lambda: server.read(BLOCK_BYTES), b"")
         for block in _damaged(
             blocks,
             exchange.cut_answer_at_bytes,
@@ -352,6 +434,10 @@ class FaultProxy:
             client.write(b"0\r\n\r\n")
         client.flush()
         return sized and headers.get("connection") != "close"
+
+
+def _same(message: Message) -> Message:
+    return message
 
 
 def _tell_to_go_on(exchange: Exchange) -> None:
