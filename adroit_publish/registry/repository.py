@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from adroit_publish.bundle.digest import Descriptor, Digest
 from adroit_publish.bundle.manifest import INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE
+from adroit_publish.edge.patience import COSTLY_ATTEMPTS
 from adroit_publish.errors import PublishError, RefusedError, StoreError, VerificationError
 from adroit_publish.registry.blobs import Blobs
 from adroit_publish.registry.errors import failure
@@ -144,12 +145,15 @@ class ImageRepository(Blobs):
 
         Raises:
             RefusedError: The tag names another manifest; it is left as it is.
+            VerificationError: The registry got other bytes, again and again.
             PublishError: As ``find``.
         """
         if self._names_only(tag, manifest):
             return False
         try:
             self._put_manifest(tag, manifest, data)
+        except VerificationError:
+            raise
         except PublishError:
             # Another writer was first, or the answer was lost: what is there decides.
             if self._names_only(tag, manifest):
@@ -185,17 +189,33 @@ class ImageRepository(Blobs):
         self._put_manifest(tag, manifest, data)
 
     def _put_manifest(self, name: Tag | Digest, manifest: Descriptor, data: bytes) -> None:
+        """Sends a manifest until the registry says that it has these bytes.
+
+        By a tag a registry takes whatever arrives, for the address has no digest to check it by.
+        """
         what = "The manifest could not be stored"
-        answer = self.registry.call(
-            "PUT",
-            self._manifest_url(name),
-            self.push_scopes,
-            what,
-            headers={"Content-Type": manifest.media_type},
-            body=data,
+        for _ in range(COSTLY_ATTEMPTS):
+            answer = self.registry.call(
+                "PUT",
+                self._manifest_url(name),
+                self.push_scopes,
+                what,
+                headers={"Content-Type": manifest.media_type},
+                body=data,
+            )
+            if answer.status not in (200, 201, 202):
+                raise failure(answer, what, self._where(name))
+            stored = answer.headers.get("Docker-Content-Digest", manifest.digest)
+            if stored == manifest.digest:
+                return
+        raise VerificationError(
+            "The registry got other bytes than were to be sent.",
+            where=self._where(name),
+            got=stored,
+            wanted=manifest.digest,
+            next_step="find what changes them on the way, and have that tag removed from the "
+            "registry; then run the same command again",
         )
-        if answer.status not in (200, 201, 202):
-            raise failure(answer, what, self._where(name))
 
     def _names_only(self, tag: Tag, manifest: Descriptor) -> bool:
         found = self.find(tag)

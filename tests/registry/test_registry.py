@@ -29,6 +29,7 @@ from adroit_publish.registry.image_reference import Tag
 from adroit_publish.registry.referrers import attach, attached, referrers
 from adroit_publish.registry.repository import ImageRepository
 from tests.servers.fake_registry import Fault, fake_registry
+from tests.servers.fault_proxy import FaultProxy, flip_body
 from tests.servers.registry_servers import PASSWORD, USERNAME, docker_registry
 from tests.support.requirements import require
 
@@ -259,6 +260,35 @@ def test_a_rotted_blob_is_found_when_it_is_read(real, name):
     assert not repository.has_blob(blob)
     with pytest.raises(VerificationError, match="does not have it"):
         repository.put_blob(blob, Inline(data))
+
+
+@pytest.mark.parametrize("times", [1, 10**6])
+def test_a_manifest_that_changes_on_its_way_to_a_tag_leaves_no_tag_of_it(real, name, times):
+    """A digest in the address lets a registry check the bytes; by a tag it takes what arrives."""
+    manifest, data = push_image(connect(real, name), b"layer")
+    with FaultProxy(real.url) as proxy:
+        repository = ImageRepository(
+            Registry(proxy.endpoint.removeprefix("http://"), ANONYMOUS), name
+        )
+        flip = flip_body(data.index(b'"size":') + len(b'"size":'))
+        by_tag = r"/manifests/(v1|sha256-)"
+        tag = proxy.inject(flip, "PUT", r"/manifests/v1", times=times)
+        listing = proxy.inject(flip_body(3), "PUT", r"/manifests/sha256-", times=times)
+        if times == 1:
+            repository.tag(Tag("v1"), manifest, data)
+            attach(repository, manifest, "application/vnd.x+json", b"{}")
+        else:
+            with pytest.raises(VerificationError, match="other bytes than were to be sent"):
+                repository.tag(Tag("v1"), manifest, data)
+            with pytest.raises(VerificationError, match="other bytes than were to be sent"):
+                attach(repository, manifest, "application/vnd.x+json", b"{}")
+        assert (tag.fired, listing.fired) == ((1, 1) if times == 1 else (4, 4))
+        assert proxy.count("PUT", by_tag) == (4 if times == 1 else 8)
+    if times > 1:
+        return
+    around = connect(real, name)
+    assert around.resolve(Tag("v1")).data == data
+    assert list(attached(around, manifest.digest, "application/vnd.x+json")) == [b"{}"]
 
 
 def test_a_registry_without_room_says_so_and_is_not_asked_again(tmp_path):
