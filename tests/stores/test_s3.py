@@ -37,6 +37,7 @@ from tests.servers.fault_proxy import (
     flip_answer,
     flip_body,
     lose_answer,
+    rewrite_answer,
     s3_error,
     stall,
 )
@@ -242,6 +243,20 @@ def test_a_listing_that_is_cut_is_asked_for_again(behind, proxy):
     fault = proxy.inject(cut_answer(100), "GET")
     assert list(behind.keys("")) == ["a/k"]
     assert fault.fired == 1
+
+
+def test_a_listing_of_another_prefix_is_not_the_answer(behind, proxy, seaweed):
+    create(behind, "referrers/ours", b"x")
+    other = S3Objects(f"s3://{seaweed.new_place()}", endpoint=proxy.endpoint)
+    create(other, "referrers/theirs", b"x")
+    proxy.keeps_messages = True
+    assert [*other.children("referrers/")] == ["theirs"]
+    (kept,) = proxy.matching("GET", "list-type")
+    proxy.inject(rewrite_answer(lambda _: kept.answer), "GET", "list-type", times=2)
+    for listing in (behind.children("referrers/"), behind.keys("referrers/")):
+        with pytest.raises(StoreError, match="another listing"):
+            list(listing)
+    assert [*behind.children("referrers/")] == ["ours"]
 
 
 def test_what_is_not_s3_is_said_to_be_so(behind, proxy, impatient):

@@ -199,10 +199,17 @@ class S3Objects:
         return answer
 
     def _pages(self, prefix: str, **request: Any) -> Iterator[Mapping[str, Any]]:
+        asked = self._prefix + prefix
         while True:
-            page = self._bucket.ask(
-                "list_objects_v2", Prefix=self._prefix + prefix, **request
-            ).facts
+            page = self._bucket.ask("list_objects_v2", Prefix=asked, **request).facts
+            if page.get("Prefix", asked) != asked:  # nothing else ties a listing to its question
+                raise StoreError(
+                    "S3 answered with another listing than the one that was asked for.",
+                    where=f"s3://{self._bucket.name}/{asked}",
+                    got=page["Prefix"],
+                    transient=True,
+                    next_step="run the same command again",
+                )
             yield page
             if not page.get("IsTruncated"):
                 return
