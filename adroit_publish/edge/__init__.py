@@ -4,6 +4,4 @@ how a file is replaced as a whole, and what of others' text may be shown.
 Floor 1: imports ``errors`` only.
 """
 
-from __future__ import annotations
-
 __all__: list[str] = []

@@ -24,32 +24,20 @@ from adroit_publish.errors import RefusedError
 
 
 class LockedFile:
-    """A file that no other writer of this module changes for now; made by ``locked``.
-
-    Attributes:
-        path: The file, symbolic links resolved.
-    """
+    """A file that no other writer of this module changes for now; made by ``locked``."""
 
     def __init__(self, path: Path, directory: int) -> None:
         self.path = path
         self._directory = directory
 
     def read(self, limit_bytes: int = -1) -> bytes | None:
-        """As ``read_file``."""
         return read_file(self.path, limit_bytes)
 
     def replace(self, data: bytes, *, seen: bytes | None) -> bool:
-        """Puts ``data`` in the file's place, durably.
+        """Puts ``data`` in the file's place, durably; RefusedError where it is not a regular file.
 
-        Args:
-            data: The new bytes.
-            seen: What the file held when it was read, or None where it was not there.
-
-        Returns:
-            False where the file changed meanwhile, by a writer without the lock; it is left alone.
-
-        Raises:
-            RefusedError: It is not a regular file.
+        Returns False where it no longer holds what was ``seen`` (None: it was not there): a writer
+        without the lock has changed it, and it is left alone.
         """
         temporary = f".{self.path.name}.{secrets.token_hex(8)}.tmp"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
@@ -74,10 +62,7 @@ class LockedFile:
 
 @contextmanager
 def locked(path: Path) -> Iterator[LockedFile]:
-    """Gives a file under the lock of its directory, which has to be there.
-
-    Args:
-        path: The file, or a symbolic link to it; it need not be there.
+    """Gives a file under the lock of its directory, which has to be there; the file need not be.
 
     Raises:
         OSError: The directory is not there, or the disk failed.
@@ -96,12 +81,7 @@ def locked(path: Path) -> Iterator[LockedFile]:
 
 
 def read_file(path: Path, limit_bytes: int = -1) -> bytes | None:
-    """Returns a file's bytes, at most ``limit_bytes`` of them; None where there is no file.
-
-    Raises:
-        OSError: The disk failed.
-        RefusedError: ``path`` leads to something that is not a regular file.
-    """
+    """Returns at most ``limit_bytes`` of a file, or None without one; raises as ``locked``."""
     real = path.resolve()
     if _status_of(real) is None:
         return None

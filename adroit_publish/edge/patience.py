@@ -27,11 +27,8 @@ class Patience:
     """How long one operation goes on trying.
 
     It ends where the peer gave no sign of life for ``give_up_s``, or where failed attempts and
-    the waiting between them took as long and there were ``COSTLY_ATTEMPTS`` of them.
-
-    Args:
-        give_up_s: The bound, in seconds.
-        wait: Waits for a number of seconds; it may raise, to end an operation that others stopped.
+    the waiting between them took as long and there were ``COSTLY_ATTEMPTS`` of them. ``wait`` may
+    raise, to end an operation that others stopped.
     """
 
     def __init__(
@@ -71,9 +68,7 @@ class Patience:
     def wait_or_raise(self, error: PublishError, retry_after_s: float | None = None) -> None:
         """Waits before the next attempt, or raises ``error`` where there is to be none.
 
-        Args:
-            error: What the last attempt ended with.
-            retry_after_s: What the server asked for.
+        The wait is longer by what the server asked for.
         """
         now = time.monotonic()
         self.failures += 1

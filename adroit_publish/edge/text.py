@@ -6,16 +6,10 @@ from __future__ import annotations
 def printable(
     text: str | bytes, limit_chars: int | None = None, *, keep_lines: bool = False
 ) -> str:
-    """Returns untrusted text without what a terminal would act on.
+    """Returns untrusted text without what a terminal would act on; bytes are read as UTF-8.
 
-    Args:
-        text: A server's, a model's, a file's; bytes are read as UTF-8.
-        limit_chars: The longest result; None for all of it.
-        keep_lines: Whether line breaks stay as they are.
-
-    Returns:
-        The text cut at the limit, a blank for each other kind of space in it, and ``?`` for each
-        character that does not print.
+    It is cut at the limit, with a blank for each other kind of space in it than line breaks to
+    keep, and ``?`` for each character that does not print.
     """
     if isinstance(text, bytes):
         # No character takes more than four bytes: enough is read, and never all of a large body.

@@ -20,12 +20,8 @@ class Together:
     """Threads for one piece of work; a context that ends when all of them have.
 
     Where one fails, what was not begun never begins, and the others end as soon as they tell of
-    progress. The context then raises that failure, as it would if its own body had failed.
-
-    Args:
-        count: How many threads.
-        name: What they are called.
-        beside: Threads of the same work: a failure of either ends both.
+    progress. The context then raises that failure, as it would if its own body had failed. A
+    failure of the threads ``beside`` these ends both.
     """
 
     def __init__(self, count: int, name: str, beside: Together | None = None) -> None:
@@ -54,6 +50,11 @@ class Together:
     def heed(self) -> None:
         """Raises Stopped where the whole has failed."""
         if self._stop.is_set():
+            raise Stopped
+
+    def wait(self, pause_s: float) -> None:
+        """Waits for that long; raises Stopped as soon as the whole has failed."""
+        if self._stop.wait(pause_s):
             raise Stopped
 
     def heeding(self, progress: Callable[[int], None]) -> Callable[[int], None]:

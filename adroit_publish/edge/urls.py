@@ -27,12 +27,7 @@ def without_credentials(uri: str) -> str:
 def check_http_address(url: str, what: str) -> None:
     """Refuses an address that holds credentials, or that would carry them in the clear.
 
-    Args:
-        url: An ``http:`` or ``https:`` URL.
-        what: What it is the address of, for the error.
-
-    Raises:
-        SourceError: It holds a user or password, no host, or is ``http:`` off loopback.
+    Raises SourceError where it holds a user or password, no host, or is ``http:`` off loopback.
     """
     address = urlsplit(url)
     if "@" in address.netloc:
