@@ -8,6 +8,4 @@ bytes. May be imported from floor 3 upwards; imports nothing but ``errors``, rua
 and the format that ``adroit.sitevars`` reads by.
 """
 
-from __future__ import annotations
-
 __all__: list[str] = []

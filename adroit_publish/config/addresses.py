@@ -21,12 +21,7 @@ _DATABRICKS = re.compile(r"databricks(://[\w.-]+)?")
 
 
 def storage_address(uri: str, base: str) -> str:
-    """Returns ``file:/abs`` or ``s3://bucket/prefix``, without a slash at its end.
-
-    Args:
-        uri: ``file:PATH`` or ``s3://BUCKET/PREFIX``.
-        base: The absolute directory that relative paths start from.
-    """
+    """Returns ``file:/abs`` or ``s3://bucket/prefix``, without a slash at its end."""
     form = STORAGE.get(uri.partition(":")[0])
     if form is None:
         raise ValueError("must be file:PATH or s3://BUCKET/PREFIX")
@@ -50,10 +45,8 @@ STORAGE: dict[str, Callable[[str, str], str]] = {"file": _file_address, "s3": _s
 def sitevar_address(uri: str, base: str) -> str:
     """Returns ``file:/abs``, ``s3://bucket/key`` or ``ssm:/prefix``.
 
-    Args:
-        uri: ``file:PATH``, ``s3://BUCKET/KEY`` or ``ssm:/PREFIX``, below which each model has a
-            parameter of its own; SSM allows 15 levels, none of which may begin with aws or ssm.
-        base: The absolute directory that relative paths start from.
+    Below an SSM prefix each model has a parameter of its own; SSM allows 15 levels, none of which
+    may begin with aws or ssm.
     """
     if uri.startswith("ssm:"):
         if not _SSM.fullmatch(uri) or re.match(r"ssm:/(aws|ssm)", uri, re.IGNORECASE):
@@ -72,10 +65,8 @@ def sitevar_address(uri: str, base: str) -> str:
 def tracking_address(uri: str, base: str) -> str:
     """Returns a tracking URI that MLflow takes from any working directory.
 
-    Args:
-        uri: ``sqlite:///PATH``, ``file:PATH``, ``https://``, ``http://`` on loopback,
-            ``databricks`` or ``databricks://PROFILE``.
-        base: The absolute directory that relative paths start from.
+    ``uri`` is ``sqlite:///PATH``, ``file:PATH``, ``https://``, ``http://`` on loopback,
+    ``databricks`` or ``databricks://PROFILE``.
     """
     if _DATABRICKS.fullmatch(uri):
         return uri
@@ -85,10 +76,10 @@ def tracking_address(uri: str, base: str) -> str:
         return f"file://{quote(_absolute(_file_path(uri), base))}"
     if not uri.startswith(("http:", "https:")):
         raise ValueError("must begin with sqlite:///, file:, https:// or databricks")
-    return web_address(uri)
+    return web_address(uri, base)
 
 
-def web_address(uri: str) -> str:
+def web_address(uri: str, _base: str) -> str:
     """Returns ``https://HOST...``, or ``http://`` on loopback, without a slash at its end."""
     try:
         parts = urlsplit(uri)

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from adroit_publish.config.names import name_problem, nearest
 from adroit_publish.config.yaml.text import Report, read_yaml
-from adroit_publish.config.yaml.tree import Entry, Mapping, deref
-from adroit_publish.config.yaml.values import Section, effective_entries, is_null
+from adroit_publish.config.yaml.tree import Entry
+from adroit_publish.config.yaml.values import Section, own_entries
 from adroit_publish.errors import ConfigError
 
 DEFAULT_PLATFORM = "linux/amd64"
@@ -53,24 +53,13 @@ class CondaEnv:
 def parse_conda_envs(data: bytes, file: str = "conda_envs.yaml") -> dict[str, CondaEnv]:
     """Returns the environments by name, in the order of the file.
 
-    Args:
-        data: The whole file.
-        file: Its path as the user knows it, for messages.
-
     Raises:
         ConfigError: The file is not acceptable YAML (see ``yaml_text``), or an env is not what it
             has to be; all problems together, each with its line.
     """
-    document = read_yaml(data, file)
     report = Report(file)
-    envs = {}
-    root = deref(document.root) if document.root is not None else None
-    if isinstance(root, Mapping):
-        for name, entry in effective_entries(root).items():
-            if not name.startswith("x-"):
-                envs[name] = _read_env(name, entry, report)
-    elif root is not None and not is_null(root):
-        report.add(root.line, "must be a mapping of env names")
+    entries = own_entries(read_yaml(data, file), "env names", report)
+    envs = {name: _read_env(name, entry, report) for name, entry in entries.items()}
     report.check()
     return envs
 
@@ -78,11 +67,7 @@ def parse_conda_envs(data: bytes, file: str = "conda_envs.yaml") -> dict[str, Co
 def find_conda_env(
     envs: abc.Mapping[str, CondaEnv], name: str, file: str = "conda_envs.yaml"
 ) -> CondaEnv:
-    """Returns the environment of that name.
-
-    Raises:
-        ConfigError: There is none; the message has the names most like it.
-    """
+    """Returns the env of that name; raises ConfigError with the names most like it."""
     if name in envs:
         return envs[name]
     raise ConfigError(
@@ -103,10 +88,8 @@ def _read_env(name: str, entry: Entry, report: Report) -> CondaEnv:
     platform = env.text("platform") or DEFAULT_PLATFORM
     python = env.text("python") or DEFAULT_PYTHON
     if image is not None and not _IMAGE.fullmatch(image):
-        message = (
-            "it is [HOST[:PORT]/]REPOSITORY[:TAG][@sha256:...], without a scheme, in lower case"
-        )
-        env.problem("image", f"'image' is not an image reference; {message}")
+        form = "[HOST[:PORT]/]REPOSITORY[:TAG][@sha256:...], without a scheme, in lower case"
+        env.problem("image", f"'image' is not an image reference; it is {form}")
     if "image" not in env.entries and "environment" not in env.entries:
         env.problem("image", "needs an 'image', an 'environment' or both")
     if not _PLATFORM.fullmatch(platform):

@@ -36,15 +36,7 @@ class Environment:
 
 
 def parse_environment(data: bytes, file: str) -> Environment:
-    """Returns what the file asks for.
-
-    Args:
-        data: The whole file.
-        file: Its path as the user knows it, for messages.
-
-    Raises:
-        ConfigError: It is not acceptable YAML, or no environment; all problems, with lines.
-    """
+    """Returns what the file asks for; raises ConfigError with all its problems, by line."""
     document, report = read_yaml(data, file), Report(file)
     section = Section(document.root, "the environment", 1, report, ("channels", "dependencies"))
     channels = tuple(name for name in section.texts("channels") if name != "nodefaults")
@@ -66,10 +58,8 @@ def _dependencies(section: Section) -> tuple[list[str], list[str]]:
         elif isinstance(item, dict) and set(item) == {"pip"} and _requirements(item["pip"]):
             pip += item["pip"]
         else:
-            message = (
-                "'dependencies' must list conda packages, and `pip:` with a list of requirements"
-            )
-            section.problem("dependencies", message)
+            allowed = "conda packages, and `pip:` with a list of requirements"
+            section.problem("dependencies", f"'dependencies' must list {allowed}")
     return conda, pip
 
 

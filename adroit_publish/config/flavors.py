@@ -19,11 +19,10 @@ from adroit_publish.bundle.version_names import PublishedVersion, RunId, parse_v
 from adroit_publish.config.names import name_problem, nearest
 from adroit_publish.config.yaml.text import Report, read_yaml
 from adroit_publish.config.yaml.tree import Entry, Mapping, Scalar, deref
-from adroit_publish.config.yaml.values import Section, effective_entries, is_null, scalar_value
+from adroit_publish.config.yaml.values import Section, is_null, own_entries, scalar_value
 from adroit_publish.errors import ConfigError
 
 KNOWN_KEYS = ("config", "conda_env", "version", "artifact", "hold")
-FOREIGN_PREFIX = "x-"
 
 _WANTED_VERSION = (
     "a run id (32 lower-case hex digits), a published version (v, 8 and 12 hex digits), or nothing"
@@ -55,34 +54,19 @@ class Flavor:
 def parse_flavors(data: bytes, file: str = "flavors.yaml") -> dict[str, Flavor]:
     """Returns the flavors by name, in the order of the file.
 
-    Args:
-        data: The whole file.
-        file: Its path as the user knows it, for messages.
-
     Raises:
         ConfigError: The file is not acceptable YAML (see ``yaml_text``), or a flavor is not what
             it has to be; all problems together, each with its line.
     """
-    document = read_yaml(data, file)
     report = Report(file)
-    flavors = {}
-    root = deref(document.root) if document.root is not None else None
-    if isinstance(root, Mapping):
-        for name, entry in effective_entries(root).items():
-            if not name.startswith(FOREIGN_PREFIX):
-                flavors[name] = _read_flavor(name, entry, report)
-    elif root is not None and not is_null(root):
-        report.add(root.line, "must be a mapping of flavor names")
+    entries = own_entries(read_yaml(data, file), "flavor names", report)
+    flavors = {name: _read_flavor(name, entry, report) for name, entry in entries.items()}
     report.check()
     return flavors
 
 
 def find_flavor(flavors: abc.Mapping[str, Flavor], name: str, file: str = "flavors.yaml") -> Flavor:
-    """Returns the flavor of that name.
-
-    Raises:
-        ConfigError: There is none; the message has the names most like it.
-    """
+    """Returns the flavor of that name; raises ConfigError with the names most like it."""
     if name in flavors:
         return flavors[name]
     raise ConfigError(
@@ -102,10 +86,8 @@ def publish_command(flavor: Flavor) -> str:
 def own_text(entry: Entry | None) -> str | None:
     """Returns what a version's entry spells; None where it is missing, null or empty.
 
-    A block scalar (``|``) is taken without the line break that it ends with.
-
-    Raises:
-        ValueError: The value is a list or a mapping.
+    A block scalar (``|``) is taken without the line break that it ends with. Raises ValueError
+    where the value is a list or a mapping.
     """
     node = deref(entry.value) if entry else None
     if node is None or is_null(node):

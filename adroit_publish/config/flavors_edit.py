@@ -38,17 +38,9 @@ def set_version(
     expected: str | None,
     file: str = "flavors.yaml",
 ) -> bytes:
-    """Returns the file with one flavor's version set and every other byte as it was.
+    """Returns the file with one flavor's version set; ``data`` itself where it has it already.
 
-    Args:
-        data: The whole file.
-        flavor: The flavor's name.
-        version: A run id or a published version.
-        expected: The version the caller found there before; None where there was none.
-        file: The file's path as the user knows it, for messages.
-
-    Returns:
-        The new bytes; ``data`` itself where the flavor has this version already.
+    ``expected`` is the version the caller found there before; None where there was none.
 
     Raises:
         ConfigError: The file is not acceptable YAML, has no such flavor, or the edit cannot be
@@ -69,17 +61,11 @@ def set_version(
 
 
 def set_hold(data: bytes, flavor: str, why: str, file: str = "flavors.yaml") -> bytes:
-    """Returns the file with a flavor held, and every other byte as it was.
-
-    Args:
-        data: The whole file.
-        flavor: The flavor's name.
-        why: The reason, one line of printable characters, at most ``MAX_HOLD_CHARACTERS``.
-        file: The file's path as the user knows it, for messages.
+    """Returns the file with a flavor held, for a reason of one line of printable characters.
 
     Raises:
         ConfigError: The file is not acceptable, there is no such flavor, the reason is not
-            acceptable, or another value would change.
+            acceptable (or longer than ``MAX_HOLD_CHARACTERS``), or another value would change.
     """
     if not why.strip() or not why.isprintable() or len(why) > MAX_HOLD_CHARACTERS:
         raise ConfigError(
@@ -96,7 +82,7 @@ def set_hold(data: bytes, flavor: str, why: str, file: str = "flavors.yaml") -> 
 def clear_hold(data: bytes, flavor: str, file: str = "flavors.yaml") -> bytes:
     """Returns the file with a flavor no longer held; ``data`` where it is not.
 
-    Args, Raises: As for ``set_hold``.
+    Raises as ``set_hold`` does.
     """
     document = read_yaml(data, file)
     entry = flavor_entry(document, flavor)
@@ -116,10 +102,8 @@ def clear_hold(data: bytes, flavor: str, file: str = "flavors.yaml") -> bytes:
 def version_line(data: bytes, flavor: str, file: str = "flavors.yaml") -> tuple[int, str]:
     """Returns the line that holds a flavor's own version: its number from 1, and its text.
 
-    Where the flavor has none of its own, this is the line that holds the flavor's name.
-
-    Raises:
-        ConfigError: The file is not acceptable YAML, or has no such flavor.
+    Where the flavor has none of its own, this is the line that holds the flavor's name. Raises
+    ConfigError where the file is not acceptable YAML, or has no such flavor.
     """
     document = read_yaml(data, file)
     entry = flavor_entry(document, flavor)

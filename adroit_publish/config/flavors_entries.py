@@ -25,18 +25,8 @@ from adroit_publish.config.flavors_edit import (
     spelling,
 )
 from adroit_publish.config.names import name_problem
+from adroit_publish.config.yaml import spans
 from adroit_publish.config.yaml.edits import Edit
-from adroit_publish.config.yaml.spans import (
-    blank_lines_end,
-    blank_lines_start,
-    entry_end,
-    keeps_breaks,
-    last_node,
-    line_break,
-    line_start,
-    next_line,
-    previous_line,
-)
 from adroit_publish.config.yaml.text import read_yaml
 from adroit_publish.config.yaml.tree import Alias, Document, Entry, Mapping, Node, Sequence
 from adroit_publish.errors import ConfigError
@@ -58,16 +48,8 @@ def copy_flavor(
 ) -> bytes:
     """Returns the file with a copy of a flavor under it, by another name and version.
 
-    Args:
-        data: The whole file.
-        flavor: The flavor to copy; it stays as it is.
-        new: The copy's name.
-        version: The copy's version.
-        expected: The version of ``flavor`` that the caller found.
-        file: The file's path as the user knows it, for messages.
-
-    Returns:
-        The new bytes; ``data`` itself where there is such a flavor with this version already.
+    It is ``data`` itself where there is such a flavor with this version already. ``expected`` is
+    the version of ``flavor`` that the caller found.
 
     Raises:
         ConfigError: The file or the name is not acceptable, or the copy cannot be made without
@@ -99,16 +81,10 @@ def delete_flavor(
 ) -> bytes:
     """Returns the file without a flavor and its comments; ``data`` where there is none.
 
-    Args:
-        data: The whole file.
-        flavor: The flavor's name.
-        expected: The version that the caller found there.
-        file: The file's path as the user knows it, for messages.
-
     Raises:
         ConfigError: The file is not acceptable, or another flavor would change: one that takes a
             value from this one by an anchor.
-        RefusedError: The flavor has another version by now.
+        RefusedError: The flavor has another version than the caller ``expected``.
     """
     document = read_yaml(data, file)
     if flavor not in spelling(document):
@@ -131,19 +107,19 @@ def delete_flavor(
 def _block(document: Document, flavor: str, entry: Entry) -> tuple[int, int]:
     """Returns where the lines of an entry begin, with its comments, and where they end."""
     text, root = document.text, document.root
-    begin = start = line_start(text, entry.key.start)
+    begin = start = spans.line_start(text, entry.key.start)
     indent = entry.key.start - begin
     if text[begin : entry.key.start].strip():
         raise cannot_edit(document, flavor, entry, "it does not begin a line of its own")
     if not isinstance(root, Mapping) or root.flow:
         raise cannot_edit(document, flavor, entry, "the whole file is one mapping in { ... }")
-    while start > 0 and 0 <= _comment_indent(text, previous_line(text, start)) <= indent:
-        start = previous_line(text, start)
-    if start == 0 or _DOCUMENT_START.match(text, previous_line(text, start)):
+    while start > 0 and 0 <= _comment_indent(text, spans.previous_line(text, start)) <= indent:
+        start = spans.previous_line(text, start)
+    if start == 0 or _DOCUMENT_START.match(text, spans.previous_line(text, start)):
         start = begin  # what begins the file is its own heading
-    end = next_line(text, entry_end(text, entry))
-    while _comment_indent(text, line := blank_lines_end(text, end)) > indent:
-        end = next_line(text, line)
+    end = spans.next_line(text, spans.entry_end(text, entry))
+    while _comment_indent(text, line := spans.blank_lines_end(text, end)) > indent:
+        end = spans.next_line(text, line)
     return start, end
 
 
@@ -170,29 +146,31 @@ def _users(root: Node | None, entry: Entry) -> list[str]:
 
 def _removal(text: str, start: int, end: int, root: Node | None, entry: Entry) -> Edit:
     """Returns the edit that takes the lines away and the empty ones after, or before the last."""
-    blank = blank_lines_end(text, end)
+    blank = spans.blank_lines_end(text, end)
     if blank < len(text):
         return Edit(start, blank, "")
     assert isinstance(root, Mapping)
     above = [
-        next_line(text, entry_end(text, other)) for other in root.entries if other is not entry
+        spans.next_line(text, spans.entry_end(text, other))
+        for other in root.entries
+        if other is not entry
     ]
     # The empty lines below a `|+` are part of it.
     return Edit(
-        max(blank_lines_start(text, start), *(at for at in above if at <= start), 0), end, ""
+        max(spans.blank_lines_start(text, start), *(at for at in above if at <= start), 0), end, ""
     )
 
 
 def _insertion(text: str, start: int, end: int, entry: Entry, new: str) -> Edit:
     """Returns the edit that puts a copy of the lines under them, as far off as their neighbours."""
-    added, eol = _renamed(text, start, end, entry, new), line_break(text)
+    added, eol = _renamed(text, start, end, entry, new), spans.line_break(text)
     if not added.endswith(_BREAKS):
         added += eol
-    blank = blank_lines_end(text, end)
+    blank = spans.blank_lines_end(text, end)
     if end < blank < len(text):
         return Edit(blank, blank, added + text[end:blank])
-    apart = blank > end or blank_lines_start(text, start) < start
-    gap = eol if apart and not keeps_breaks(text, last_node(entry.value)) else ""
+    apart = blank > end or spans.blank_lines_start(text, start) < start
+    gap = eol if apart and not spans.keeps_breaks(text, spans.last_node(entry.value)) else ""
     open_line = "" if text.endswith(_BREAKS, 0, end) else eol
     return Edit(end, end, open_line + gap + added)
 

@@ -30,11 +30,9 @@ _EXACTLY = 1e-9  # 0.9 - 0.89 is more than 0.01 in binary
 
 @dataclass(frozen=True)
 class Gate:
-    """The bounds of one value.
+    """The bounds of one value: of a metric of the run, or of one of ``MEASURED``.
 
-    Attributes:
-        name: A metric of the run, or one of ``MEASURED``.
-        bounds: By name: ``min``, ``max``, ``max_drop``, ``max_rise``; at least one.
+    ``bounds`` are by name: ``min``, ``max``, ``max_drop``, ``max_rise``; at least one.
     """
 
     name: str
@@ -46,8 +44,6 @@ class GateResult:
     """How one gate was judged.
 
     Attributes:
-        gate: Its name.
-        bounds: Its bounds, by name.
         value: The value; None where there is none.
         live: The live version's value; None where no version is live, or it has none.
         problem: Why the value does not pass; None where it does.
@@ -103,11 +99,8 @@ def judge_gates(
 ) -> tuple[GateResult, ...]:
     """Returns how each gate is judged.
 
-    Args:
-        gates: The gates.
-        values: By name.
-        live: The live version's values by name; None where no version is live.
-        accepted: Reasons, by the names of gates that pass all the same.
+    Values, the live version's values (None where no version is live) and the reasons for which a
+    gate passes all the same are by name.
     """
     results = []
     for gate in gates:
@@ -121,9 +114,7 @@ def judge_gates(
 def measured_values(verification: Verification | None, size_bytes: int) -> dict[str, float]:
     """Returns the values of ``MEASURED`` gates, as far as they were measured.
 
-    Args:
-        verification: What was seen of the bundle; None where nothing was.
-        size_bytes: Of the bundle's own layers.
+    ``size_bytes`` is that of the bundle's own layers.
     """
     seen = verification or Verification()
     values = {"size_mib": size_bytes / 2**20}
@@ -138,11 +129,7 @@ def measured_values(verification: Verification | None, size_bytes: int) -> dict[
 
 
 def read_acceptances(texts: Sequence[str]) -> dict[str, str]:
-    """Returns reasons by the names of gates, out of ``NAME=REASON`` each.
-
-    Raises:
-        ConfigError: One has another form, or no reason.
-    """
+    """Returns reasons by the names of gates, out of ``NAME=REASON`` each; raises ConfigError."""
     reasons = {}
     for text in texts:
         name, _, reason = (part.strip() for part in text.partition("="))

@@ -19,11 +19,9 @@ _ASCII_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def name_problem(name: str, *, ascii_only: bool = False) -> str | None:
-    """Returns what is wrong with a name, or None.
+    """Returns what is wrong with a name of a flavor, a conda env, a model or a target, or None.
 
-    Args:
-        name: The name of a flavor, a conda env, a model or a target.
-        ascii_only: Whether letters and digits are ASCII's alone, as in image references.
+    With ``ascii_only`` its letters and digits are ASCII's alone, as in image references.
     """
     pattern = _ASCII_NAME if ascii_only else _NAME
     if len(name) > MAX_NAME_LENGTH:
@@ -40,9 +38,7 @@ def name_problem(name: str, *, ascii_only: bool = False) -> str | None:
 def relative_path(text: str) -> str:
     """Returns a path below the repository's root in its plain form (no ``./``, no ``//``).
 
-    Raises:
-        ValueError: It is absolute, steps up, is the root itself, has a backslash or a
-            character that does not print; the text says which, to follow the path's name.
+    Raises ValueError for any other; its text says why, to follow the path's name.
     """
     path = PurePosixPath(text)
     if not text.isprintable() or "\\" in text:

@@ -41,17 +41,13 @@ _GLOBAL = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REFUSED_ENV = re.compile(r"(ADROIT|AWS|DYLD|LD)_.*|PYTHON.*|PATH|HOME|TMPDIR")
 _FINDING = re.compile(r"(import|module|shadow|unimported):[^\W\d]\w*(\.[^\W\d]\w*)*")
+_FINDINGS = "import:, module: or shadow: and a module, or unimported: and a module"
 _OCI_COMPONENT = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*")
 
 
 @dataclass(frozen=True)
 class Handler:
-    """The class that serves the model, and what it is constructed with.
-
-    Attributes:
-        class_path: ``module.path:Class``.
-        kwargs: Its keyword arguments, JSON values.
-    """
+    """The class that serves the model (``module.path:Class``), and its keyword arguments."""
 
     class_path: str
     kwargs: Mapping[str, Any]
@@ -96,12 +92,7 @@ class Project:
 
 
 def parse_project(data: bytes, file: str, directory: str) -> Project:
-    """Returns one project's configuration.
-
-    Args:
-        data: The whole config.yaml.
-        file: Its path as the user knows it, for messages.
-        directory: The directory it lies in; its last part is what ``model_name`` must equal.
+    """Returns the configuration of a project; ``model_name`` must equal its directory's name.
 
     Raises:
         ConfigError: The file is not acceptable YAML (see ``yaml_text``), or something in it is not
@@ -120,8 +111,10 @@ def parse_project(data: bytes, file: str, directory: str) -> Project:
         exclude=_read_exclude(source),
         rtol=_read_rtol(verify),
         env=_read_env(verify),
-        accept=_read_accept(verify),
-        allow_pickle_globals=_read_globals(security),
+        accept=_read_texts(verify, "accept", _FINDING, _FINDINGS),
+        allow_pickle_globals=_read_texts(
+            security, "allow_pickle_globals", _GLOBAL, "module.name, no wildcard"
+        ),
         serve=_read_json(top, "serve"),
         gates=read_gates(top.section("gates", ())),
     )
@@ -132,9 +125,7 @@ def parse_project(data: bytes, file: str, directory: str) -> Project:
 def excluded(path: str, patterns: Sequence[str]) -> bool:
     """Whether a file is kept out of the bundle by one of the patterns, which are .gitignore's.
 
-    Args:
-        path: A file's POSIX path relative to the project's directory.
-        patterns: Such as ``DEFAULT_EXCLUDES``.
+    Its POSIX path is relative to the project's directory.
     """
     return _spec(tuple(patterns)).match_file(path)
 
@@ -152,23 +143,15 @@ def _read_model_name(top: Section, directory: str) -> str:
     if name is None:
         return ""
     problem = name_problem(name, ascii_only=True)
+    if not problem and not _OCI_COMPONENT.fullmatch(name.lower()):
+        problem = f"{name!r} cannot name an image repository: '.', '_' and '-' stand between "
+        problem += "letters and digits, one at a time ('-' may repeat)"
+    elif not problem and name in NO_MODELS:
+        problem = f"{name!r} is the name of a part of every store; choose another"
+    elif not problem and name != directory:
+        problem = f"is {name!r}, but the directory is {directory!r}; they must be equal"
     if problem:
         top.problem("model_name", f"'model_name' {problem}")
-    elif not _OCI_COMPONENT.fullmatch(name.lower()):
-        message = (
-            "cannot name an image repository: '.', '_' and '-' stand between letters and digits"
-        )
-        top.problem(
-            "model_name", f"'model_name' {name!r} {message}, one at a time ('-' may repeat)"
-        )
-    elif name in NO_MODELS:
-        message = "is the name of a part of every store"
-        top.problem("model_name", f"'model_name' {name!r} {message}; choose another")
-    elif name != directory:
-        message = (
-            f"'model_name' is {name!r}, but the directory is {directory!r}; they must be equal"
-        )
-        top.problem("model_name", message)
     return name
 
 
@@ -268,19 +251,9 @@ def _read_env(verify: Section) -> dict[str, str]:
     return env
 
 
-def _read_accept(verify: Section) -> tuple[str, ...]:
-    names = verify.texts("accept")
+def _read_texts(section: Section, key: str, form: re.Pattern[str], allowed: str) -> tuple[str, ...]:
+    names = section.texts(key)
     for name in names:
-        if not _FINDING.fullmatch(name):
-            allowed = "import:, module: or shadow: and a module, or unimported: and a module"
-            verify.problem("accept", f"'accept' has {name!r}; an entry is {allowed}")
-    return names
-
-
-def _read_globals(security: Section) -> tuple[str, ...]:
-    names = security.texts("allow_pickle_globals")
-    for name in names:
-        if not _GLOBAL.fullmatch(name):
-            message = f"'allow_pickle_globals' has {name!r}; an entry is module.name, no wildcard"
-            security.problem("allow_pickle_globals", message)
+        if not form.fullmatch(name):
+            section.problem(key, f"{key!r} has {name!r}; an entry is {allowed}")
     return names

@@ -20,26 +20,12 @@ _NEXT = "mend the document at its place; nothing was changed"
 
 
 def parse_sitevar(data: bytes, where: str) -> dict[str, Pointer]:
-    """Returns the pointers by model.
-
-    Args:
-        data: The whole document.
-        where: Its address, for messages.
-
-    Raises:
-        ConfigError: It is not what it has to be; all problems together.
-    """
+    """Returns the pointers by model; raises ConfigError with all problems of the document."""
     return _read(data, where)[1]
 
 
 def with_pointer(data: bytes | None, model: str, pointer: Pointer, where: str) -> bytes:
-    """Returns the document with one model's entry set.
-
-    Args:
-        data: The document so far; None where there is none.
-        model: The model.
-        pointer: Its new entry.
-        where: The document's address, for messages.
+    """Returns the document with one model's entry set; None stands for one that is not there yet.
 
     Raises:
         ConfigError: The document is not what it has to be: then nothing of it can be kept safely.

@@ -9,32 +9,16 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-from adroit_publish.config.addresses import (
-    sitevar_address,
-    storage_address,
-    tracking_address,
-    web_address,
-)
+from adroit_publish.config import addresses
 from adroit_publish.config.names import name_problem, near_miss
 from adroit_publish.config.yaml.text import MAX_PROBLEMS, Report
 from adroit_publish.config.yaml.tree import MAX_BYTES, MAX_DEPTH, MAX_NODES
 from adroit_publish.errors import ConfigError
 
 _TOP = ("default_target", "targets")
-_KNOWN = (
-    "profiles",
-    "account",
-    "tracking_uri",
-    "source_profile",
-    "bundles",
-    "images",
-    "images_endpoint",
-    "images_auth",
-    "sitevars",
-)
 _IMAGES = re.compile(
     r"([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9a-fA-F:]+\])(:[0-9]+)?(/[a-z0-9]+([._/-]+[a-z0-9]+)*)?"
 )
@@ -82,6 +66,9 @@ class Target:
         return self.bundles.startswith("file:")
 
 
+_KNOWN = tuple(field.name for field in fields(Target) if field.name not in ("name", "profile"))
+
+
 @dataclass(frozen=True)
 class Targets:
     """All targets of one adroit.toml."""
@@ -91,12 +78,7 @@ class Targets:
 
 
 def parse_targets(data: bytes, file: str, base: str) -> Targets:
-    """Returns the targets.
-
-    Args:
-        data: The whole adroit.toml.
-        file: Its path as the user knows it, for messages.
-        base: The absolute directory it lies in; relative paths start there.
+    """Returns the targets; relative paths start from the absolute directory ``base``.
 
     Raises:
         ConfigError: It is not TOML, or something in it is not what it has to be; all problems
@@ -135,13 +117,9 @@ def explain_choice(
 ) -> tuple[Target, str]:
     """Returns the target a command means, and what chose it.
 
-    In order: ``flag``, ``ADROIT_TARGET``, the target whose profiles hold ``AWS_PROFILE``, the
-    default. Under CI only the first two name one; with AWS credentials in the environment and no
-    profile, the default is not taken.
-
-    Args:
-        flag: What ``--target`` says, if it was given.
-        environ: The environment's variables.
+    In order: ``flag`` (``--target``), ``ADROIT_TARGET``, the target whose profiles hold
+    ``AWS_PROFILE``, the default. Under CI only the first two name one; with AWS credentials in the
+    environment and no profile, the default is not taken.
 
     Raises:
         ConfigError: The named target does not exist, no target holds the profile, or the target
@@ -300,13 +278,14 @@ class _TargetReader:
             name=self._name,
             profiles=self._profiles(),
             account=account,
-            tracking_uri=self._address("tracking_uri", tracking_address, required=True) or "",
+            tracking_uri=self._address("tracking_uri", addresses.tracking_address, required=True)
+            or "",
             source_profile=self._text("source_profile"),
-            bundles=self._address("bundles", storage_address, required=True) or "",
+            bundles=self._address("bundles", addresses.storage_address, required=True) or "",
             images=images,
-            images_endpoint=self._address("images_endpoint", lambda uri, _: web_address(uri)),
+            images_endpoint=self._address("images_endpoint", addresses.web_address),
             images_auth=images_auth,
-            sitevars=self._address("sitevars", sitevar_address),
+            sitevars=self._address("sitevars", addresses.sitevar_address),
         )
 
     def _problem(self, key: str, message: str) -> None:

@@ -2,6 +2,4 @@
 
 Floor 2: pure."""
 
-from __future__ import annotations
-
 __all__: list[str] = []

@@ -18,18 +18,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from adroit_publish.config.yaml.spans import (
-    colon_end,
-    entry_end,
-    is_block_scalar,
-    last_node,
-    line_break,
-    line_end,
-    line_start,
-    next_line,
-    previous_line,
-    value_start,
-)
+from adroit_publish.config.yaml import spans
 from adroit_publish.config.yaml.tree import Alias, Entry, Mapping, Scalar
 
 _COMMA = re.compile(r"\s*,[ \t]*")
@@ -58,9 +47,7 @@ def set_entry(text: str, owner: Entry, key: str, spelled: str, bare: str | None 
     """Returns the edit that sets ``key`` in the mapping of ``owner``.
 
     Args:
-        text: The whole text.
         owner: An entry whose value is a mapping, or an alias of one.
-        key: The key.
         spelled: The new value as YAML.
         bare: What goes between the quotes of the old value; None replaces the quotes as well.
 
@@ -80,16 +67,19 @@ def set_entry(text: str, owner: Entry, key: str, spelled: str, bare: str | None 
 def remove_entry(text: str, mapping: Mapping, entry: Entry) -> Edit:
     """Returns the edit that takes an entry out of its mapping, and no comment but its line's."""
     at = mapping.entries.index(entry)
-    start, end = line_start(text, entry.key.start), line_end(text, entry_end(text, entry))
+    start, end = (
+        spans.line_start(text, entry.key.start),
+        spans.line_end(text, spans.entry_end(text, entry)),
+    )
     if not mapping.flow and not text[start : entry.key.start].strip():
         if start == 0 or end < len(text):
-            return Edit(start, next_line(text, end), "")
-        if at and is_block_scalar(last_node(mapping.entries[at - 1].value)):
+            return Edit(start, spans.next_line(text, end), "")
+        if at and spans.is_block_scalar(spans.last_node(mapping.entries[at - 1].value)):
             return Edit(start, end, "")  # the line break before it is part of that value
-        return Edit(line_end(text, previous_line(text, start)), end, "")
-    start, end = entry.key.start, entry_end(text, entry)
+        return Edit(spans.line_end(text, spans.previous_line(text, start)), end, "")
+    start, end = entry.key.start, spans.entry_end(text, entry)
     if mapping.flow and at:
-        before = entry_end(text, mapping.entries[at - 1])
+        before = spans.entry_end(text, mapping.entries[at - 1])
         if not text[before:start].strip(", \t\r\n"):
             return Edit(before, end, "")
     comma = _COMMA.match(text, end) if mapping.flow else None
@@ -103,15 +93,15 @@ def _replace_value(text: str, entry: Entry, spelled: str, bare: str | None) -> E
     if not isinstance(value, Scalar):
         raise ValueError(f"its {entry.name!r} is a list or a mapping")
     if value.end == value.start:
-        colon = colon_end(text, entry)
+        colon = spans.colon_end(text, entry)
         if colon is None:
             raise ValueError(f"its {entry.name!r} has no colon; add one")
         return Edit(colon, colon, f" {spelled}")
-    start = value_start(text, value)
+    start = spans.value_start(text, value)
     if start >= value.end:  # an anchor or a tag, and nothing behind it
         return Edit(value.end, value.end, f" {spelled}")
-    if is_block_scalar(value):
-        comment = re.search(r"\s+#.*", text[start : line_end(text, start)])
+    if spans.is_block_scalar(value):
+        comment = re.search(r"\s+#.*", text[start : spans.line_end(text, start)])
         end = start + len(text[start : value.end].rstrip())
         return Edit(start, end, spelled + (comment[0] if comment else ""))
     if bare is not None and value.style != "plain":
@@ -120,17 +110,17 @@ def _replace_value(text: str, entry: Entry, spelled: str, bare: str | None) -> E
 
 
 def _add_entry(text: str, mapping: Mapping, added: str) -> Edit:
-    last = max((entry_end(text, entry) for entry in mapping.entries), default=mapping.end - 1)
+    last = max((spans.entry_end(text, entry) for entry in mapping.entries), default=mapping.end - 1)
     if mapping.flow:
         gap = " " if text[last - 1] == ":" else ""  # behind an empty value: `key:,` is a word
         return Edit(last, last, f"{gap}, {added}" if mapping.entries else added)
-    at, key = line_end(text, last), mapping.entries[0].key.start
-    lead = text[line_start(text, key) : key]
+    at, key = spans.line_end(text, last), mapping.entries[0].key.start
+    lead = text[spans.line_start(text, key) : key]
     if lead.strip() == "?":
         lead = lead[: lead.index("?")]
     indent = lead if not lead.strip() else " " * len(lead)
-    eol = line_break(text, at)
-    if at == len(text) and is_block_scalar(last_node(mapping)):
+    eol = spans.line_break(text, at)
+    if at == len(text) and spans.is_block_scalar(spans.last_node(mapping)):
         # A line after it would give that scalar the final line break it does not have.
         return Edit(key, key, f"{added}{eol}{indent}")
     return Edit(at, at, f"{eol}{indent}{added}")

@@ -84,10 +84,6 @@ class Report:
 def read_yaml(data: bytes, file: str) -> Document:
     """Returns the tree of one YAML document.
 
-    Args:
-        data: The whole file.
-        file: Its path as the user knows it, for messages.
-
     Raises:
         ConfigError: The file is refused for one of the reasons at the top of this module. The
             message has as many problems as could be found: a syntax error or a limit ends it.

@@ -80,12 +80,9 @@ class Alias(Node):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Document:
-    """One file's text and tree.
+    """One file's text, decoded and without a leading byte order mark, and its tree.
 
-    Attributes:
-        text: The decoded text, without a leading byte order mark.
-        has_bom: Whether the bytes began with one.
-        root: The top node; None for a file without content.
+    ``root`` is None for a file without content.
     """
 
     file: str

@@ -15,7 +15,7 @@ from typing import Any
 
 from adroit_publish.config.names import near_miss, relative_path
 from adroit_publish.config.yaml.text import Report
-from adroit_publish.config.yaml.tree import Entry, Mapping, Node, Scalar, Sequence, deref
+from adroit_publish.config.yaml.tree import Document, Entry, Mapping, Node, Scalar, Sequence, deref
 
 _NULL = re.compile(r"|~|null|Null|NULL")
 _BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
@@ -57,13 +57,19 @@ def effective_entries(mapping: Mapping) -> dict[str, Entry]:
     return entries
 
 
-def value_of(node: Node, scalar: Callable[[Scalar], Any] = scalar_value) -> Any:
-    """Returns a tree as dicts, lists and scalars, aliases and merges written out.
+def own_entries(document: Document, names: str, report: Report) -> dict[str, Entry]:
+    """Returns the top-level entries but those of other tools, which begin with ``x-``."""
+    root = deref(document.root) if document.root is not None else None
+    if isinstance(root, Mapping):
+        entries = effective_entries(root)
+        return {name: entry for name, entry in entries.items() if not name.startswith("x-")}
+    if root is not None and not is_null(root):
+        report.add(root.line, f"must be a mapping of {names}")
+    return {}
 
-    Args:
-        node: The tree; ``read_yaml`` has bounded its size.
-        scalar: What becomes of a scalar.
-    """
+
+def value_of(node: Node, scalar: Callable[[Scalar], Any] = scalar_value) -> Any:
+    """Returns a tree as dicts, lists and scalars, aliases and merges written out."""
     node = deref(node)
     if isinstance(node, Scalar):
         return scalar(node)
@@ -80,10 +86,8 @@ class Section:
     Unknown keys that are near a known one are always problems.
 
     Args:
-        node: The mapping; None or a null for one that is not there.
         title: How messages name it: ``flavor 'a'``, ``serve.handler``.
         line: The line to name for what is missing.
-        report: Where problems go.
         known: The keys this program reads.
         closed: Whether every unknown key is a problem, not only a near miss.
     """
@@ -111,17 +115,13 @@ class Section:
         for name, entry in self.entries.items():
             if name in known or self._report.is_full:
                 continue
-            meant = near_miss(name, known)
-            if meant:
-                message = (
-                    f"{self.title} has {name!r}; is {meant!r} meant? If not, prefix it with x-"
-                )
-                self._report.add(entry.key.line, message)
+            if meant := near_miss(name, known):
+                message = f"has {name!r}; is {meant!r} meant? If not, prefix it with x-"
             elif closed and not name.startswith("x-"):
-                message = (
-                    f"{self.title} has an unknown key {name[:80]!r}; known: {', '.join(known)}"
-                )
-                self._report.add(entry.key.line, message)
+                message = f"has an unknown key {name[:80]!r}; known: {', '.join(known)}"
+            else:
+                continue
+            self._report.add(entry.key.line, f"{self.title} {message}")
 
     def problem(self, key: str, message: str) -> None:
         """Reports what is wrong with the value of ``key``."""
