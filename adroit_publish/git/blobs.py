@@ -28,10 +28,7 @@ IN_MEMORY_BYTES = 4 << 20
 class GitBlob:
     """One blob by reference; a ``bundle.content.Readable``.
 
-    Attributes:
-        repository: Absolute path of a directory inside the repository.
-        oid: The blob's object id in hex.
-        size_bytes: Its length.
+    ``repository`` is the absolute path of a directory inside it.
     """
 
     repository: str
@@ -39,11 +36,7 @@ class GitBlob:
     size_bytes: int
 
     def open(self) -> BinaryIO:
-        """Opens the blob at its first byte.
-
-        Raises:
-            SourceError: The repository is gone, or no longer holds the blob.
-        """
+        """Opens the blob at its first byte; SourceError where the repository no longer holds it."""
         if self.size_bytes <= IN_MEMORY_BYTES:
             # By process id: a forked child must not talk to its parent's git.
             data = _batch(self.repository, os.getpid()).blob(self.oid)
@@ -54,15 +47,7 @@ class GitBlob:
 
 
 def committed_bytes(root: Path, path: str) -> bytes | None:
-    """Returns a file's bytes as HEAD has them; None where it has no such file.
-
-    Args:
-        root: In the working tree; absolute.
-        path: Relative to ``root``, POSIX, in one line.
-
-    Raises:
-        SourceError: git cannot read the repository.
-    """
+    """Returns a file's bytes as HEAD has them; None where it has no such file."""
     return _batch(str(root), os.getpid()).blob(f"HEAD:./{path}")
 
 

@@ -11,13 +11,7 @@ from adroit_publish.git.repository import ask_remote, failure, run_git
 
 
 def clone(url: str, branch: str | None, directory: Path, commit: str | None = None) -> None:
-    """Clones one branch.
-
-    Args:
-        url: Any that git takes, without a password: git's credential helpers have those.
-        branch: Its name; None for the remote's own default.
-        directory: Where to; does not exist yet.
-        commit: What to check out instead of the branch's head.
+    """Clones one branch (None: the remote's default), and checks out one of its commits if told to.
 
     Raises:
         ConfigError: The URL holds a password, or is an option.

@@ -35,13 +35,6 @@ def commit_file(root: Path, parent: str, name: str, data: bytes, message: str) -
 
     Nothing refers to it yet: until it is pushed or HEAD is moved there, nobody sees it.
 
-    Args:
-        root: In the working tree.
-        parent: The commit it stands on.
-        name: A file that the parent has, relative to ``root``.
-        data: The file's new bytes.
-        message: The whole message.
-
     Raises:
         SourceError: The parent has no such file.
         StoreError: git could not write, or could not sign.
@@ -51,11 +44,7 @@ def commit_file(root: Path, parent: str, name: str, data: bytes, message: str) -
 
 
 def check_commits_can_be_made(root: Path, parent: str) -> None:
-    """Makes a commit that nobody will see: shows that git can write here, and can sign.
-
-    Raises:
-        StoreError: It cannot.
-    """
+    """Makes a commit that nobody will see: StoreError where git cannot write here, or sign."""
     _commit_tree(root, parent, f"{parent}^{{tree}}", "adroit-publish looks whether it may commit\n")
 
 
@@ -67,8 +56,6 @@ def fast_forward(root: Path, start: str, end: str, name: str, edited: bytes) -> 
     nothing but that edit (else the file would take back what others have changed).
 
     Args:
-        root: In the working tree.
-        start: What HEAD is at.
         end: The descendant.
         name: The file that was edited, relative to ``root``.
         edited: What the file of ``start`` is with the edit alone.
@@ -80,7 +67,9 @@ def fast_forward(root: Path, start: str, end: str, name: str, edited: bytes) -> 
     before, after = committed_file(root, start, name), committed_file(root, end, name)
     if staged(root, start, name):
         raise StoreError(f"{name} has staged changes.", where=root)
-    present, wanted, base = _work_tree_blob(root, name), _write_blob(root, edited), None
+    # The id that the file in the working tree would have if it were added.
+    present = write_git(root, "hash-object", "-w", "--", name)
+    wanted, base = _write_blob(root, edited), None
     try:
         if present in (before.blob, wanted):
             tree = _tree_with(root, start, name, present)
@@ -99,11 +88,6 @@ def fast_forward(root: Path, start: str, end: str, name: str, edited: bytes) -> 
         write_git(root, "reset", "--quiet", "--", name)
         raise
     write_git(root, "reset", "--quiet", "--", name)
-
-
-def _work_tree_blob(root: Path, name: str) -> str:
-    """Returns the id that the file in the working tree would have if it were added."""
-    return write_git(root, "hash-object", "-w", "--", name)
 
 
 def _write_blob(root: Path, data: bytes) -> str:

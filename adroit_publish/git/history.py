@@ -13,13 +13,7 @@ _PLAIN_MODES = ("100644", "100755")
 
 @dataclass(frozen=True)
 class CommittedFile:
-    """A file as a commit has it.
-
-    Attributes:
-        mode: ``100644`` or ``100755``.
-        blob: The id of its content.
-        path: From the top of the working tree.
-    """
+    """A file as a commit has it: its mode, its blob's id, its path from the tree's top."""
 
     mode: str
     blob: str
@@ -55,13 +49,7 @@ def changed_files(root: Path, start: str, end: str) -> list[str]:
 
 
 def committed_file(root: Path, commit: str, name: str) -> CommittedFile:
-    """Returns a file of a commit; raises SourceError where it has none, or a symbolic link.
-
-    Args:
-        root: In the working tree.
-        commit: Its id.
-        name: Relative to ``root``.
-    """
+    """Returns a file of a commit; raises SourceError where it has none, or a symbolic link."""
     row = read_git(root, "ls-tree", "-z", "--full-name", commit, "--", name).rstrip(b"\0").decode()
     facts, _, path = row.partition("\t")
     mode, _, blob = [*facts.split(), "", "", ""][:3]
@@ -89,12 +77,7 @@ def read_blob(root: Path, blob: str) -> bytes:
 
 
 def file_at(root: Path, ref: str, path: str) -> bytes:
-    """Returns a file's bytes as a commit has them, whatever is checked out.
-
-    Args:
-        root: The project repository's root; the git work tree's top, or a directory below it.
-        ref: A branch, tag or commit, as git understands it.
-        path: Relative to ``root``, in POSIX form.
+    """Returns a file's bytes as a branch, tag or commit has them, whatever is checked out.
 
     Raises:
         SourceError: git knows no such commit, or the commit has no such file.

@@ -22,13 +22,9 @@ _FASTER = ("failed to update ref", "incorrect old value", "cannot lock ref", "fe
 
 @dataclass(frozen=True)
 class RemoteBranch:
-    """A branch on a remote.
+    """A branch on a remote, by its name there, without ``refs/heads/``.
 
-    Attributes:
-        root: The clone.
-        remote: The remote's name.
-        branch: The branch's name there, without ``refs/heads/``.
-        checked_out: Whether it is the upstream of the branch that is checked out.
+    ``checked_out`` says whether it is the upstream of the branch that is checked out.
     """
 
     root: Path
@@ -55,21 +51,16 @@ class RemoteBranch:
                 where=self,
                 next_step=f"git push -u {self.remote} {self.branch}, or name another by --branch",
             )
-        if not self._has(tips[0]):
+        if not read_git(self.root, "rev-list", "--no-walk", "--ignore-missing", tips[0]).strip():
             options = ("--quiet", "--no-tags", "--recurse-submodules=no")
             self._ask("fetch", *options, self.remote, wanted)
         return tips[0]
 
     def push(self, commit: str, *, dry_run: bool = False) -> bool:
-        """Pushes a commit to the branch, never by force.
+        """Pushes a commit, never by force; returns False where the branch has moved meanwhile.
 
-        Args:
-            commit: Its id.
-            dry_run: Only show that the remote takes pushes from us, with the credentials that are
-                there. No hook is asked by this, nor a protection of the branch.
-
-        Returns:
-            Whether it is there now; False where the branch has moved away from its parent.
+        A dry run shows that the remote takes pushes from us, with the credentials that are there.
+        It asks no hook, nor a protection of the branch.
 
         Raises:
             RefusedError: The remote refuses it: a protected branch, or a hook.
@@ -99,10 +90,6 @@ class RemoteBranch:
             )
         raise self._failure("push", answer)
 
-    def _has(self, commit: str) -> bool:
-        known = read_git(self.root, "rev-list", "--no-walk", "--ignore-missing", commit)
-        return known.strip() != b""
-
     def _ask(self, command: str, *arguments: str) -> RemoteAnswer:
         answer = ask_remote(self.root, command, *arguments)
         if answer.code != 0:
@@ -121,11 +108,7 @@ class RemoteBranch:
 
 
 def remote_branch(root: Path, branch: str | None) -> RemoteBranch:
-    """Returns the branch that a push goes to.
-
-    Args:
-        root: In the working tree.
-        branch: Its name on the remote; None for the upstream of what is checked out.
+    """Returns the branch that a push goes to; without a name, the upstream of what is checked out.
 
     Raises:
         ConfigError: That is no name of a branch.

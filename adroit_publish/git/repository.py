@@ -53,12 +53,9 @@ _KEPT_VARIABLES = (
 
 @dataclass(frozen=True)
 class RemoteAnswer:
-    """What git ended with.
+    """What git ended with; its ``complaint`` is printable and without credentials.
 
-    Attributes:
-        code: Its exit code; None where it was killed because its time was over.
-        output: Its standard output.
-        complaint: Its standard error, printable and without credentials.
+    The exit code is None where git was killed because its time was over.
     """
 
     code: int | None
@@ -77,11 +74,9 @@ def start_git(
     variables: Mapping[str, str] | None = None,
     remote: bool = False,
 ) -> Git.AutoInterrupt:
-    """Starts git in a directory, with pipes; whoever lets go of the process ends it.
+    """Starts git in a directory of a clone, with pipes; whoever lets go of the process ends it.
 
     Args:
-        directory: In the clone.
-        arguments: The command and its arguments.
         variables: Further variables of its environment: an index file of our own, say.
         remote: Whether it goes to a remote.
 
@@ -122,17 +117,9 @@ def run_git(
     variables: Mapping[str, str] | None = None,
     timeout_s: float | None = None,
 ) -> RemoteAnswer:
-    """Runs git to its end.
+    """Runs git to its end, with ``given`` as its standard input; raises as ``start_git`` does.
 
-    Args:
-        directory: In the clone.
-        arguments: The command and its arguments.
-        given: Its standard input.
-        variables: As for ``start_git``.
-        timeout_s: How long it may take, where it goes to a remote; None: it stays here.
-
-    Raises:
-        SourceError: git cannot be run.
+    ``timeout_s`` is how long it may take, where it goes to a remote; None: it stays here.
     """
     remote = timeout_s is not None
     if arguments[0] in _CONVERTING:
@@ -163,12 +150,7 @@ def write_git(
     given: bytes = b"",
     variables: Mapping[str, str] | None = None,
 ) -> str:
-    """Returns what a command that writes in the clone printed, without the space around it.
-
-    Raises:
-        SourceError: git cannot be run.
-        StoreError: It failed; says what it said.
-    """
+    """Returns what a command that writes printed, stripped; raises StoreError where it failed."""
     answer = run_git(directory, *arguments, given=given, variables=variables)
     if answer.code != 0:
         command = arguments[2 * arguments.count("-c")]
@@ -211,12 +193,6 @@ def inert_variables(directory: Path) -> dict[str, str]:
 
     Those are its file system monitor and its content filters; hooks are another matter. Filters of
     the user's configuration (Git LFS, as a rule) stay on.
-
-    Args:
-        directory: In the clone.
-
-    Raises:
-        SourceError: git cannot be run.
     """
     listing = ("config", "-z", "--show-scope", "--name-only", "--get-regexp", r"^filter\..*\.")
     fields = os.fsdecode(run_git(directory, *listing).output).split("\0")

@@ -38,13 +38,9 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file of the project.
+    """One file of the project, by its POSIX path from the root that was asked for.
 
-    Attributes:
-        path: Relative to the root that was asked for, in POSIX form.
-        size_bytes: Its length.
-        executable: Whether git (or, of a dirty file, the file system) marks it executable.
-        content: Its bytes.
+    ``executable`` is what git says or, of a dirty file, the file system.
     """
 
     path: str
@@ -58,7 +54,7 @@ class Snapshot:
     """The project's files at one commit.
 
     Attributes:
-        commit: The commit's id, 40 hex digits (64 in a SHA-256 repository).
+        commit: Its id, 40 hex digits (64 in a SHA-256 repository).
         branch: The branch that is checked out; None where HEAD is detached.
         dirty: Paths that were taken from the working tree, or left out because they are deleted
             there, in place of what the commit says. Empty unless ``allow_dirty``.
@@ -88,14 +84,12 @@ def snapshot(
     """Takes the files below some directories as the commit that is checked out has them.
 
     Args:
-        root: The project repository's root; the git work tree's top, or a directory below it.
-        directories: The project directory and its includes, relative to ``root``, POSIX.
-        is_excluded: Says of a path relative to ``root`` whether it is left out. What is left out
-            is not looked at: it may be dirty, a symlink, or of any name.
+        root: The project repository's root; all paths are relative to it, in POSIX form.
+        is_excluded: Says of a path whether it is left out. What is left out is not looked at: it
+            may be dirty, a symlink, or of any name.
         allow_dirty: Whether files that differ from the commit are taken from the working tree.
         optional: Further directories, of which git need not know any file.
-        deciding: Files that are not packed and decide what is, and how: they have to be in the
-            commit as well.
+        deciding: Files that are not packed and decide what is; the commit has to have them.
         differing: Further files that decide, of which the caller found that what they say is not
             what the commit's say: by path, how.
 

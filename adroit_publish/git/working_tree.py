@@ -36,9 +36,7 @@ class TreeStatus:
 def look(root: Path, paths: Sequence[str]) -> tuple[TreeStatus, dict[str, TreeEntry]]:
     """Returns how files differ from HEAD, and by its path each file that HEAD has.
 
-    Args:
-        root: In the working tree.
-        paths: Files and directories to look at, relative to ``root``, as all paths are.
+    Paths are relative to ``root``.
 
     Raises:
         SourceError: No repository, no working tree, no commit yet, a name that is not UTF-8; or git
@@ -50,16 +48,9 @@ def look(root: Path, paths: Sequence[str]) -> tuple[TreeStatus, dict[str, TreeEn
 
 
 def unchanged_bytes(root: Path, path: str) -> bytes | None:
-    """Returns a file as the commit has it, where the working tree has nothing else to say.
+    """Returns a file as the commit has it; None where it differs, or git does not know it.
 
-    That is so where git calls the file unchanged, whatever line endings it was checked out with.
-
-    Args:
-        root: The project repository's root.
-        path: Relative to ``root``, POSIX.
-
-    Returns:
-        The file's bytes; None where it differs from the commit, or git does not know it.
+    It does not differ where git calls it unchanged, whatever line endings it was checked out with.
     """
     place = root / path
     if place.is_symlink() or "\n" in path:
