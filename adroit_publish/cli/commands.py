@@ -13,7 +13,7 @@ import click
 
 from adroit_publish.cli.diff.command import diff
 from adroit_publish.cli.doctor import doctor
-from adroit_publish.cli.ledger import history
+from adroit_publish.cli.ledger import history, verify_ledger
 from adroit_publish.cli.planning import hold, plan, unhold
 from adroit_publish.cli.published import promote, pull, show, status, verify, versions
 from adroit_publish.cli.rollover import rollover
@@ -22,7 +22,7 @@ from adroit_publish.cli.sitevars import sitevar
 from adroit_publish.errors import EXIT_INTERRUPTED, EXIT_OK, PublishError
 
 COMMANDS = (
-    *(versions, show, status, verify, pull, promote, diff, history),
+    *(versions, show, status, verify, pull, promote, diff, history, verify_ledger),
     *(plan, hold, unhold),
     *(serve, predict, manifest, build_env),
     *(rollover, sitevar),

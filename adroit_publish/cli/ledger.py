@@ -10,7 +10,8 @@ import click
 
 from adroit_publish.cli.options import Context, at_target
 from adroit_publish.cli.render import print_json, print_table
-from adroit_publish.errors import ConfigError
+from adroit_publish.errors import ConfigError, VerificationError
+from adroit_publish.rollovers.audit import audit, models_with_ledgers
 from adroit_publish.stores import ledger
 from adroit_publish.versions.inspect import check_model
 
@@ -33,9 +34,34 @@ def history(context: Context, model: str, at: str | None) -> None:
         print_json([entry.as_dict() for entry in told])
         return
     print_table(
-        ["when (UTC)", "what", "by", ""],
-        [[_shown(entry.utc), entry.kind, entry.who, _detail(entry.facts)] for entry in told],
+        ["", "when (UTC)", "what", "by", ""],
+        [
+            [entry.number or "", _shown(entry.utc), entry.kind, entry.who, _detail(entry.facts)]
+            for entry in told
+        ],
     )
+
+
+@click.command("verify-ledger")
+@at_target
+@click.argument("model", required=False)
+def verify_ledger(context: Context, model: str | None) -> None:
+    """Prove that no entry of MODEL's ledger, or of any, was changed, taken out or put in.
+
+    Exit code 6: one was.
+    """
+    models = [model] if model else models_with_ledgers(context.store)
+    audits = [audit(context.target, context.store, name) for name in models]
+    if context.as_json:
+        print_json([vars(found) for found in audits])
+    else:
+        for found in audits:
+            whole = "whole" if not found.problems else "NOT WHOLE"
+            print(f"{found.model}: {found.entries} entries, {whole}, tip {found.tip}")
+            for line in [*found.problems, *filter(None, [found.outside])]:
+                print("  " + line.replace("\n", "\n  "))
+    if any(found.problems for found in audits):
+        raise click.exceptions.Exit(VerificationError.exit_code)
 
 
 def _print_live(context: Context, model: str, when: datetime) -> None:
@@ -70,6 +96,8 @@ def _detail(facts: Any) -> str:
     parts += [f"run {facts['run_id']}"] if facts.get("run_id") else []
     parts += [f"from {facts['from']} to {facts['to']}"] if facts.get("to") else []
     parts += [f"from {facts['republished_from']}"] if facts.get("republished_from") else []
+    parts += [f"by other means, noticed by {facts['noticed_by']}"] if "noticed_by" in facts else []
+    parts += [f"entered late, see entry {facts['entry']}"] if "entry" in facts else []
     parts += [str(facts["why"])] if facts.get("why") else []
     return "; ".join(parts)
 

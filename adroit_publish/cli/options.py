@@ -16,6 +16,7 @@ from adroit_publish.config.targets import Target
 from adroit_publish.errors import PublishError
 from adroit_publish.places import open_store
 from adroit_publish.stores.bundle_store import BundleStore
+from adroit_publish.writeback.one_flavor import InGit
 
 Command = Callable[..., None]
 
@@ -69,5 +70,17 @@ def at_target(function: Command) -> Command:
         checkout = open_checkout(find_root(Path.cwd()))
         chosen = checkout.target(target)
         function(Context(checkout, chosen, open_store(chosen), as_json), **arguments)
+
+    return run
+
+
+def in_git_options(function: Command) -> Command:
+    """Adds ``--commit`` and ``--push`` of flavors.yaml, and gives the command their ``in_git``."""
+
+    @click.option("--commit", is_flag=True, help="commit flavors.yaml")
+    @click.option("--push", is_flag=True, help="commit flavors.yaml and push it")
+    @wraps(function)
+    def run(*arguments: Any, commit: bool, push: bool, **options: Any) -> None:
+        function(*arguments, in_git=InGit(commit, push), **options)
 
     return run

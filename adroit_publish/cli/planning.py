@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import click
 
-from adroit_publish.cli.options import Context, at_target
+from adroit_publish.cli.options import Context, at_target, in_git_options
 from adroit_publish.cli.render import bytes_text, print_json, print_table
-from adroit_publish.config.flavors_edit import clear_hold, set_hold
 from adroit_publish.errors import EXIT_SOMETHING_TO_DO
 from adroit_publish.publish.planning import Plan
 from adroit_publish.publish.planning import plan as make_plan
-from adroit_publish.writeback.flavors_file import edit_file
+from adroit_publish.rollovers.holds import hold as set_or_end_hold
+from adroit_publish.writeback.one_flavor import InGit
 
 
 @click.command()
@@ -38,27 +37,30 @@ def plan(context: Context, flavor: str | None, markdown: bool) -> None:
 
 @click.command()
 @at_target
+@in_git_options
 @click.argument("flavor")
 @click.option("--why", required=True, help="the reason, one line; everybody is told")
-def hold(context: Context, flavor: str, why: str) -> None:
+def hold(context: Context, flavor: str, why: str, in_git: InGit) -> None:
     """Hold FLAVOR: CI and --stale leave it alone, and a publish by hand needs --despite-hold."""
-    edit_file(context.checkout.flavors_file, partial(set_hold, flavor=flavor, why=why))
+    edited = set_or_end_hold(context.checkout, context.store, flavor, why, in_git)
     if context.as_json:
         print_json({"flavor": flavor, "hold": why})
     else:
-        print(f"{flavor} is held: {why}\nnext: git commit flavors.yaml -m 'Hold {flavor}'")
+        print(f"{flavor} is held: {why}\n{edited.line()}".strip())
 
 
 @click.command()
 @at_target
+@in_git_options
 @click.argument("flavor")
-def unhold(context: Context, flavor: str) -> None:
+def unhold(context: Context, flavor: str, in_git: InGit) -> None:
     """End the hold of FLAVOR."""
-    changed = edit_file(context.checkout.flavors_file, partial(clear_hold, flavor=flavor))
+    edited = set_or_end_hold(context.checkout, context.store, flavor, None, in_git)
     if context.as_json:
         print_json({"flavor": flavor, "hold": None})
     else:
-        print(f"{flavor} is no longer held" if changed else f"{flavor} was not held")
+        print(f"{flavor} is no longer held" if edited.changed else f"{flavor} was not held")
+        print(edited.line(), end="\n" if edited.line() else "")
 
 
 def _exit_code(plans: Sequence[Plan]) -> int:

@@ -11,14 +11,14 @@ and nothing else; so one read-modify-write serves them, and keeps every other mo
   a parameter, with who and why, which no edge's own history tells. A change is recorded after it
   was made; where that was cut off, the same ``set`` again records it. What others change by other
   means shows as the next change's ``before``.
-* History is ordered by the writers' clocks.
+* The place numbers the history, so a clock that is wrong changes no order. What the first release
+  wrote is named by its writers' clocks, and comes before.
 """
 
 from __future__ import annotations
 
 import json
 import random
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -34,6 +34,8 @@ from adroit_publish.stores.lock import Held
 
 GIVE_UP_S = 55.0
 _SCHEMA = 1
+_ATTEMPTS = 40
+"""So often may other writers of the history be faster."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ class Change:
         why: Their reason.
         before: The pointer until then; None where there was none.
         after: The pointer from then on.
+        number: Its number in the history; 0 for what the first release wrote.
     """
 
     utc: datetime
@@ -114,6 +117,7 @@ class Change:
     why: str
     before: Pointer | None
     after: Pointer
+    number: int = 0
 
 
 class Sitevars:
@@ -151,7 +155,7 @@ class Sitevars:
 
     def set(
         self, model: str, pointer: Pointer, *, expected: Pointer | None, who: str, why: str
-    ) -> None:
+    ) -> Change | None:
         """Moves a model's pointer and records who did it and why; durable when this returns.
 
         Args:
@@ -160,6 +164,9 @@ class Sitevars:
             expected: What it says now; None: nothing.
             who: Who moves it.
             why: The reason.
+
+        Returns:
+            The change that this made; None where the entry says so already.
 
         Raises:
             ConfigError: The document is not what it has to be; it was left as it is.
@@ -178,8 +185,7 @@ class Sitevars:
                 raise self._conflict(model, now, expected)
             data = with_pointer(seen.data if seen else None, model, pointer, self._where(key))
             if self._documents.put(key, data, seen):
-                self._record(model, expected, pointer, who, why)
-                return
+                return self._record(model, expected, pointer, who, why)
             tries += 1
             pause_s = random.uniform(0, min(1.0, 0.01 * 2**tries))
             if time.monotonic() + pause_s > end:
@@ -193,6 +199,7 @@ class Sitevars:
         last = next(reversed(self.history(model)), None)
         if last is None or last.after != pointer:  # whoever moved it came no further
             self._record(model, last.after if last else None, pointer, who, why)
+        return None
 
     def history(self, model: str) -> list[Change]:
         """Returns the recorded changes of a model's pointer, oldest first.
@@ -202,11 +209,12 @@ class Sitevars:
             RefusedError, StoreError: As ``get`` does.
         """
         check_model_name(model)
-        return [self._change(key) for key in self._kept.keys(_history(model))]
+        keys = sorted(self._kept.keys(_history(model)), key=_number)  # else by their names' times
+        return [self._change(key) for key in keys]
 
     def _record(
         self, model: str, before: Pointer | None, after: Pointer, who: str, why: str
-    ) -> None:
+    ) -> Change:
         utc = datetime.now(UTC)
         entry = {
             "schema": _SCHEMA,
@@ -216,14 +224,17 @@ class Sitevars:
             "before": before.as_json() if before else None,
             "after": after.as_json(),
         }
-        key = f"{_history(model)}{utc:%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(4)}.json"
-        if not self._kept.put(key, canonical_json(entry), None):
-            raise StoreError(
-                f"The sitevar of {model} was set, but the change is not recorded.",
-                where=f"{self._kept.location}/{key}",
-                transient=True,
-                next_step="run the same command again",
-            )
+        for _ in range(_ATTEMPTS):
+            number = max(map(_number, self._kept.keys(_history(model))), default=0) + 1
+            key = f"{_history(model)}{number:08}.json"
+            if self._kept.put(key, canonical_json(entry), None):
+                return Change(utc, who, why, before, after, number)
+        raise StoreError(
+            f"The sitevar of {model} was set, but the change is not recorded.",
+            where=f"{self._kept.location}/{key}",
+            transient=True,
+            next_step="run the same command again",
+        )
 
     def _change(self, key: str) -> Change:
         where = f"{self._kept.location}/{key}"
@@ -237,6 +248,7 @@ class Sitevars:
                 fields.take("why", text),
                 fields.take("before", optional(Pointer.of), None),
                 fields.take("after", Pointer.of),
+                _number(key),
             )
 
     def _key(self, model: str) -> str:
@@ -271,3 +283,9 @@ class Sitevars:
 
 def _history(model: str) -> str:
     return f"sitevars/{model}/history/"
+
+
+def _number(key: str) -> int:
+    """Returns the number of a change; 0 for a name of the first release, which is a time."""
+    name = key.rpartition("/")[2].removesuffix(".json")
+    return int(name) if name.isdecimal() else 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
 from pathlib import Path
 
 from adroit_publish.bundle.content import Inline
@@ -19,9 +18,11 @@ from adroit_publish.errors import ConfigError, RefusedError
 from adroit_publish.evidence.sitevar_file import FileDocuments
 from adroit_publish.evidence.sitevar_ssm import Parameters
 from adroit_publish.evidence.sitevars import Seen, Sitevars
+from adroit_publish.rollovers.book import enter_pointer, weights_in
 from adroit_publish.stores.bundle_store import BundleStore
+from adroit_publish.stores.chain import last_number
 from adroit_publish.stores.contract import KeyTaken, Objects, Stat
-from adroit_publish.stores.ledger import Share, append, entries, live_at
+from adroit_publish.stores.ledger import Step, entries, pointed_to
 from adroit_publish.stores.lock import Held, hold
 from adroit_publish.stores.s3.objects import S3Objects
 
@@ -114,25 +115,21 @@ def point(
     """
     check_pointer(checkout, store, model_name, pointer)
     sitevars = sitevars_of(target, store)
-    sitevars.set(model_name, pointer, expected=expected, who=user_name(), why=why)
-    change = sitevars.history(model_name)[-1]
-    shares = tuple(
-        Share(flavor, str(checkout.flavors[flavor].version), percent)
+    since = last_number(store, model_name)
+    change = sitevars.set(model_name, pointer, expected=expected, who=user_name(), why=why)
+    known = pointed_to(entries(store, model_name)) or {}
+    before = weights_in(change.before) if change else known
+    if change is None:
+        if known == weights_in(pointer):
+            return  # whoever moved it has entered that
+        change = sitevars.history(model_name)[-1]
+    live = [
+        {"flavor": flavor, "version": str(checkout.flavors[flavor].version), "weight": percent}
         for flavor, percent in pointer.weights
-    )
-    key, entered = f"sitevar {change.utc.isoformat()}", entries(store, model_name)
-    known = live_at(entered, datetime.max.replace(tzinfo=UTC))
-    if any(entry.key == key for entry in entered) or (known and set(known.shares) == set(shares)):
-        return  # it pointed there already, and whoever moved it has entered that
-    append(
-        store,
-        model_name,
-        "pointed",
-        {"live": [vars(share) for share in shares], "why": change.why},
-        key=key,
-        who=change.who,
-        now=change.utc,
-    )
+    ]
+    facts = {"live": live, "why": change.why}
+    step = Step("pointed", facts, f"sitevar change {change.number}", change.who)
+    enter_pointer(store, sitevars, model_name, step, before, since)
 
 
 def check_pointer(

@@ -9,8 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -36,8 +35,9 @@ from adroit_publish.rollover.evidence import (
     TrafficRead,
 )
 from adroit_publish.rollover.state import Rollover, Side
-from adroit_publish.stores import ledger
+from adroit_publish.rollovers.book import enter_pointer, note, pointed_step
 from adroit_publish.stores.bundle_store import BundleStore
+from adroit_publish.stores.chain import last_number
 from adroit_publish.version import Golden, Versions
 from adroit_publish.versions.predict import example_request
 from adroit_publish.writeback.flavors_file import edit_file
@@ -201,9 +201,8 @@ class RealWorld:
         """
         if action == "point":
             assert evidence.pointer
-            assert rollover.goal is not None
             mine()
-            self._point(rollover, evidence.pointer.weights or {}, rollover.weights(rollover.goal))
+            self._point(rollover, evidence.pointer.weights or {})
             return
 
         def edit(data: bytes) -> bytes:
@@ -218,48 +217,32 @@ class RealWorld:
 
     def take_back(self, rollover: Rollover, share: float, wanted: float) -> None:
         """Undoes an act that came too late; see ``World``."""
+        back = replace(rollover, goal=wanted)
         with suppress(RefusedError):  # it says something else already
-            self._point(rollover, rollover.weights(share), rollover.weights(wanted))
+            self._point(back, rollover.weights(share))
 
-    def _point(
-        self, rollover: Rollover, before: Mapping[str, float], after: Mapping[str, float]
-    ) -> None:
-        self.sitevars.set(
+    def _point(self, rollover: Rollover, before: Mapping[str, float]) -> None:
+        """Sets the sitevar to the rollover's goal, and enters that; else ``note`` does."""
+        assert rollover.goal is not None
+        since = last_number(self.store, rollover.model)
+        why = rollover.history[-1].why
+        change = self.sitevars.set(
             rollover.model,
-            Pointer.of(after),
+            Pointer.of(rollover.weights(rollover.goal)),
             expected=Pointer.of(before) if before else None,
             who=self.who,
-            why=f"rollover {rollover.id}: {rollover.history[-1].why or rollover.state}",
+            why=f"rollover {rollover.id}: {why or rollover.state}",
         )
+        if change is None:
+            return
+        kind = "rolled-back" if rollover.state == "rolling back" else "pointed"
+        step = pointed_step(rollover, kind, len(rollover.history) + 1, self.who, why)
+        with suppress(PublishError):
+            enter_pointer(self.store, self.sitevars, rollover.model, step, dict(before), since)
 
     def note(self, rollover: Rollover) -> None:
         """Enters the last transition in the ledger; see ``World``."""
-        last, old, new = rollover.history[-1], rollover.old, rollover.new
-        live = [
-            {"flavor": side.flavor, "version": side.version, "weight": percent}
-            for side in (old, new)
-            if (percent := rollover.weights(rollover.shares[0]).get(side.flavor))
-        ]
-        if last.before == "pointing" and last.after == "pointed":
-            self._enter(rollover, "pointed", {"live": live})
-        elif last.after == "rolled back":
-            self._enter(rollover, "rolled-back", {"live": live})
-            self._enter(rollover, "held", {"flavor": new.flavor, "version": new.version})
-        elif last.after == "retired":
-            self._enter(rollover, "deleted", {"flavor": old.flavor, "version": old.version})
-
-    def _enter(self, rollover: Rollover, kind: str, facts: Mapping[str, Any]) -> None:
-        last = rollover.history[-1]
-        key = f"rollover {rollover.id}, step {len(rollover.history)}: {kind}"
-        ledger.append(
-            self.store,
-            rollover.model,
-            kind,
-            {**facts, "rollover": rollover.id, "why": last.why},
-            key=key,
-            who=last.who,
-            now=datetime.fromtimestamp(last.at_s, UTC),
-        )
+        note(self.store, rollover)
 
 
 class _NoEvidence(Exception):

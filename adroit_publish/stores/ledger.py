@@ -1,11 +1,8 @@
 """The ledger: who pointed production where, and who undid or deleted what; added to, never changed.
 
-    ledger/<model>/<utc>-<step><content>.json     canonical JSON; utc as 20261124T161513.123456Z
-
-``step`` is the first 16 hex digits of the sha256 of the step's key, so that a listing tells whether
-a step was recorded: what is continued after a crash records nothing twice. ``content`` is that of
-the object itself, so that an entry that was tampered with shows. An entry is dated after the newest
-one before it, also where two operators' clocks differ: entries in order are what happened in order.
+``chain`` keeps the entries: the store numbers them, and that is their order. The time in an entry
+is its writer's word, and decides nothing but what ``--at`` answers. A step is entered once, by its
+key: what is continued after a crash enters nothing twice.
 
 Publishes and promotions have no entry: the records of the versions tell of them, and ``history``
 reads both.
@@ -13,38 +10,45 @@ reads both.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from adroit_publish.bundle.content import Inline
-from adroit_publish.bundle.digest import Digest
-from adroit_publish.bundle.document import canonical_json, parse_json_object
+from adroit_publish.bundle.document import canonical_json
 from adroit_publish.bundle.kept import Fields, WrittenByNewer, reading, table, text
 from adroit_publish.bundle.record import Record
 from adroit_publish.config.names import name_problem
-from adroit_publish.errors import RefusedError, VerificationError
+from adroit_publish.errors import RefusedError, StoreError
 from adroit_publish.stores.bundle_store import BundleStore
+from adroit_publish.stores.chain import SCHEMA, Chain, Link, read_chain
 from adroit_publish.stores.contract import KeyTaken
 from adroit_publish.stores.records import records
 
-SCHEMA = 1
 KINDS = {
     "pointed": ("live",),
     "rolled-back": ("live",),
+    "changed-outside": ("live",),
+    "explained": ("entry", "live"),
     "deleted": ("flavor", "version"),
     "held": ("flavor", "version"),
+    "unheld": ("flavor", "version"),
 }
 """What each kind of entry has to say. ``live`` is what the sitevar holds from then on: a list of
-``{"flavor", "version", "weight"}``, weights in percent; empty where it no longer names the model.
+``{"flavor", "version", "weight"}``, weights in percent; empty where it no longer names the model,
+a version empty where it is not known. ``explained`` came late: it is the author of the
+``changed-outside`` entry with the number ``entry``, or, where that says something else, of a change
+just before it.
 """
+POINTING = ("pointed", "rolled-back", "changed-outside")
+UNKNOWN = "unknown"
+"""Who changed the sitevar by other means than this program."""
 PUBLISHED = "published"
 PROMOTED = "promoted"
 _TIME = "%Y%m%dT%H%M%S.%fZ"
-_NAME = re.compile(r"(\d{8}T\d{6}\.\d{6}Z)-([0-9a-f]{16})([0-9a-f]{16})\.json")
+_ATTEMPTS = 40
+_SKEW = timedelta(minutes=1)
+"""Clocks that differ by less are not told apart: what comes later is dated later."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class LedgerEntry:
         who: Who did it.
         facts: What ``KINDS`` asks for, and whatever else is worth knowing; JSON values.
         key: The step it records; empty for a publish and a promotion.
+        number: Its place in the ledger's chain; 0 for a publish, a promotion, and what was
+            entered before there was a chain.
     """
 
     utc: datetime
@@ -66,10 +72,21 @@ class LedgerEntry:
     who: str
     facts: Mapping[str, Any]
     key: str = ""
+    number: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Returns it as JSON values."""
         return vars(self) | {"utc": self.utc.isoformat(), "facts": dict(self.facts)}
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is to be entered; attributes as those of ``LedgerEntry``."""
+
+    kind: str
+    facts: Mapping[str, Any]
+    key: str
+    who: str
 
 
 @dataclass(frozen=True)
@@ -128,41 +145,60 @@ def append(
 
     Raises:
         RefusedError: The entry that stands says that something else was done.
-        StoreError: The store failed.
-        VerificationError: The entry that stands is damaged.
+        StoreError: The store failed, or other writers were faster each time.
+        VerificationError: The ledger is damaged.
     """
-    if kind not in KINDS or not facts.keys() >= set(KINDS[kind]) or not key or not _is_model(model):
-        raise ValueError(f"no entry of a ledger: {kind!r} {key!r} of {model!r}, {dict(facts)}")
-    _shares(facts.get("live", ()))
-    step, names = Digest.of(key.encode()).hex[:16], _names(store, model)
-    for name in names:
-        if name[-37:-21] == step:
-            return _same(_read(store, model, name), kind, facts, store)
-    if names:
-        now = max(now, _time_of(names[-1]) + timedelta(microseconds=1))
-    entry = LedgerEntry(now.astimezone(UTC), model, kind, who, facts, key)
-    data = canonical_json(entry.as_dict() | {"schema": SCHEMA})
-    digest = Digest.of(data)
-    name = f"{entry.utc.strftime(_TIME)}-{step}{digest.hex[:16]}.json"
-    with suppress(KeyTaken):  # by the same bytes, as the name says; they are read back
-        store.objects.create(f"ledger/{model}/{name}", Inline(data), digest)
-    return _read(store, model, name)
+    check_step(model, kind, facts, key)
+
+    def step(_told: Sequence[LedgerEntry]) -> Step:
+        return Step(kind, facts, key, who)
+
+    return record(store, model, step, now)
+
+
+def record(
+    store: BundleStore,
+    model: str,
+    decide: Callable[[Sequence[LedgerEntry]], Step],
+    now: datetime,
+) -> LedgerEntry:
+    """Enters what ``decide`` returns of the entries that are there, under the next number.
+
+    Args:
+        store: Where.
+        model: The model's name.
+        decide: Told all entries, oldest first; again where another writer was faster.
+        now: The time, aware of its zone.
+    """
+    for _ in range(_ATTEMPTS):
+        chain = read_chain(store, model)
+        told = _entries(chain)
+        step = decide(told)
+        if same := next((entry for entry in told if entry.key == step.key), None):
+            return _same(same, step, store)
+        utc = _dated(now, told)
+        entry = LedgerEntry(utc, model, step.kind, step.who, step.facts, step.key)
+        try:
+            chain.add({k: v for k, v in entry.as_dict().items() if k != "number"})
+        except KeyTaken:
+            continue
+        return replace(entry, number=chain.number + 1)
+    raise StoreError(
+        "Other writers of the ledger were faster each time.",
+        where=f"{store.location}/ledger/{model}",
+        transient=True,
+        next_step="run the same command again",
+    )
 
 
 def entries(store: BundleStore, model: str) -> list[LedgerEntry]:
-    """Returns all entries of a model, oldest first, one for each step.
+    """Returns all entries of a model in the order of their numbers, one for each step.
 
     Raises:
         StoreError: The store failed.
-        VerificationError: An entry is not what its name says.
+        VerificationError: An entry is not what its name says, or the chain is broken.
     """
-    if not _is_model(model):
-        return []
-    by_step: dict[str, LedgerEntry] = {}
-    for name in _names(store, model):
-        entry = _read(store, model, name)
-        by_step.setdefault(entry.key, entry)  # of two recorders at once, the first one
-    return list(by_step.values())
+    return _entries(read_chain(store, model)) if name_problem(model) is None else []
 
 
 def history(store: BundleStore, model: str) -> list[LedgerEntry]:
@@ -183,7 +219,12 @@ def history(store: BundleStore, model: str) -> list[LedgerEntry]:
         for version in store.versions(model)
         for record in records(store, version)
     ]
-    return sorted([*published, *entries(store, model)], key=lambda entry: entry.utc)
+    told, reached = [], datetime.min.replace(tzinfo=UTC)
+    for entry in entries(store, model):
+        reached = max(reached, entry.utc)  # a slow clock changes no order
+        told.append((reached, entry))
+    told += [(entry.utc, entry) for entry in published]
+    return [entry for _, entry in sorted(told, key=lambda pair: pair[0])]
 
 
 def live_at(entries: Iterable[LedgerEntry], when: datetime) -> Live | None:
@@ -193,47 +234,63 @@ def live_at(entries: Iterable[LedgerEntry], when: datetime) -> Live | None:
         entries: Entries of one model, oldest first.
         when: Aware of its zone; what happened at this very moment had happened.
     """
-    live = None
-    for entry in entries:
-        if "live" in KINDS.get(entry.kind, ()) and entry.utc <= when:
-            live = Live(entry.utc, entry.who, _shares(entry.facts["live"]))
+    told = list(entries)
+    authors, live = authors_of(told), None
+    for entry in told:
+        if entry.kind in POINTING and entry.utc <= when:
+            author = authors.get(entry.number, entry)
+            live = Live(entry.utc, author.who, _shares(author.facts["live"]))
     return live
 
 
-def _names(store: BundleStore, model: str) -> list[str]:
-    """Returns the names of a model's entries, oldest first."""
-    names = list(store.objects.children(f"ledger/{model}/"))
-    for name in names:
-        if not _NAME.fullmatch(name):
-            raise VerificationError(
-                "Something in the ledger is not an entry.",
-                where=f"{store.location}/ledger/{model}/{name}",
-                wanted="UTC-32HEX.json",
-                next_step="find out who put it there; this program did not",
-            )
-    return names
+def authors_of(told: Sequence[LedgerEntry]) -> dict[int, LedgerEntry]:
+    """Returns by number who came late to say that a ``changed-outside`` entry is theirs."""
+    by_number = {entry.number: entry for entry in told if entry.kind in POINTING}
+    late = [(entry.facts["entry"], entry) for entry in told if entry.kind == "explained"]
+    return {
+        number: entry
+        for number, entry in late
+        if weights_of(by_number[number].facts["live"]) == weights_of(entry.facts["live"])
+    }
 
 
-def _read(store: BundleStore, model: str, name: str) -> LedgerEntry:
-    key = f"ledger/{model}/{name}"
-    where = f"{store.location}/{key}"
-    data = b"".join(bytes(chunk) for chunk in store.objects.read(key))
-    got = Digest.of(data)
-    if got.hex[:16] != name[-21:-5]:
-        raise VerificationError(
-            "An entry of the ledger is not what it was.",
-            where=where,
-            got=got.hex[:16],
-            wanted=name[-21:-5],
-            next_step="restore it from a backup of the store; this program never changes one",
-        )
-    value = parse_json_object(data, where)
-    with reading("An entry of the ledger", where, value.get("schema"), SCHEMA):
-        return _entry(value, model, _time_of(name))
+def weights_of(live: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Returns what an entry's ``live`` says of weights: percent by flavor."""
+    return {share.flavor: share.weight for share in _shares(live)}
 
 
-def _entry(value: Any, model: str, utc: datetime) -> LedgerEntry:
-    fields = Fields(value)
+def pointed_to(told: Iterable[LedgerEntry]) -> dict[str, float] | None:
+    """Returns the weights that the last entry about them says; None where none does."""
+    live = [entry.facts["live"] for entry in told if entry.kind in POINTING]
+    return weights_of(live[-1]) if live else None
+
+
+def _dated(now: datetime, told: Sequence[LedgerEntry]) -> datetime:
+    """Returns the time of a new entry: the writer's, but where its clock is a little slow."""
+    now = now.astimezone(UTC)
+    if told and timedelta(0) <= told[-1].utc - now < _SKEW:
+        return told[-1].utc + timedelta(microseconds=1)
+    return now
+
+
+def check_step(model: str, kind: str, facts: Mapping[str, Any], key: str) -> None:
+    """Raises ValueError for an entry that lacks what it has to say."""
+    if kind not in KINDS or not facts.keys() >= set(KINDS[kind]) or not key or name_problem(model):
+        raise ValueError(f"no entry of a ledger: {kind!r} {key!r} of {model!r}, {dict(facts)}")
+    _shares(facts.get("live", ()))
+
+
+def _entries(chain: Chain) -> list[LedgerEntry]:
+    by_step: dict[str, LedgerEntry] = {}
+    for link in chain.links:
+        with reading("An entry of the ledger", link.where, SCHEMA, SCHEMA):
+            entry = _entry(link, chain.model)
+        by_step.setdefault(entry.key, entry)  # of two recorders at once, in schema 1: the first
+    return list(by_step.values())
+
+
+def _entry(link: Link, model: str) -> LedgerEntry:
+    fields = Fields(link.fields)
     entry = LedgerEntry(
         datetime.fromisoformat(fields.take("utc", text)),
         fields.take("model", text),
@@ -241,8 +298,10 @@ def _entry(value: Any, model: str, utc: datetime) -> LedgerEntry:
         fields.take("who", text),
         fields.take("facts", table),
         fields.take("key", text),
+        link.number,
     )
-    if (entry.utc, entry.model) != (utc, model):
+    dated = link.number or link.where.endswith(f"{entry.utc.strftime(_TIME)}{link.where[-38:]}")
+    if entry.model != model or not dated:
         raise ValueError(f"{entry.utc} of {entry.model}")
     if entry.kind not in KINDS:
         raise WrittenByNewer(f"the kind {entry.kind}")
@@ -250,12 +309,13 @@ def _entry(value: Any, model: str, utc: datetime) -> LedgerEntry:
     return entry
 
 
-def _same(
-    there: LedgerEntry, kind: str, facts: Mapping[str, Any], store: BundleStore
-) -> LedgerEntry:
+def _same(there: LedgerEntry, step: Step, store: BundleStore) -> LedgerEntry:
     """Returns the entry that stands, unless it says that something else was done."""
-    wanted = {"kind": kind} | {name: facts[name] for name in KINDS[kind]}
+    kind = step.kind
+    wanted = {"kind": kind} | {name: step.facts[name] for name in KINDS[kind]}
     got = {"kind": there.kind} | {name: there.facts.get(name) for name in KINDS[kind]}
+    if there.kind == "explained" and kind in POINTING:
+        return there
     if canonical_json(got) != canonical_json(wanted):
         raise RefusedError(
             "The ledger says that something else was done in this step.",
@@ -286,11 +346,3 @@ def _time(text: object) -> datetime:
     except ValueError:
         return datetime.min.replace(tzinfo=UTC)
     return time if time.tzinfo else time.replace(tzinfo=UTC)
-
-
-def _time_of(name: str) -> datetime:
-    return datetime.strptime(name[:23], _TIME).replace(tzinfo=UTC)
-
-
-def _is_model(model: str) -> bool:
-    return name_problem(model) is None

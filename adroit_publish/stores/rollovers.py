@@ -50,9 +50,16 @@ class Rollovers:
             StoreError: The store failed.
             VerificationError: The rollover is damaged.
         """
+        ids = self._ids(model)
+        return self.get(model, ids[-1]) if ids else None
+
+    def all(self, model: str) -> Iterator[Rollover]:
+        """Yields every rollover of a model, oldest first; raises as ``last`` does."""
+        yield from (self.get(model, id).rollover for id in self._ids(model))
+
+    def _ids(self, model: str) -> list[str]:
         ids = [name.removesuffix(".json") for name in self._objects.children(_folder(model))]
-        newest = max((id for id in ids if id.isdigit()), key=int, default=None)
-        return None if newest is None else self.get(model, newest)
+        return sorted((id for id in ids if id.isdigit()), key=int)
 
     def live(self) -> Iterator[Kept]:
         """Yields the rollovers that have not ended, by model; raises as ``last`` does."""

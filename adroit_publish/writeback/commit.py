@@ -17,7 +17,7 @@ from adroit_publish.git.commit import commit_file, fast_forward
 from adroit_publish.git.history import current_branch, head_commit
 from adroit_publish.git.remote import remote_branch
 from adroit_publish.writeback.commit_checks import check_not_staged, check_nothing_underway
-from adroit_publish.writeback.commit_message import CommitMessage
+from adroit_publish.writeback.commit_message import CommitMessage, FlavorMessage
 from adroit_publish.writeback.committed_flavors import FILE, bytes_at, edited_as_committed
 from adroit_publish.writeback.flavors_file import Edit
 from adroit_publish.writeback.push import Committed, Push
@@ -29,7 +29,7 @@ _ATTEMPTS = 5
 def commit_edits(
     root: Path,
     edits: Mapping[str, Edit],
-    message: CommitMessage,
+    message: CommitMessage | FlavorMessage,
     *,
     push: bool,
     branch: str | None = None,
@@ -59,7 +59,9 @@ def commit_edits(
     return _commit_on_head(root, edits, message)
 
 
-def _commit_on_head(root: Path, edits: Mapping[str, Edit], message: CommitMessage) -> Committed:
+def _commit_on_head(
+    root: Path, edits: Mapping[str, Edit], message: CommitMessage | FlavorMessage
+) -> Committed:
     failure: StoreError | None = None
     for attempt in range(_ATTEMPTS):
         if failure:

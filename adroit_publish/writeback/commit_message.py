@@ -62,6 +62,21 @@ class CommitMessage:
         return f"Publish {count}: {first.flavor} {first.new} and {len(self.changes) - 1} more"
 
 
+@dataclass(frozen=True)
+class FlavorMessage:
+    """What a commit says that publishes nothing: a hold, its end, a deletion.
+
+    Attributes:
+        subject: What was done to which flavor.
+    """
+
+    subject: str
+
+    def __str__(self) -> str:
+        """Returns the whole message: subject, trailer."""
+        return f"{self.subject}\n\n{TRAILER}: 1 flavor\n"
+
+
 def _line(change: VersionChange) -> str:
     made_from = f" (run {change.run_id})" if change.run_id else ""
     return f"{change.flavor}: {change.old or 'no version'} -> {change.new}{made_from}"

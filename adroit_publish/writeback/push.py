@@ -17,7 +17,7 @@ from adroit_publish.errors import RefusedError, SourceError, StoreError
 from adroit_publish.git.commit import commit_file, fast_forward
 from adroit_publish.git.history import holds
 from adroit_publish.git.remote import RemoteBranch
-from adroit_publish.writeback.commit_message import CommitMessage
+from adroit_publish.writeback.commit_message import CommitMessage, FlavorMessage
 from adroit_publish.writeback.committed_flavors import FILE, bytes_at, edited_as_committed
 from adroit_publish.writeback.flavors_file import Edit
 
@@ -58,7 +58,7 @@ class Push:
 
     root: Path
     edits: Mapping[str, Edit]
-    message: CommitMessage
+    message: CommitMessage | FlavorMessage
     upstream: RemoteBranch
     head: str
 

@@ -58,7 +58,8 @@ def test_entries_come_back_in_order_with_what_was_said(store):
     first, second = entries(store, "m")
     assert (first.kind, first.who, first.utc) == ("pointed", "ada", NOON)
     assert (second.kind, second.who, second.facts) == ("held", "bob", facts)
-    assert [path.name[:16] for path in files(store)] == ["20261124T120000.", "20261124T130000."]
+    assert [path.name for path in files(store)] == ["00000001.json", "00000002.json"]
+    assert (first.number, second.number) == (1, 2)
     assert entries(store, "other") == []
 
 
@@ -106,6 +107,51 @@ def test_a_changed_entry_is_found_whichever_byte_it_is(store):
         with pytest.raises(VerificationError, match="not what it was") as error:
             entries(store, "m")
         assert path.name in str(error.value)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_an_entry_that_is_taken_out_or_exchanged_breaks_the_chain(store, place):
+    for number in range(4):
+        point(store, f"{number}", NOON, ("new", NEW, 100))
+    path, content = files(store)[place], files(store)[place].read_bytes()
+    path.unlink()
+    with pytest.raises(VerificationError, match="ledger"):
+        entries(store, "m")
+    # An entry that is whole by itself, in its place, and still not the one that stood there.
+    other = BundleStore(DirectoryObjects(store.objects.root.parent / "other"))
+    for number in range(place + 1):
+        point(other, f"{number}", NOON, ("old", OLD, 100))
+    path.write_bytes(files(other)[place].read_bytes())
+    with pytest.raises(VerificationError, match="chain is broken"):
+        entries(store, "m")
+    path.write_bytes(content)
+    assert len(entries(store, "m")) == 4
+
+
+def test_the_chain_covers_what_was_entered_before_there_was_one(store):
+    shutil.copytree(SAMPLES / "ledger", store.objects.root / "ledger")
+    point(store, "chained", NOON, ("new", NEW, 100))
+    assert [entry.number for entry in entries(store, "m")] == [0, 0, 0, 0, 0, 1]
+    files(store)[1].unlink()
+    with pytest.raises(VerificationError, match="chain is broken"):
+        entries(store, "m")
+
+
+def test_of_a_clock_that_is_ahead_the_others_learn_nothing(store):
+    """The store's order stands; who comes later keeps their time and their name."""
+    fast = point(store, "1", NOON + timedelta(minutes=5), ("new", NEW, 100), who="bob")
+    right = point(store, "2", NOON + timedelta(minutes=1), ("old", OLD, 100), who="ada")
+    assert [entry.who for entry in entries(store, "m")] == ["bob", "ada"]
+    assert right.utc == NOON + timedelta(minutes=1)
+    assert live_at(entries(store, "m"), fast.utc + HOUR).who == "ada"
+    assert live_at(entries(store, "m"), right.utc).who == "ada"
+
+
+def test_writers_of_different_steps_at_once_lose_nothing(store):
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda n: point(store, f"{n}", NOON, ("new", NEW, 100)), range(12)))
+    assert [entry.number for entry in entries(store, "m")] == list(range(1, 13))
+    assert {entry.key for entry in entries(store, "m")} == {str(n) for n in range(12)}
 
 
 def test_an_entry_under_another_date_is_found(store):
@@ -317,6 +363,44 @@ def test_a_pointer_moved_by_hand_is_in_the_history_and_in_the_status(tmp_path, t
     assert "What is live cannot be told" in done.stderr
 
 
+def test_the_clock_of_another_gives_nobody_anothers_change(tmp_path, trained):
+    """Bob's clock was 5 minutes ahead when he moved the pointer; then alice moves it twice."""
+    flavors = {"a": trained.good[0], "b": trained.good[1]}
+    root = make_checkout(tmp_path / "repo", trained.tracking_uri, flavors)
+    for flavor in flavors:
+        publish(flavor, root=root)
+    run(root, "sitevar", "set", "doubler", "a=90", "b=10", "--why", "of bob")
+    # Bob's records, as they would be with his clock: 5 minutes ahead.
+    history = root / ".adroit/bundles/sitevars/doubler/history"
+    ahead = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
+    (change,) = history.iterdir()
+    change.chmod(0o644)
+    change.write_text(json.dumps(json.loads(change.read_text()) | {"utc": ahead, "who": "bob"}))
+    for first, why in (("50", "hand one"), ("20", "hand two")):
+        shares = (f"a={first}", f"b={100 - int(first)}")
+        run(root, "sitevar", "set", "doubler", *shares, "--why", why)
+    told = json.loads(run(root, "history", "doubler", "--json"))
+    pointed = [(entry["who"], entry["facts"]["why"]) for entry in told if "live" in entry["facts"]]
+    assert pointed == [("tester", "of bob"), ("tester", "hand one"), ("tester", "hand two")]
+    now = json.loads(run(root, "history", "doubler", "--at", datetime.now(UTC).isoformat(),
+                         "--json"))  # fmt: skip
+    assert [share["weight"] for share in now["live"]] == [20.0, 80.0]
+    # A hand in the document itself is entered, and its break is marked.
+    (root / ".adroit/sitevars.json").write_text('{"doubler": "b"}')
+    (found,) = json.loads(run(root, "verify-ledger", "doubler", "--json"))
+    assert found["problems"] == []
+    assert "the sitevar says b" in found["outside"]
+    run(root, "sitevar", "set", "doubler", "a", "--why", "back")
+    told = json.loads(run(root, "history", "doubler", "--json"))
+    assert [entry["kind"] for entry in told[-2:]] == ["changed-outside", "pointed"]
+    assert "by other means, noticed by tester" in run(root, "history", "doubler")
+    assert "whole" in run(root, "verify-ledger")
+    newest = max((root / ".adroit/bundles/ledger/doubler").iterdir())
+    newest.chmod(0o644)
+    newest.write_bytes(newest.read_bytes().replace(b"back", b"hack"))
+    assert "NOT WHOLE" in run(root, "verify-ledger", code=6)
+
+
 @pytest.mark.parametrize("command", ["history", "versions"])
 def test_a_model_that_does_not_exist_ends_with_exit_2_and_near_names(published, command):
     root = published[0]
@@ -365,7 +449,7 @@ def test_a_field_that_is_not_known_changes_no_entry(store):
     assert entries(store, "m")[0].facts == ENTRY["facts"]
 
 
-@pytest.mark.parametrize("change", [{"schema": 2}, {"kind": "split"}])
+@pytest.mark.parametrize("change", [{"schema": 3}, {"schema": 2}, {"kind": "split"}])
 def test_an_entry_of_a_newer_number_or_kind_is_never_taken_for_less_than_it_says(store, change):
     put(store, ENTRY | change)
     with pytest.raises(VerificationError, match=r"(?s)newer version.*update this checkout"):

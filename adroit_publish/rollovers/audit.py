@@ -1,0 +1,76 @@
+"""Whether a model's ledger is whole: its chain, what rollovers did, and what the sitevar says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from adroit_publish.config.targets import Target
+from adroit_publish.errors import PublishError
+from adroit_publish.rollover.needs import weights_text
+from adroit_publish.rollovers.book import pointer_keys, weights_in
+from adroit_publish.rollovers.sitevars import sitevars_of
+from adroit_publish.stores.bundle_store import BundleStore
+from adroit_publish.stores.chain import look_at_chain
+from adroit_publish.stores.ledger import entries, pointed_to
+from adroit_publish.stores.rollovers import Rollovers
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was found of one model's ledger.
+
+    Attributes:
+        model: The model.
+        entries: How many entries are right.
+        tip: The digest that the next entry will name; to be written down elsewhere, and compared.
+        problems: What is damaged, taken out or put in; empty where the ledger is whole.
+        outside: Where the sitevar says something else than the last entry; None where it does not.
+    """
+
+    model: str
+    entries: int
+    tip: str
+    problems: tuple[str, ...]
+    outside: str | None
+
+
+def audit(target: Target, store: BundleStore, model: str) -> Audit:
+    """Proves a model's ledger from the first entry to the last. Reads only.
+
+    Raises:
+        StoreError: The store failed.
+    """
+    chain, damaged = look_at_chain(store, model)
+    problems = [str(problem) for problem in damaged]
+    outside = None
+    if not problems:
+        try:
+            told = entries(store, model)
+            problems += _not_entered(store, model, {entry.key for entry in told})
+            known = pointed_to(told) or {}
+            says = known
+            if target.sitevars is not None:
+                says = weights_in(sitevars_of(target, store).get(model).pointer)
+            if says != known:
+                outside = (
+                    f"the sitevar says {weights_text(says)}, "
+                    f"the last entry says {weights_text(known)}"
+                )
+        except PublishError as error:
+            problems.append(str(error))
+    return Audit(model, len(chain.links), str(chain.tip), tuple(problems), outside)
+
+
+def models_with_ledgers(store: BundleStore) -> list[str]:
+    """Returns the models that have a ledger, sorted."""
+    return list(store.objects.children("ledger/"))
+
+
+def _not_entered(store: BundleStore, model: str, keys: set[str]) -> list[str]:
+    """Returns a line for each step of a rollover that the ledger does not have."""
+    return [
+        f"rollover {rollover.id} of {model} set the sitevar, and the ledger does not have it: {key}"
+        for rollover in Rollovers(store.objects).all(model)
+        for key in pointer_keys(rollover)
+        if key not in keys
+    ]

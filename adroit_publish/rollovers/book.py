@@ -1,0 +1,177 @@
+"""What is entered in the ledger of pointers, of rollovers, and of holds; each once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from adroit_publish.config.sitevars import Pointer
+from adroit_publish.evidence.sitevars import Sitevars
+from adroit_publish.rollover.state import Rollover, Transition
+from adroit_publish.stores.bundle_store import BundleStore
+from adroit_publish.stores.changes import Made, changed_outside, enter_change
+from adroit_publish.stores.ledger import (
+    LedgerEntry,
+    Step,
+    append,
+    entries,
+    pointed_to,
+    record,
+)
+
+
+def weights_in(pointer: Pointer | None) -> dict[str, float]:
+    """Returns a pointer's percents by flavor; nothing where there is none."""
+    return dict(pointer.weights) if pointer else {}
+
+
+def enter_pointer(
+    store: BundleStore,
+    sitevars: Sitevars,
+    model: str,
+    step: Step,
+    before: Mapping[str, float],
+    since: int,
+) -> None:
+    """Enters a change of the sitevar that was made just now; see ``stores.changes``.
+
+    Args:
+        store: Where the ledger is.
+        sitevars: Where the pointer is.
+        model: The model.
+        step: What is entered.
+        before: What the change replaced.
+        since: The number of the last entry before it was made.
+    """
+    after = {share["flavor"]: share["weight"] for share in step.facts["live"]}
+    made = Made(before, after, since, lambda: weights_in(sitevars.get(model).pointer))
+    enter_change(store, model, step, made, datetime.now(UTC))
+
+
+def pointed_step(rollover: Rollover, kind: str, number: int, who: str, why: str | None) -> Step:
+    """Returns the entry of a rollover's sitevar: the share that is being set, or that it has.
+
+    Args:
+        rollover: As it is kept.
+        kind: ``pointed`` or ``rolled-back``.
+        number: How many transitions there are with the one that this belongs to.
+        who: Who set it.
+        why: The reason.
+    """
+    weights = rollover.weights(rollover.shares[0] if rollover.goal is None else rollover.goal)
+    live = [
+        {"flavor": side.flavor, "version": side.version, "weight": weights[side.flavor]}
+        for side in (rollover.old, rollover.new)
+        if side.flavor in weights
+    ]
+    facts = {"live": live, "rollover": rollover.id, "why": why}
+    return Step(kind, facts, _key(rollover, number, kind), who)
+
+
+def pointer_keys(rollover: Rollover) -> list[str]:
+    """Returns the keys of the entries that a rollover's own changes of the sitevar have."""
+    kinds = {("pointing", "pointed"): "pointed", ("rolling back", "rolled back"): "rolled-back"}
+    return [
+        _key(rollover, number, kinds[entry.before or "", entry.after])
+        for number, entry in enumerate(rollover.history, 1)
+        if (entry.before, entry.after) in kinds
+    ]
+
+
+def note(store: BundleStore, rollover: Rollover) -> None:
+    """Enters a rollover's last transition, where it belongs in the ledger."""
+    last = rollover.history[-1]
+    now = datetime.fromtimestamp(last.at_s, UTC)
+    if last.after == "held":
+        note_outside(store, rollover.model, _pointer_of(last), last.who, now)
+    elif (last.before, last.after) == ("pointing", "pointed"):
+        _note_pointed(store, rollover, "pointed", now)
+    elif last.after == "rolled back":
+        _note_pointed(store, rollover, "rolled-back", now)
+        _note_flavor(store, rollover, "held", rollover.new.flavor, rollover.new.version)
+    elif last.after == "retired":
+        _note_flavor(store, rollover, "deleted", rollover.old.flavor, rollover.old.version)
+
+
+def note_outside(
+    store: BundleStore,
+    model: str,
+    weights: Mapping[str, float] | None,
+    who: str,
+    now: datetime,
+) -> None:
+    """Enters what the sitevar was found to say, where the ledger has something else.
+
+    Args:
+        store: Where the ledger is.
+        model: The model.
+        weights: What it says; None: that was not read.
+        who: Who noticed.
+        now: When, aware of its zone.
+    """
+    told = entries(store, model)
+    if weights is None or (pointed_to(told) or {}) == weights:
+        return
+    record(store, model, lambda told: changed_outside(weights, told, who), now)
+
+
+def note_hold(
+    store: BundleStore, model: str, kind: str, facts: Mapping[str, Any], who: str
+) -> None:
+    """Enters that a flavor is held or no longer held, unless the ledger says so already.
+
+    Args:
+        store: Where the ledger is.
+        model: The model.
+        kind: ``held`` or ``unheld``.
+        facts: ``flavor``, ``version`` and ``why``.
+        who: Whose word it is.
+    """
+    now = datetime.now(UTC)
+    last = last_hold(store, model, str(facts["flavor"]))
+    if (last.kind, last.facts.get("why")) == (kind, facts.get("why")) if last else kind != "held":
+        return
+    key = f"{kind} {facts['flavor']} by hand, {now.isoformat()}"
+    append(store, model, kind, facts, key=key, who=who, now=now)
+
+
+def last_hold(store: BundleStore, model: str, flavor: str) -> LedgerEntry | None:
+    """Returns the last entry that says whether a flavor is held; None where none does."""
+    about = [
+        entry
+        for entry in entries(store, model)
+        if entry.kind in ("held", "unheld") and entry.facts["flavor"] == flavor
+    ]
+    return about[-1] if about else None
+
+
+def _note_pointed(store: BundleStore, rollover: Rollover, kind: str, now: datetime) -> None:
+    """Enters a pointer that is there by now, unless whoever set it has."""
+    last = rollover.history[-1]
+    step = pointed_step(rollover, kind, len(rollover.history), last.who, last.why)
+    append(store, rollover.model, kind, step.facts, key=step.key, who=step.who, now=now)
+
+
+def _note_flavor(
+    store: BundleStore, rollover: Rollover, kind: str, flavor: str, version: str
+) -> None:
+    last = rollover.history[-1]
+    append(
+        store,
+        rollover.model,
+        kind,
+        {"flavor": flavor, "version": version, "rollover": rollover.id, "why": last.why},
+        key=_key(rollover, len(rollover.history), kind),
+        who=last.who,
+        now=datetime.fromtimestamp(last.at_s, UTC),
+    )
+
+
+def _key(rollover: Rollover, number: int, kind: str) -> str:
+    return f"rollover {rollover.id}, step {number}: {kind}"
+
+
+def _pointer_of(entry: Transition) -> Mapping[str, float] | None:
+    pointer = entry.facts.get("pointer")
+    return (pointer.get("weights") or {}) if isinstance(pointer, Mapping) else None

@@ -1,0 +1,201 @@
+"""The ledger's entries as objects: numbered, and each with the digest of the one before it.
+
+    ledger/<model>/<number>.json     canonical JSON: the entry's fields, and beside them
+                                     {"schema": 2, "number": 7, "previous": "sha256:...",
+                                      "digest": "sha256:..."}
+
+An entry is created under the next number and nothing else, so the store decides the order of two
+writers, and nobody's clock. ``previous`` is the ``digest`` of the entry before; ``digest`` is that
+of all other fields, so an entry that was tampered with shows by itself, one that was taken out
+shows by its number, and one that was put in another's place by the next one's ``previous``.
+
+Schema 1 named its entries ``<utc>-<step><content>.json`` and had no chain; they come first. The
+``previous`` of number 1 is the digest of their names, one a line, which hold digests of their
+content: so the chain covers them too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from adroit_publish.bundle.content import Inline
+from adroit_publish.bundle.digest import Digest
+from adroit_publish.bundle.document import canonical_json, parse_json_object
+from adroit_publish.bundle.kept import Fields, count, reading, text
+from adroit_publish.errors import VerificationError
+from adroit_publish.stores.bundle_store import BundleStore
+
+SCHEMA = 2
+_OLD_NAME = re.compile(r"(\d{8}T\d{6}\.\d{6}Z)-([0-9a-f]{16})([0-9a-f]{16})\.json")
+_NAME = re.compile(r"\d{8}\.json")
+_READERS = 8
+
+
+@dataclass(frozen=True)
+class Link:
+    """One object of the ledger.
+
+    Attributes:
+        number: Its place in the chain, from 1; 0 for those of schema 1.
+        fields: What it says, without what links it to the others.
+        where: Where it is, for messages.
+    """
+
+    number: int
+    fields: Mapping[str, Any]
+    where: str
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A model's ledger as it was read; oldest first.
+
+    Attributes:
+        store: Where it is.
+        model: The model.
+        links: Its objects.
+        tip: What the next one has to name as ``previous``.
+    """
+
+    store: BundleStore
+    model: str
+    links: tuple[Link, ...]
+    tip: Digest
+
+    @property
+    def number(self) -> int:
+        """The number of the last link; 0 where the chain has not begun."""
+        return self.links[-1].number if self.links else 0
+
+    def add(self, fields: Mapping[str, Any]) -> None:
+        """Creates the next link, durable when this returns.
+
+        Raises:
+            KeyTaken: Another writer was first: read the chain again.
+            StoreError: The store failed.
+        """
+        number = self.number + 1
+        linked = {**fields, "schema": SCHEMA, "number": number, "previous": str(self.tip)}
+        data = canonical_json(linked | {"digest": str(Digest.of(canonical_json(linked)))})
+        key = f"ledger/{self.model}/{number:08}.json"
+        self.store.objects.create(key, Inline(data), Digest.of(data))
+
+
+def read_chain(store: BundleStore, model: str) -> Chain:
+    """Returns a model's ledger, every link of it proven.
+
+    Raises:
+        StoreError: The store failed.
+        VerificationError: An object is not what its name, its digest or its neighbours say.
+    """
+    chain, problems = look_at_chain(store, model)
+    if problems:
+        raise problems[0]
+    return chain
+
+
+def look_at_chain(store: BundleStore, model: str) -> tuple[Chain, list[VerificationError]]:
+    """Returns as much of a model's ledger as is right, and everything that is wrong with it.
+
+    Raises:
+        StoreError: The store failed.
+    """
+    old_names, names, problems = _names(store, model)
+    tip = Digest.of("\n".join(old_names).encode())
+    links: list[Link] = []
+    with ThreadPoolExecutor(_READERS) as readers:
+        contents = readers.map(lambda name: _read(store, model, name), [*old_names, *names])
+        for name, data in zip([*old_names, *names], contents, strict=True):
+            where = f"{store.location}/ledger/{model}/{name}"
+            try:
+                if name in old_names:
+                    links.append(_old_link(name, data, where))
+                    continue
+                number = links[-1].number + 1 if links else 1
+                link, digest = _link(name, data, where, number, tip)
+            except VerificationError as error:
+                problems.append(error)
+            else:
+                links.append(link)
+                tip = digest
+    return Chain(store, model, tuple(links), tip), problems
+
+
+def last_number(store: BundleStore, model: str) -> int:
+    """Returns the number of the last entry by its name alone; 0 where the chain has not begun."""
+    names = [name for name in store.objects.children(f"ledger/{model}/") if _NAME.fullmatch(name)]
+    return int(names[-1][:8]) if names else 0
+
+
+def _names(store: BundleStore, model: str) -> tuple[list[str], list[str], list[VerificationError]]:
+    """Returns the names of schema 1, those of the chain, and what is neither; each sorted."""
+    old, new, problems = [], [], []
+    for name in store.objects.children(f"ledger/{model}/"):
+        if _OLD_NAME.fullmatch(name):
+            old.append(name)
+        elif _NAME.fullmatch(name):
+            new.append(name)
+        else:
+            problems.append(
+                VerificationError(
+                    "Something in the ledger is not an entry.",
+                    where=f"{store.location}/ledger/{model}/{name}",
+                    wanted="NUMBER.json",
+                    next_step="find out who put it there; this program did not",
+                )
+            )
+    return old, new, problems
+
+
+def _read(store: BundleStore, model: str, name: str) -> bytes:
+    return b"".join(bytes(chunk) for chunk in store.objects.read(f"ledger/{model}/{name}"))
+
+
+def _old_link(name: str, data: bytes, where: str) -> Link:
+    got = Digest.of(data).hex[:16]
+    if got != name[-21:-5]:
+        raise _not_what_it_was(where, got, name[-21:-5])
+    value = parse_json_object(data, where)
+    with reading("An entry of the ledger", where, value.get("schema"), 1):
+        return Link(0, value, where)
+
+
+def _link(name: str, data: bytes, where: str, number: int, previous: Digest) -> tuple[Link, Digest]:
+    """Returns a link of the chain and its digest; raises VerificationError where it is not one."""
+    try:
+        value = parse_json_object(data, where)
+        digest = value.pop("digest", None)
+        got = str(Digest.of(canonical_json(value)))
+        same = data == canonical_json(value | {"digest": got})
+    except (VerificationError, ValueError):
+        digest, got, same = None, "something that is not JSON", False
+    if not same:
+        raise _not_what_it_was(where, got, digest)
+    with reading("An entry of the ledger", where, value.get("schema"), SCHEMA):
+        fields = Fields(value)
+        own, before = fields.take("number", count), fields.take("previous", text)
+    if (own, f"{own:08}.json") != (number, name):
+        raise _not_what_it_was(where, f"number {own}", f"number {number}")
+    if before != str(previous):
+        raise VerificationError(
+            "The ledger's chain is broken.",
+            where=where,
+            got=f"an entry that follows {before}",
+            wanted=f"one that follows {previous}",
+            next_step="restore it from a backup of the store; this program never changes one",
+        )
+    return Link(own, value, where), Digest(got)
+
+
+def _not_what_it_was(where: str, got: object, wanted: object) -> VerificationError:
+    return VerificationError(
+        "An entry of the ledger is not what it was.",
+        where=where,
+        got=got,
+        wanted=wanted,
+        next_step="restore it from a backup of the store; this program never changes one",
+    )
