@@ -10,7 +10,7 @@ from adroit_publish.config.sitevars import Pointer
 from adroit_publish.evidence.sitevars import Sitevars
 from adroit_publish.rollover.state import Rollover, Transition
 from adroit_publish.stores.bundle_store import BundleStore
-from adroit_publish.stores.changes import Made, changed_outside, enter_change
+from adroit_publish.stores.changes import SitevarChange, changed_outside, enter_change
 from adroit_publish.stores.ledger import (
     LedgerEntry,
     Step,
@@ -45,7 +45,7 @@ def enter_pointer(
         since: The number of the last entry before it was made.
     """
     after = {share["flavor"]: share["weight"] for share in step.facts["live"]}
-    made = Made(before, after, since, lambda: weights_in(sitevars.get(model).pointer))
+    made = SitevarChange(before, after, since, lambda: weights_in(sitevars.get(model).pointer))
     enter_change(store, model, step, made, datetime.now(UTC))
 
 

@@ -24,7 +24,7 @@ from adroit_publish.stores.ledger import (
 
 
 @dataclass(frozen=True)
-class Made:
+class SitevarChange:
     """A change of the sitevar that was made.
 
     Attributes:
@@ -41,7 +41,7 @@ class Made:
 
 
 def enter_change(
-    store: BundleStore, model: str, step: Step, made: Made, now: datetime
+    store: BundleStore, model: str, step: Step, made: SitevarChange, now: datetime
 ) -> LedgerEntry:
     """Records a change of the sitevar where it belongs, whoever else writes at the same time.
 
@@ -92,7 +92,7 @@ def changed_outside(
     return Step("changed-outside", facts, f"changed outside after {number}", UNKNOWN)
 
 
-def _gap(told: Sequence[LedgerEntry], made: Made) -> int | None:
+def _gap(told: Sequence[LedgerEntry], made: SitevarChange) -> int | None:
     """Returns the number of the ``changed-outside`` entry that a late change is, or came before.
 
     A change that the sitevar still says is not late.

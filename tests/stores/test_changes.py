@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.chain import last_number
-from adroit_publish.stores.changes import Made, enter_change
+from adroit_publish.stores.changes import SitevarChange, enter_change
 from adroit_publish.stores.directory import DirectoryObjects
 from adroit_publish.stores.ledger import Step, entries, live_at, pointed_to
 
@@ -44,7 +44,7 @@ class Writers:
     def enter(self, index: int, skew: timedelta = timedelta(0)) -> None:
         who, before, after, since = self.changed[index]
         step = Step("pointed", {"live": live(after), "why": who}, f"by {who}", who)
-        made = Made(weights(before), weights(after), since, lambda: weights(self.pointer))
+        made = SitevarChange(weights(before), weights(after), since, lambda: weights(self.pointer))
         enter_change(self.store, "m", step, made, NOON + skew)
         self.entered.add(who)
 
