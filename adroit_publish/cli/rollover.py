@@ -1,30 +1,33 @@
 """``rollover``: from the old version to the new one, a step at a time, by evidence.
 
 ``advance`` does the next step if its evidence is there, and otherwise says what is missing and
-exits with 10: cron or CI can call it for days.
+exits with 10: cron or CI can call it for days. How commands tell what they came to, and the exit
+codes, is in ``rollover_told``.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 
 from adroit_publish.cli import checklist
-from adroit_publish.cli.options import Context, at_target
-from adroit_publish.cli.render import print_json
-from adroit_publish.errors import EXIT_SOMETHING_TO_DO, ConfigError
-from adroit_publish.rollover.needs import Lack
+from adroit_publish.cli.options import Context, at_target, in_git_options
+from adroit_publish.cli.rollover_told import show, tell, tell_all
+from adroit_publish.errors import ConfigError
 from adroit_publish.rollovers import verbs as rolling_over
+from adroit_publish.rollovers.afterwards import after_rollback
+from adroit_publish.rollovers.afterwards import finish as delete_old_flavor
 from adroit_publish.rollovers.start import Asked
 from adroit_publish.rollovers.start import start as begin
 from adroit_publish.rollovers.steps import Outcome
-from adroit_publish.rollovers.verbs import Rolling, Status, open_rolling
+from adroit_publish.rollovers.verbs import Rolling, open_rolling
 from adroit_publish.stores.rollovers import utc_text
+from adroit_publish.writeback.one_flavor import InGit
 
 STATES = ("deployed", "verified", "pointed", "draining", "drained")
 POLL_S = 15.0
@@ -79,7 +82,7 @@ def start(
     asked = Asked(urls, replicas, traffic, shares, quiet_s, margin)
     rolling = _rolling(context)
     begun = begin(rolling, old, new, model, asked)
-    _show(context, rolling_over.status(rolling, begun.rollover.model))
+    show(context, rolling_over.status(rolling, begun.rollover.model))
 
 
 @rollover.command()
@@ -103,7 +106,7 @@ def status(
         if markdown:
             print(checklist.markdown(standing))
         else:
-            _show(context, standing)
+            show(context, standing)
         if not watch or not standing.rollover.live:
             return
         print(f"-- {utc_text(time.time())}; Ctrl-C ends this", flush=True)
@@ -113,41 +116,63 @@ def status(
 @rollover.command()
 @at_target
 @click.argument("model", required=False)
+@click.option("--all", "every", is_flag=True, help="every live rollover, one step each")
 @click.option("--until", type=click.Choice(STATES), help="go on until then, however long it takes")
 @click.option(
     "--every", "every_s", type=click.FloatRange(0.1), default=POLL_S, show_default=True,
     help="with --until: seconds between two looks",
 )  # fmt: skip
-def advance(context: Context, model: str | None, until: str | None, every_s: float) -> None:
-    """Do the next step, if its evidence is there; exit code 10: something is missing."""
+def advance(
+    context: Context, model: str | None, every: bool, until: str | None, every_s: float
+) -> None:
+    """Do the next step, if its evidence is there.
+
+    Exit code 0: moved on, or ended; 10: waiting; 4: held, or refused; 6: unhealthy.
+    """
     rolling = _rolling(context)
-    if until is None:
-        _tell(context, rolling_over.move(rolling, model, "advance"))
-        return
+    if every:
+        if model or until:
+            raise ConfigError("--all goes without a model and without --until.")
+        tell_all(context, rolling_over.move_all(rolling))
+    elif until is None:
+        tell(context, rolling_over.move(rolling, model, "advance"))
+    else:
+        tell(context, rolling_over.move_until(rolling, model, until, partial(_wait, every_s)))
 
-    def wait(outcome: Outcome) -> None:
-        lacks = "; ".join(lack.found for lack in outcome.lacks)
-        print(f"{utc_text(time.time())}  {outcome.rollover.state}: {lacks}", file=sys.stderr)
-        time.sleep(every_s)
 
-    _tell(context, rolling_over.move_until(rolling, model, until, wait))
+def _wait(every_s: float, outcome: Outcome) -> None:
+    lacks = "; ".join(lack.found for lack in outcome.lacks)
+    print(f"{utc_text(time.time())}  {outcome.rollover.state}: {lacks}", file=sys.stderr)
+    time.sleep(every_s)
 
 
 @rollover.command()
 @at_target
+@in_git_options
 @click.argument("model", required=False)
 @click.option("--why", required=True, help="the reason; the history and the hold keep it")
-def rollback(context: Context, model: str | None, why: str) -> None:
-    """Point back at the old flavor, and hold the new one so that CI does not undo it."""
-    _tell(context, rolling_over.move(_rolling(context), model, "rollback", why))
+@click.option("--force", is_flag=True, help="to servers that are known not to answer; recorded")
+def rollback(context: Context, model: str | None, why: str, force: bool, in_git: InGit) -> None:
+    """Point back at the old flavor, then hold the new one and say what could not be checked.
+
+    Refuses only where it is known that no server of the old version answers.
+    """
+    rolling = _rolling(context)
+    outcome = rolling_over.move(rolling, model, "rollback", why, force=force)
+    after: Iterable[str] = ()
+    if outcome.moved:
+        after = after_rollback(rolling, outcome.rollover, in_git)
+    tell(context, outcome, after)
 
 
 @rollover.command()
 @at_target
+@in_git_options
 @click.argument("model", required=False)
-def finish(context: Context, model: str | None) -> None:
+def finish(context: Context, model: str | None, in_git: InGit) -> None:
     """Delete the old flavor from flavors.yaml, once its traffic has drained."""
-    _tell(context, rolling_over.move(_rolling(context), model, "finish"))
+    outcome, edited = delete_old_flavor(_rolling(context), model, in_git)
+    tell(context, outcome, filter(None, [edited.line()] if edited else []))
 
 
 @rollover.command()
@@ -155,8 +180,8 @@ def finish(context: Context, model: str | None) -> None:
 @click.argument("model", required=False)
 @click.option("--why", required=True, help="the reason; the history keeps it")
 def abandon(context: Context, model: str | None, why: str) -> None:
-    """End a rollover and leave things as they are."""
-    _tell(context, rolling_over.move(_rolling(context), model, "abandon", why))
+    """End a rollover, from any state, and leave things as they are."""
+    tell(context, rolling_over.move(_rolling(context), model, "abandon", why))
 
 
 def _rolling(context: Context) -> Rolling:
@@ -170,64 +195,6 @@ def _percents(text: str) -> tuple[float, ...]:
         raise ConfigError(
             "--steps takes percents.", got=text, wanted="rising percents that end in 100: 1,10,100"
         ) from None
-
-
-def _tell(context: Context, outcome: Outcome) -> None:
-    """Says what a command came to; ends with 10 where it did not do its step."""
-    current = outcome.rollover
-    if context.as_json:
-        print_json(
-            {
-                "rollover": current.as_dict(),
-                "before": outcome.before,
-                "lacks": [vars(lack) for lack in outcome.lacks],
-            }
-        )
-    elif outcome.lacks:
-        print(f"{current.model}: {current.state}, and not further yet:")
-        _print_lacks(outcome.lacks)
-    else:
-        last = current.history[-1]
-        why = f" ({last.why})" if last.why else ""
-        share = f", {current.new.flavor} at {current.shares[0]:g} %" if current.shares else ""
-        print(f"{current.model}: {outcome.before} -> {current.state}{why}{share}")
-    if outcome.lacks:
-        raise click.exceptions.Exit(EXIT_SOMETHING_TO_DO)
-
-
-def _show(context: Context, standing: Status) -> None:
-    if context.as_json:
-        print_json(_as_json(standing))
-        return
-    current = standing.rollover
-    old, new = (f"{side.flavor} ({side.version})" for side in (current.old, current.new))
-    print(f"{current.model} {current.id}: {old} -> {new}: {current.state}")
-    for box in standing.boxes:
-        print(f"  [{'x' if box.done else ' '}] {box.title}{checklist.detail(box)}")
-    if standing.lacks:
-        print("missing for the next step:")
-        _print_lacks(standing.lacks)
-    for warning in standing.warnings:
-        print(f"warning: {warning}")
-    for way in standing.next:
-        print(f"next: python -m adroit_publish rollover {way} {current.model}")
-
-
-def _print_lacks(lacks: Sequence[Lack]) -> None:
-    for lack in lacks:
-        print(f"  {lack.evidence}: {lack.found}")
-        if lack.how:
-            print(f"    {lack.how}")
-
-
-def _as_json(standing: Status) -> dict[str, Any]:
-    return {
-        "rollover": standing.rollover.as_dict(),
-        "boxes": [vars(box) for box in standing.boxes],
-        "lacks": [vars(lack) for lack in standing.lacks],
-        "next": list(standing.next),
-        "warnings": list(standing.warnings),
-    }
 
 
 def _write(path: Path, text: str) -> None:

@@ -128,6 +128,19 @@ def remote_branch(root: Path, branch: str | None) -> RemoteBranch:
     return RemoteBranch(root, remote, branch, checked_out=branch == (upstream or here))
 
 
+def followed_branch(root: Path) -> RemoteBranch | None:
+    """Returns the branch of a remote that the one checked out here follows; None: it follows none.
+
+    A directory that is in no clone follows none.
+    """
+    try:
+        here = current_branch(root)
+    except SourceError:
+        return None
+    remote, upstream = _upstream(root, here) if here else ("", "")
+    return RemoteBranch(root, remote, upstream, checked_out=True) if remote and upstream else None
+
+
 def _upstream(root: Path, branch: str) -> tuple[str, str]:
     """Returns the remote and the branch there that a local branch follows; empty: none."""
     shown = read_git(

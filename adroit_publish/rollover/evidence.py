@@ -44,13 +44,14 @@ class FlavorsRead:
         utc_s: When it was read.
         old: The old flavor's version; None where the flavor is not there.
         new: The new flavor's version; None where the flavor is not there.
-        hold: Why the new flavor is held, or None.
+        upstream_with_old: The upstream branch, where its flavors.yaml has the old flavor; None
+            where it has not, or there is no upstream.
     """
 
     utc_s: float
     old: str | None
     new: str | None
-    hold: str | None
+    upstream_with_old: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,21 @@ class EndpointsRead:
     verified: bool
     problems: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AnsweringRead:
+    """Which servers of the old version answer.
+
+    Attributes:
+        utc_s: When they were asked.
+        servers: How many do; 0 only where it is known that none does.
+        last_s: When one was last seen to answer, POSIX seconds; None where that is not known.
+    """
+
+    utc_s: float
+    servers: int
+    last_s: float | None
 
 
 @dataclass(frozen=True)
@@ -121,6 +137,7 @@ class Evidence:
     pointer: PointerRead | None = None
     endpoints: EndpointsRead | None = None
     traffic: TrafficRead | None = None
+    answering: AnsweringRead | None = None
     absent: Mapping[str, str] = field(default_factory=dict)
 
     def facts(self, names: Iterable[str]) -> dict[str, Any]:

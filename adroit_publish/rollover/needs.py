@@ -24,7 +24,8 @@ class Lack:
         found: What there is in its place.
         how: What to do about it.
         verdict: ``waiting`` (time or a mend may bring it), ``unhealthy`` (the new version is
-            measured to be worse), ``held`` (others changed something) or ``refused``.
+            measured to be worse), ``held`` (others changed something), ``refused``, or ``ended``
+            (there is no next step, and that is what was wanted).
     """
 
     evidence: str
@@ -92,9 +93,11 @@ def _lack(need: str, rollover: Rollover, evidence: Evidence, now_s: float) -> La
     kind = _NEEDS[need]
     for name in kind.reads:
         reading: Reading | None = getattr(evidence, name)
+        if kind.optional and (reading is None or _too_old(reading, rollover, now_s)):
+            return None
         if reading is None:
             return Lack(need, evidence.absent.get(name, "it was not read"), _HOW_TO_READ[name])
-        if abs(now_s - reading.utc_s) > rollover.checks.fresh_s:
+        if _too_old(reading, rollover, now_s):
             stale = f"the reading is {now_s - reading.utc_s:.0f} s old, too old to go by"
             return Lack(need, stale, _HOW_TO_READ[name])
     match kind.check(rollover, evidence):
@@ -104,6 +107,10 @@ def _lack(need: str, rollover: Rollover, evidence: Evidence, now_s: float) -> La
             return Lack(need, found, kind.how, "unhealthy")
         case found:
             return Lack(need, found, kind.how, kind.verdict)
+
+
+def _too_old(reading: Reading, rollover: Rollover, now_s: float) -> bool:
+    return abs(now_s - reading.utc_s) > rollover.checks.fresh_s
 
 
 def _foreign(rollover: Rollover, weights: Weights | None, shares: Iterable[float]) -> str | None:
@@ -186,9 +193,15 @@ def _busy(_rollover: Rollover, evidence: Evidence) -> str | None:
     return None if evidence.traffic.old.requests > 0 else "it is quiet"
 
 
-def _gone(rollover: Rollover, evidence: Evidence) -> str | None:
+def _deleted(rollover: Rollover, evidence: Evidence) -> str | None:
     assert evidence.flavors
     return None if evidence.flavors.old is None else f"{rollover.old.flavor} is in flavors.yaml"
+
+
+def _gone(rollover: Rollover, evidence: Evidence) -> str | None:
+    assert evidence.flavors
+    branch = evidence.flavors.upstream_with_old
+    return f"{rollover.old.flavor} is in flavors.yaml of {branch}" if branch else None
 
 
 def _kept(_rollover: Rollover, evidence: Evidence) -> str | None:
@@ -196,25 +209,11 @@ def _kept(_rollover: Rollover, evidence: Evidence) -> str | None:
     return None if evidence.flavors.old is not None else "the flavor is gone"
 
 
-def _way_back(rollover: Rollover, evidence: Evidence) -> str | None:
-    assert evidence.published
-    assert evidence.flavors
-    problems, old = list(evidence.published.old), rollover.old
-    if evidence.flavors.old != old.version:
-        there = evidence.flavors.old or "no such flavor"
-        problems.append(f"{old.flavor} was {old.version}, flavors.yaml says: {there}")
-    return "; ".join(problems) or None
-
-
-def _ours(rollover: Rollover, evidence: Evidence) -> str | None:
-    assert evidence.pointer
-    return _foreign(rollover, evidence.pointer.weights, (*rollover.shares, 0.0))
-
-
-def _on_hold(rollover: Rollover, evidence: Evidence) -> str | None:
-    assert evidence.flavors
-    gone = evidence.flavors.new is None  # nothing is left that CI could publish
-    return None if gone or evidence.flavors.hold else f"{rollover.new.flavor} is not held"
+def _answers(rollover: Rollover, evidence: Evidence) -> str | None:
+    assert evidence.answering
+    if evidence.answering.servers:
+        return None
+    return f"no server of {rollover.old.flavor} ({rollover.old.version}) answers"
 
 
 @dataclass(frozen=True)
@@ -223,6 +222,8 @@ class _Need:
     check: Callable[[Rollover, Evidence], str | Unhealthy | None]
     how: str
     verdict: str = "waiting"
+    optional: bool = False
+    """Whether what is not known, or not any more, does not stand against it."""
 
 
 _NEEDS = {
@@ -244,15 +245,20 @@ _NEEDS = {
     "healthy": _Need(("traffic",), _healthy, "wait, or go back with `rollover rollback`"),
     "quiet": _Need(("traffic",), _quiet, "wait: `rollover advance --until drained` does"),
     "busy": _Need(("traffic",), _busy, ""),
-    "gone": _Need(("flavors",), _gone, "the same command deletes it"),
+    "deleted": _Need(("flavors",), _deleted, "the same command deletes it"),
+    "gone": _Need(
+        ("flavors",),
+        _gone,
+        "commit and push the deletion (`rollover finish --push` does), then `rollover finish`",
+    ),
     "kept": _Need(("flavors",), _kept, ""),
-    "way back": _Need(
-        ("published", "flavors"), _way_back, "publish the old version again, and its flavor"
+    "answers": _Need(
+        ("answering",),
+        _answers,
+        "start the old servers; or `rollover rollback --force`, if they answer all the same",
+        "refused",
+        optional=True,
     ),
-    "ours": _Need(
-        ("pointer",), _ours, "set it by hand with `sitevar set`, then `rollover abandon`"
-    ),
-    "on hold": _Need(("flavors",), _on_hold, "the same command holds it"),
 }
 _HOW_TO_READ = {
     "published": "look at the store and the registry, then run the same command again",
@@ -260,4 +266,5 @@ _HOW_TO_READ = {
     "pointer": "look at the target's sitevars, then run the same command again",
     "endpoints": "look at the servers, then run the same command again",
     "traffic": "look at what counts the traffic, then run the same command again",
+    "answering": "name the old servers: `rollover amend --old-url`",
 }

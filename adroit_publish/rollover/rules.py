@@ -12,14 +12,14 @@
     advance    draining       drained       as recorded; the old one had no request for all of the
                                             quiet time
     finish     drained        retiring      as recorded; quiet still
-    finish     retiring       retired       the old flavor is gone from flavors.yaml
+    finish     retiring       retired       the old flavor is gone from this clone's flavors.yaml,
+                                            and from the upstream branch's
                                             (delete: as recorded; quiet still)
-    rollback   pointing to    rolling back  the old version verifies, its flavor still has it, and
-               retiring, held               the sitevar is one that this rollover set, or found
-    rollback,  rolling back   rolled back   the sitevar is as it was found; the new flavor is held
-    advance                                 (point: as for rollback; hold)
-    abandon    the first three, held,       abandoned    nothing: things stay as they are
-               rolling back
+    rollback   pointing to    rolling back  it is not known that no server of the old version
+               retiring, held               answers (or it is forced)
+    rollback,  rolling back   rolled back   the sitevar, read back, points at the old flavor
+    advance                                 (point: from whatever it says)
+    abandon    every live one abandoned     nothing: things stay as they are
     against:
     advance,   proposed to    held          others changed the sitevar, or a flavor's version
     finish     retiring
@@ -42,7 +42,7 @@ from dataclasses import dataclass, replace
 
 from adroit_publish.rollover.evidence import Evidence
 from adroit_publish.rollover.needs import Lack, busy_text, changes, lacking, read_by
-from adroit_publish.rollover.state import Rollover, Transition
+from adroit_publish.rollover.state import LIVE, Rollover, Transition
 
 _EARLY = ("proposed", "deployed", "verified")
 _LATE = ("pointing", "pointed", "draining", "drained", "retiring")
@@ -62,8 +62,7 @@ class Do:
     """The world has to be changed, then looked at again.
 
     Attributes:
-        action: ``point`` (set the sitevar to the goal), ``hold`` (the new flavor) or ``delete``
-            (the old flavor).
+        action: ``point`` (set the sitevar to the goal) or ``delete`` (the old flavor).
     """
 
     action: str
@@ -138,18 +137,18 @@ TABLE = (
         ("finish",),
         ("retiring",),
         "retired",
-        ("gone",),
-        (Act("delete", "gone", ("unchanged", "quiet")),),
+        ("deleted", "gone"),
+        (Act("delete", "deleted", ("unchanged", "quiet")),),
     ),
-    Row(("rollback",), (*_LATE, "held"), "rolling back", ("way back", "ours")),
+    Row(("rollback",), (*_LATE, "held"), "rolling back", ("answers",)),
     Row(
         ("advance", "rollback"),
         ("rolling back",),
         "rolled back",
-        ("set", "on hold"),
-        (Act("point", "set", ("way back", "ours")), Act("hold", "on hold", ())),
+        ("set",),
+        (Act("point", "set", ()),),
     ),
-    Row(("abandon",), (*_EARLY, "held", "rolling back"), "abandoned"),
+    Row(("abandon",), LIVE, "abandoned"),
 )
 
 
@@ -171,6 +170,7 @@ def next_step(
     who: str,
     command: str = "advance",
     why: str | None = None,
+    force: bool = False,
 ) -> Advance | Do | Missing:
     """Returns what a command may do next.
 
@@ -181,6 +181,7 @@ def next_step(
         who: Who runs the command, for the history.
         command: ``advance``, ``finish``, ``rollback`` or ``abandon``.
         why: The reason, for the history.
+        force: Whether to roll back to servers that are known not to answer; recorded.
 
     Returns:
         A rollover to keep, something to do before looking again, or what is missing.
@@ -188,8 +189,10 @@ def next_step(
     rows = [row for row in TABLE if row.starts(rollover, command)]
     for row in rows:
         lacks = lacking(row.needs, rollover, evidence, now_s)
-        if not lacks:
+        forced = lacks if force and row.to == "rolling back" else ()
+        if not lacks or forced:
             why = _against(row, rollover, evidence) if row.against else why
+            why = "; ".join([f"{why}, forced", *(lack.found for lack in forced)]) if forced else why
             return Advance(_moved(row, rollover, evidence, now_s, who, why))
         if row.against:
             continue
@@ -199,12 +202,6 @@ def next_step(
                 return Missing(standing) if standing else Do(act.action)
         return Missing(lacks)
     return Missing((_not_from_here(rollover, command),))
-
-
-def way_back(rollover: Rollover, evidence: Evidence, now_s: float) -> tuple[Lack, ...]:
-    """Returns what would stand against a rollback, from where there is one."""
-    rows = [row for row in TABLE if row.to == "rolling back" and row.starts(rollover, "rollback")]
-    return tuple(lack for row in rows for lack in lacking(row.needs, rollover, evidence, now_s))
 
 
 def commands(rollover: Rollover) -> list[str]:
@@ -248,4 +245,6 @@ def _against(row: Row, rollover: Rollover, evidence: Evidence) -> str:
 def _not_from_here(rollover: Rollover, command: str) -> Lack:
     ways = ", ".join(f"`rollover {way}`" for way in commands(rollover))
     stands = f"the rollover is {rollover.state}, which `rollover {command}` does not lead on from"
-    return Lack("state", stands, f"from here: {ways}" if ways else "it has ended; start another")
+    how = f"from here: {ways}" if ways else "it has ended; start another"
+    wanted = command == "advance" or (command == "finish" and rollover.state == "retired")
+    return Lack("state", stands, how, "refused" if ways or not wanted else "ended")

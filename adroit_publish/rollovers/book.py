@@ -147,9 +147,12 @@ def last_hold(store: BundleStore, model: str, flavor: str) -> LedgerEntry | None
 
 
 def _note_pointed(store: BundleStore, rollover: Rollover, kind: str, now: datetime) -> None:
-    """Enters a pointer that is there by now, unless whoever set it has."""
-    last = rollover.history[-1]
-    step = pointed_step(rollover, kind, len(rollover.history), last.who, last.why)
+    """Enters a pointer that is there by now, unless whoever set it has.
+
+    Who finds it set by another did not get to that: it was who began to.
+    """
+    begun, last = rollover.history[-2:]
+    step = pointed_step(rollover, kind, len(rollover.history), begun.who, last.why)
     append(store, rollover.model, kind, step.facts, key=step.key, who=step.who, now=now)
 
 

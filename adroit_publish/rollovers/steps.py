@@ -20,7 +20,7 @@ from adroit_publish.errors import RefusedError, StoreError
 from adroit_publish.rollover.evidence import Evidence
 from adroit_publish.rollover.needs import Lack
 from adroit_publish.rollover.rules import PASSING, Advance, Do, Missing, next_step, readings
-from adroit_publish.rollover.state import ENDED, Rollover
+from adroit_publish.rollover.state import ENDED, Answered, Rollover
 from adroit_publish.stores.rollovers import Kept, Rollovers
 
 _LOOKS = 8
@@ -46,7 +46,7 @@ class World(Protocol):
 
         Args:
             rollover: As it is kept.
-            action: ``point``, ``hold`` or ``delete``.
+            action: ``point`` or ``delete``.
             evidence: What it rests on; a sitevar that says something else by now is left alone.
             mine: Called last before anything changes; raises where that may no longer be.
         """
@@ -89,6 +89,7 @@ def step(
     who: str,
     command: str,
     why: str | None = None,
+    force: bool = False,
 ) -> Outcome:
     """Does the next step of a rollover, if its evidence is there.
 
@@ -99,6 +100,7 @@ def step(
         who: Who does it.
         command: ``advance``, ``finish``, ``rollback`` or ``abandon``.
         why: The reason, for the history.
+        force: As for ``rules.next_step``.
 
     Returns:
         The state reached, or what is missing.
@@ -111,11 +113,19 @@ def step(
     """
     before = kept.rollover.state
     for _ in range(_LOOKS):
-        evidence, counters = world.read(kept.rollover, readings(kept.rollover, command))
-        if counters != kept.rollover.counters:
-            kept = rollovers.keep(kept, replace(kept.rollover, counters=counters))
+        names = readings(kept.rollover, command)
+        if command in ("advance", "finish"):
+            names |= {"answering"}
+        evidence, counters = world.read(kept.rollover, names)
+        watched = replace(
+            kept.rollover, counters=counters, answered=answered(kept.rollover, evidence)
+        )
+        if watched != kept.rollover:
+            kept = rollovers.keep(kept, watched)
         now_s = world.now_s()
-        match next_step(kept.rollover, evidence, now_s, who=who, command=command, why=why):
+        match next_step(
+            kept.rollover, evidence, now_s, who=who, command=command, why=why, force=force
+        ):
             case Missing(lacks):
                 return Outcome(kept.rollover, before, lacks)
             case Do(action):
@@ -132,6 +142,16 @@ def step(
         transient=True,
         next_step="run the same command again",
     )
+
+
+def answered(rollover: Rollover, evidence: Evidence) -> Answered | None:
+    """Returns when the old version's servers last answered, as far as is known now."""
+    read = evidence.answering
+    if read is None or read.last_s is None:
+        return rollover.answered
+    if read.servers == 0 and rollover.answered:
+        return replace(rollover.answered, at_s=max(read.last_s, rollover.answered.at_s))
+    return Answered(read.last_s, read.servers)
 
 
 def advance_until(

@@ -5,24 +5,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from adroit_publish.checkout import Checkout
 from adroit_publish.config.targets import Target
 from adroit_publish.edge.user import user_name
+from adroit_publish.errors import PublishError
 from adroit_publish.rollover.checklist import Box, boxes
 from adroit_publish.rollover.evidence import Evidence
 from adroit_publish.rollover.needs import Lack, changes
-from adroit_publish.rollover.rules import Missing, commands, next_step, readings, way_back
-from adroit_publish.rollover.state import Rollover
+from adroit_publish.rollover.rules import Missing, commands, next_step, readings
+from adroit_publish.rollover.state import Answered, Rollover, Weights
 from adroit_publish.rollovers.sitevars import sitevars_of
-from adroit_publish.rollovers.steps import Outcome, advance_until, step
+from adroit_publish.rollovers.steps import Outcome, advance_until, answered, step
 from adroit_publish.rollovers.world import RealWorld
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.rollovers import Rollovers, find_rollover
 
-_READINGS = ("published", "flavors", "pointer")
+_READINGS = ("published", "flavors", "pointer", "answering")
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,9 @@ class Status:
         lacks: What is missing for the next step.
         next: Commands that lead on from here.
         warnings: What has to be known before it is needed.
+        pointed: What the sitevar says, percent by flavor; None where that could not be read, or
+            the rollover has ended.
+        answered: When the old version's servers last answered; None where nobody knows.
     """
 
     rollover: Rollover
@@ -42,6 +46,8 @@ class Status:
     lacks: tuple[Lack, ...]
     next: tuple[str, ...]
     warnings: tuple[str, ...]
+    pointed: Weights | None = None
+    answered: Answered | None = None
 
 
 @dataclass(frozen=True)
@@ -85,11 +91,25 @@ def status(rolling: Rolling, model: str | None) -> Status:
     now_s = rolling.world.now_s()
     step_now = next_step(rollover, evidence, now_s, who=rolling.who, command=command)
     lacks = step_now.lacks if isinstance(step_now, Missing) else ()
-    ways = tuple(commands(rollover))
-    return Status(rollover, boxes(rollover), lacks, ways, _warnings(rollover, evidence, now_s))
+    return Status(
+        rollover,
+        boxes(rollover),
+        lacks,
+        tuple(commands(rollover)),
+        _warnings(rollover, evidence),
+        evidence.pointer.weights or {} if evidence.pointer else None,
+        answered(rollover, evidence),
+    )
 
 
-def move(rolling: Rolling, model: str | None, command: str, why: str | None = None) -> Outcome:
+def move(
+    rolling: Rolling,
+    model: str | None,
+    command: str,
+    why: str | None = None,
+    *,
+    force: bool = False,
+) -> Outcome:
     """Does the next step of a rollover, if its evidence is there; see ``steps.step``.
 
     Args:
@@ -97,9 +117,27 @@ def move(rolling: Rolling, model: str | None, command: str, why: str | None = No
         model: The model; None: the one that has a live rollover.
         command: ``advance``, ``finish``, ``rollback`` or ``abandon``.
         why: The reason, for the history.
+        force: As for ``step``.
     """
     kept = find_rollover(rolling.rollovers, model)
-    return step(rolling.rollovers, kept, rolling.world, who=rolling.who, command=command, why=why)
+    return step(
+        rolling.rollovers,
+        kept,
+        rolling.world,
+        who=rolling.who,
+        command=command,
+        why=why,
+        force=force,
+    )
+
+
+def move_all(rolling: Rolling) -> Iterator[Outcome | PublishError]:
+    """Advances every live rollover by a step; yields what each came to, its failure included."""
+    for kept in rolling.rollovers.live():
+        try:
+            yield move(rolling, kept.rollover.model, "advance")
+        except PublishError as error:
+            yield error
 
 
 def move_until(
@@ -112,8 +150,17 @@ def move_until(
     )
 
 
-def _warnings(rollover: Rollover, evidence: Evidence, now_s: float) -> tuple[str, ...]:
-    lines = [f"the way back is gone: {lack.found}" for lack in way_back(rollover, evidence, now_s)]
+def _warnings(rollover: Rollover, evidence: Evidence) -> tuple[str, ...]:
+    old, lines = rollover.old, []
+    if evidence.answering is None:
+        lines.append(f"the way back is not watched: {evidence.absent.get('answering')}")
+    elif evidence.answering.servers == 0:
+        lines.append(
+            f"the way back is gone: no server of {old.flavor} ({old.version}) answers; "
+            "start one before it is needed"
+        )
+    if evidence.published and evidence.published.old:
+        lines.append(f"the way back is gone: {'; '.join(evidence.published.old)}")
     if evidence.flavors and evidence.pointer and rollover.state != "rolling back":
         lines += [line for line in [changes(rollover, evidence)] if line]
     return tuple(dict.fromkeys(lines))

@@ -14,19 +14,22 @@ from functools import partial
 from typing import Any
 
 from adroit_publish.checkout import Checkout
-from adroit_publish.config.flavors_edit import set_hold
+from adroit_publish.config.flavors import parse_flavors
 from adroit_publish.config.flavors_entries import delete_flavor
 from adroit_publish.config.sitevars import Pointer
 from adroit_publish.config.targets import Target
 from adroit_publish.custody.check import verify
 from adroit_publish.errors import ConfigError, PublishError, RefusedError
 from adroit_publish.evidence import endpoints
+from adroit_publish.evidence.old_servers import ask_servers
 from adroit_publish.evidence.sitevars import Sitevars
 from adroit_publish.evidence.sources import open_traffic
 from adroit_publish.evidence.traffic import TrafficReading
 from adroit_publish.gates.replay import compare_outputs
+from adroit_publish.git.remote import followed_branch
 from adroit_publish.places import open_places
 from adroit_publish.rollover.evidence import (
+    AnsweringRead,
     EndpointsRead,
     Evidence,
     FlavorsRead,
@@ -40,6 +43,7 @@ from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.chain import last_number
 from adroit_publish.version import Golden, Versions
 from adroit_publish.versions.predict import example_request
+from adroit_publish.writeback.committed_flavors import bytes_at
 from adroit_publish.writeback.flavors_file import edit_file
 
 
@@ -90,13 +94,21 @@ class RealWorld:
     def read(self, rollover: Rollover, names: Iterable[str]) -> tuple[Evidence, Any]:
         """Returns readings by name; see ``World``. What is watched is always read."""
         wanted = set(names)
+        in_a_hurry = wanted <= {"pointer", "answering"}
         with suppress(ConfigError):  # a scheme of another program: no evidence, below
-            wanted |= {"traffic"} if open_traffic(rollover.checks.traffic).watches else set()
+            wanted |= (
+                set()
+                if in_a_hurry
+                else {"traffic"}
+                if open_traffic(rollover.checks.traffic).watches
+                else set()
+            )
         readers: dict[str, Callable[[Rollover], Any]] = {
             "published": self._published,
             "flavors": self._flavors,
             "pointer": self._pointer,
             "endpoints": self._endpoints,
+            "answering": self._answering,
         }
         readings: dict[str, Any] = {}
         absent: dict[str, str] = {}
@@ -137,8 +149,20 @@ class RealWorld:
             time.time(),
             None if old is None else old.version or "",
             None if new is None else new.version or "",
-            None if new is None else new.hold,
+            self._upstream_with(rollover.old.flavor) if rollover.state == "retiring" else None,
         )
+
+    def _upstream_with(self, flavor: str) -> str | None:
+        """Returns the upstream branch, where its flavors.yaml has a flavor."""
+        upstream = followed_branch(self.checkout.root)
+        if upstream is None:
+            return None
+        flavors = parse_flavors(bytes_at(self.checkout.root, upstream.tip()))
+        return str(upstream) if flavor in flavors else None
+
+    def _answering(self, rollover: Rollover) -> AnsweringRead:
+        checks = rollover.checks
+        return ask_servers(rollover.old.bundle_id, checks.old_urls, checks.traffic)
 
     def _pointer(self, rollover: Rollover) -> PointerRead:
         reading = self.sitevars.get(rollover.model)
@@ -207,9 +231,6 @@ class RealWorld:
 
         def edit(data: bytes) -> bytes:
             mine()  # under the file's lock
-            if action == "hold":
-                why = f"rolled back: {rollover.history[-1].why}"
-                return set_hold(data, rollover.new.flavor, why)
             old = rollover.old
             return delete_flavor(data, old.flavor, expected=old.version)
 

@@ -13,8 +13,10 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -26,9 +28,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from adroit_publish.config.sitevars import Pointer
 from adroit_publish.errors import RefusedError, StoreError
+from adroit_publish.evidence.sitevars import PointerReading, Sitevars
 from adroit_publish.rollover.checks import Checks
 from adroit_publish.rollover.evidence import (
+    AnsweringRead,
     Counts,
     EndpointsRead,
     Evidence,
@@ -37,18 +42,25 @@ from adroit_publish.rollover.evidence import (
     Publication,
     TrafficRead,
 )
-from adroit_publish.rollover.rules import PASSING, TABLE, commands
+from adroit_publish.rollover.rules import PASSING, TABLE, Advance, commands, next_step
 from adroit_publish.rollover.state import ENDED, LIVE, Rollover, Side, Transition
+from adroit_publish.rollovers.book import enter_pointer, note, pointed_step
 from adroit_publish.rollovers.steps import step
+from adroit_publish.stores.bundle_store import BundleStore
+from adroit_publish.stores.chain import last_number
 from adroit_publish.stores.directory import DirectoryObjects
+from adroit_publish.stores.ledger import Step, entries, pointed_to
 from adroit_publish.stores.rollovers import Rollovers
 
 FLOOR = 50_000 if os.environ.get("ADROIT_FULL") == "1" else 2_000
 STEPS = 12
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 QUIET_S, FRESH_S = 60.0, 30.0
 OLD, NEW = Side("a", "v-old", "sha256:old"), Side("b", "v-new", "sha256:new")
 CHECKS = Checks(("http://new",), None, ("prometheus:http://p",), QUIET_S, 0.01, 1e-6, FRESH_S)
-READINGS = ("published", "flavors", "pointer", "endpoints", "traffic")
+READINGS = ("published", "flavors", "pointer", "endpoints", "traffic", "answering")
+SKEW_S = {"operator": -600.0, "rival": 600.0, "by hand": 300.0}
+"""How far each one's clock is off."""
 FATES = ("killed", "failed", "raced")
 HIDDEN = ("away", "stale")
 
@@ -70,17 +82,21 @@ class Killed(BaseException):
 class SimulatedWorld:
     """Servers, a sitevar, flavors.yaml and a store, as values; and a clock that rules wind."""
 
-    def __init__(self) -> None:
+    def __init__(self, objects: DirectoryObjects) -> None:
         self.clock = 1_000_000.0
         self.away: set[str] = set()
         self.stale: set[str] = set()
         self.point: Callable[[str], None] = lambda where: None
+        self.who = "starter"
+        self.store = BundleStore(objects)
+        self.set_by: dict[str, str] = {}  # key of the ledger -> who set the sitevar
+        self.entered = True  # whether the ledger knows what the sitevar says
         self.reset()
 
     def reset(self) -> None:
         self.weights: dict[str, float] = {OLD.flavor: 100}
         self.versions = {OLD.flavor: OLD.version, NEW.flavor: NEW.version}
-        self.hold: str | None = None
+        self.upstream_with_old = self.old_up = True
         self.whole = {OLD.version: True, NEW.version: True}
         self.deployed = self.right = True
         self.failing = self.straggling = False
@@ -95,7 +111,7 @@ class SimulatedWorld:
     # World.
 
     def now_s(self) -> float:
-        return self.clock
+        return self.clock + SKEW_S.get(self.who, 0.0)
 
     def read(self, rollover: Rollover, names: Iterable[str]) -> tuple[Evidence, None]:
         self.point("read")
@@ -108,30 +124,34 @@ class SimulatedWorld:
         return Evidence(**found, absent=dict.fromkeys(self.away, "away")), None
 
     def _truth(self, name: str, rollover: Rollover) -> Any:
-        now, versions = self.clock, self.versions
+        now, versions = self.now_s(), self.versions
         if name == "published":
             old, new = (() if self.whole[s.version] else ("torn",) for s in (OLD, NEW))
             return Publication(now, old, new)
         if name == "flavors":
-            return FlavorsRead(now, versions.get(OLD.flavor), versions.get(NEW.flavor), self.hold)
+            upstream = "origin/main" if self.upstream_with_old else None
+            return FlavorsRead(now, versions.get(OLD.flavor), versions.get(NEW.flavor), upstream)
         if name == "pointer":
             return PointerRead(now, dict(self.weights))
         if name == "endpoints":
             return EndpointsRead(now, self.deployed, self.deployed and self.right)
+        if name == "answering":
+            return AnsweringRead(now, 2 * self.old_up, now if self.old_up else now - 60)
         window_s = max(1.0, min(now - (rollover.moved_s or now), QUIET_S))
-        old, new = (9.0 * (self.asked[s.flavor] > now - window_s) for s in (OLD, NEW))
+        old, new = (9.0 * (self.asked[s.flavor] > self.clock - window_s) for s in (OLD, NEW))
         return TrafficRead(now, window_s, Counts(old, 0), Counts(new, new * self.failing))
 
     def _flattery(self, name: str, rollover: Rollover) -> Any:
         """A reading of long ago that would let everything go on."""
-        then = self.clock - FRESH_S - 1
+        then = self.now_s() - FRESH_S - 1
         gone = rollover.state == "retiring"
         share = rollover.shares[0] if rollover.goal is None else rollover.goal
         return {
             "published": Publication(then, (), ()),
-            "flavors": FlavorsRead(then, None if gone else OLD.version, NEW.version, "held"),
+            "flavors": FlavorsRead(then, None if gone else OLD.version, NEW.version),
             "pointer": PointerRead(then, rollover.weights(share)),
             "endpoints": EndpointsRead(then, True, True),
+            "answering": AnsweringRead(then, 2, then),
             "traffic": TrafficRead(then, QUIET_S * 9, Counts(0, 0), Counts(9, 0)),
         }[name]
 
@@ -145,8 +165,6 @@ class SimulatedWorld:
             assert evidence.pointer
             assert rollover.goal is not None
             self._set(rollover, evidence.pointer.weights, rollover.weights(rollover.goal))
-        elif action == "hold":
-            self.hold = "rolled back"
         else:
             self._delete()
         self.point("acted")
@@ -154,7 +172,7 @@ class SimulatedWorld:
     def _set(self, rollover: Rollover, expected: Any, wanted: dict[str, float]) -> None:
         if self.weights == wanted:
             return
-        if self.weights != expected:
+        if self.weights != (expected or {}):
             raise RefusedError("changed by others")
         if wanted.get(NEW.flavor, 0) > self.weights.get(NEW.flavor, 0):
             assert self.deployed, "a switch to what is not deployed"
@@ -163,7 +181,33 @@ class SimulatedWorld:
             assert self.versions[NEW.flavor] == NEW.version, "a switch to another version"
             if rollover.shares[0] > 0:
                 assert not self.failing, "a step further while it fails"
-        self.weights = dict(wanted)
+        kind = "rolled-back" if rollover.state == "rolling back" else "pointed"
+        began = rollover.history[-1].who
+        self._change(pointed_step(rollover, kind, len(rollover.history) + 1, self.who, None), began)
+
+    def _change(self, step: Step, began: str | None = None) -> None:
+        """Sets the sitevar and enters that, as ``RealWorld`` does; it may be cut off in between.
+
+        Who is cut off in what another began leaves no trace of who it was.
+        """
+        before, since = self.weights, last_number(self.store, "m")
+        self.weights = {share["flavor"]: share["weight"] for share in step.facts["live"]}
+        self.entered = False
+        self.set_by[step.key] = self.who if began in (None, self.who) else "either"
+        self.point("set")
+        self.set_by[step.key] = self.who
+        enter_pointer(self.store, cast(Sitevars, self), "m", step, before, since)
+        self.entered = True
+
+    def get(self, model: str) -> PointerReading:
+        """Returns the sitevar, as ``Sitevars`` does."""
+        return PointerReading(Pointer.of(self.weights), None, NOON)
+
+    def set_by_hand(self, weights: dict[str, float]) -> None:
+        """Somebody moves the pointer by ``sitevar set``."""
+        live = [{"flavor": f, "version": "", "weight": p} for f, p in weights.items()]
+        self.who = "by hand"
+        self._change(Step("pointed", {"live": live}, f"by hand {len(self.set_by)}", self.who))
 
     def _delete(self) -> None:
         assert OLD.flavor not in self.weights, "a flavor deleted that is pointed to"
@@ -173,10 +217,14 @@ class SimulatedWorld:
 
     def take_back(self, rollover: Rollover, share: float, wanted: float) -> None:
         if self.weights == rollover.weights(share):
-            self.weights = rollover.weights(wanted)
+            back = replace(rollover, goal=wanted)
+            self._change(pointed_step(back, "pointed", len(self.set_by), self.who, "taken back"))
 
     def note(self, rollover: Rollover) -> None:
         self.point("note")
+        note(self.store, rollover)
+        if rollover.state in ("pointed", "rolled back"):
+            self.entered = True
 
 
 class Operators(RuleBasedStateMachine):
@@ -185,8 +233,9 @@ class Operators(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self._directory = tempfile.TemporaryDirectory(dir=_scratch())
-        self.rollovers = Rollovers(DirectoryObjects(Path(self._directory.name)))
-        self.world = SimulatedWorld()
+        objects = DirectoryObjects(Path(self._directory.name))
+        self.rollovers = Rollovers(objects)
+        self.world = SimulatedWorld(objects)
         self.seen: tuple[Transition, ...] = ()
 
     @property
@@ -289,8 +338,11 @@ class Operators(RuleBasedStateMachine):
         kept = self.rollovers.last("m")
         assert kept
         rollovers: Any = self.rollovers if kept_point is None else Watched(self, kept_point)
+        before, self.world.who = self.world.who, who
+        force = command == "rollback" and who == "mender"
         with suppress(RefusedError, StoreError):
-            step(rollovers, kept, self.world, who=who, command=command, why="because")
+            step(rollovers, kept, self.world, who=who, command=command, why="because", force=force)
+        self.world.who = before
 
     def look(self) -> None:
         """What must hold whenever a command has ended, however it did."""
@@ -300,12 +352,53 @@ class Operators(RuleBasedStateMachine):
             reached[entry.after] += 1
             if entry.after == "rolled back":
                 assert self.world.weights == {OLD.flavor: 100}
-                assert self.world.hold or NEW.flavor not in self.world.versions
+            if entry.after == "rolling back" and "forced" not in (entry.why or ""):
+                known = entry.facts.get("answering", {}).get("servers")
+                assert known != 0, "rolled back to servers that are known not to answer"
             if entry.after == "retired":
                 assert OLD.flavor not in self.world.versions
+                assert not self.world.upstream_with_old, "retired, and the branch still has it"
         self.seen = rollover.history
         assert rollover.state in (*LIVE, *ENDED)
-        assert not rollover.live or commands(rollover), "a state that nothing leads on from"
+        self.look_for_a_way_out(rollover)
+        self.look_at_the_ledger()
+
+    def look_for_a_way_out(self, rollover: Rollover) -> None:
+        """From every live state a command leads out of which nothing has to be known."""
+        for command, states in (("abandon", LIVE), ("rollback", ("pointed", "draining", "held"))):
+            if rollover.state in states:
+                out = next_step(rollover, Evidence(), 0.0, who="w", command=command, why="x")
+                assert isinstance(out, Advance), f"{command} does not lead out of {rollover.state}"
+
+    def look_at_the_ledger(self) -> None:
+        """The chain is whole, each change is its author's, and the last one is the sitevar's."""
+        told = entries(self.world.store, "m")
+        for entry in told:
+            author = self.world.set_by.get(entry.key, entry.who)
+            assert author in (entry.who, "either"), (
+                f"{author} set the sitevar, and {entry.who} is entered"
+            )
+        if self.world.entered:
+            assert (pointed_to(told) or {OLD.flavor: 100.0}) == self.world.weights
+
+    @rule()
+    def the_deletion_is_pushed(self) -> None:
+        counted["steps"] += 1
+        self.world.upstream_with_old &= OLD.flavor in self.world.versions
+
+    @rule()
+    def back_in_an_emergency(self) -> None:
+        """Everything but the sitevar is away, whatever it says: the way back works."""
+        counted["steps"] += 1
+        world = self.world
+        if self.rollover.state not in ("pointing", "pointed", "draining", "drained", "held"):
+            return
+        away, world.away = world.away, set(READINGS) - {"pointer"}
+        stale, world.stale = world.stale, set()
+        self.run("rollback", "operator")
+        assert self.rollover.state == "rolled back"
+        world.away, world.stale = away, stale
+        self.look()
 
     @rule(seconds=st.sampled_from([0.5, 5.0, 40.0, 1000.0]))
     def time_passes(self, seconds: float) -> None:
@@ -325,11 +418,16 @@ class Operators(RuleBasedStateMachine):
             side = OLD if how else NEW
             world.versions |= {side.flavor: "v-other"} if side.flavor in world.versions else {}
         elif name == "pointer" and self.rollover.live and world.weights != foreign:
-            world.weights = foreign
+            if hidden == "seen":
+                world.set_by_hand(foreign)
+            else:  # by an editor, which tells the ledger nothing
+                world.weights, world.entered = foreign, False
             injected["third party"] += 1
             fired["third party"] += 1
         elif name == "endpoints":
             world.deployed, world.right = how, False
+        elif name == "answering":
+            world.old_up = how
         elif name == "traffic":
             world.failing, world.straggling = how, not how
         world.wind(0.5)
@@ -356,13 +454,15 @@ class Operators(RuleBasedStateMachine):
         world.whole = dict.fromkeys(world.whole, True)
         world.deployed = world.right = True
         world.failing = world.straggling = False
+        world.old_up = True
+        world.upstream_with_old = OLD.flavor in world.versions
 
     def put_back(self) -> None:
         rollover, world = self.rollover, self.world
         if rollover.live:
             shares = {tuple(sorted(rollover.weights(s).items())) for s in rollover.shares}
             if tuple(sorted(world.weights.items())) not in shares:
-                world.weights = rollover.weights(rollover.shares[0])
+                world.set_by_hand(rollover.weights(rollover.shares[0]))
             for side in (OLD, NEW):
                 if side.flavor in world.versions:
                     world.versions[side.flavor] = side.version
@@ -377,6 +477,7 @@ class Operators(RuleBasedStateMachine):
             if not self.rollover.live:
                 break
             world.wind(QUIET_S)
+            world.upstream_with_old = OLD.flavor in world.versions  # the deletion is pushed
             ways = commands(self.rollover)
             self.run("advance" if "advance" in ways else "finish", "mender")
             self.look()

@@ -261,7 +261,7 @@ def test_the_guide_is_followed_to_the_letter(tmp_path: Path, trained: Trained) -
                 assert load.failed == []
     assert state(root) == "retired"
     code, output = run(root, *shlex.split(commands[-1]))  # there is no way back from retired
-    assert code == 10, output
+    assert code == 4, output
 
 
 @pytest.mark.parametrize(
