@@ -24,13 +24,10 @@ def carried_layers(
 ) -> tuple[Layer, ...]:
     """Returns the model layers of a published bundle, bottom up, without their files.
 
-    Args:
-        manifest: The bundle's.
-        record: Its ``bundle.json``.
-        content_of: Gives the bytes of a layer, where a place turns out to lack them.
+    ``content_of`` gives the bytes of a layer, where a place turns out to lack them.
 
     Raises:
-        VerificationError: The two do not tell of the same layers.
+        VerificationError: The manifest and ``bundle.json`` do not tell of the same layers.
     """
     by_layer: dict[Digest | None, list[FileEntry]] = {}
     for entry in record.files["model"]:
@@ -55,9 +52,7 @@ def carried_base(
     """Returns the conda env's image as a published bundle refers to it; None where it has none.
 
     Args:
-        manifest: The bundle's.
-        config: Its parsed image config.
-        record: Its ``bundle.json``.
+        manifest, config, record: The bundle's, parsed.
         reference: Where its layers can be read.
     """
     layers = manifest.base_layers

@@ -70,11 +70,7 @@ class Inline:
 
 @dataclass(frozen=True)
 class InlineFile:
-    """A ``Readable`` that is held in memory.
-
-    Attributes:
-        data: Its bytes.
-    """
+    """A ``Readable`` that is held in memory."""
 
     data: bytes = field(repr=False)
 
@@ -89,10 +85,8 @@ class InlineFile:
 class Concatenation:
     """Content made of parts, each of them bytes or a ``Readable``, one after the other.
 
-    Args:
-        parts: The parts in order; their lengths add up to ``size_bytes``.
-        part_crc32s: CRC-32 of every ``PART_BYTES`` of the whole, where whoever hashed it kept
-            them: a place that checks parts then needs no pass of its own.
+    ``part_crc32s`` are of every ``PART_BYTES`` of the whole, where whoever hashed it kept them: a
+    place that checks parts then needs no pass of its own.
     """
 
     def __init__(

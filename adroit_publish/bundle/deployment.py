@@ -55,12 +55,9 @@ class ServedVersion:
     """A published version, as far as running it is concerned.
 
     Attributes:
-        model_name: Its model.
-        version: Its name.
         bundle_id: Digest of ``bundle.json``: what the server says of itself at ``/bundle``.
         repository: Of its image: ``host/name``, without tag or digest.
         manifest: Digest of its image.
-        serve: The ``serve`` section that ``bundle.json`` keeps.
     """
 
     model_name: str
@@ -90,7 +87,6 @@ def manifests(kind: str, served: ServedVersion) -> list[dict[str, Any]]:
 
     Args:
         kind: One of ``KINDS``.
-        served: The version.
 
     Raises:
         ConfigError: ``kind`` is none, or serve.resources or serve.sagemaker is not what it has to
@@ -109,7 +105,7 @@ def manifests(kind: str, served: ServedVersion) -> list[dict[str, Any]]:
         case "kserve":
             return [_inference_service(served)]
         case "sagemaker":
-            return [{"CreateModel": _model(served), "CreateEndpointConfig": _endpoint(served)}]
+            return [_sagemaker(served)]
         case _:
             raise ConfigError(
                 "--kind names no kind of manifest.", got=kind, wanted=", ".join(KINDS)
@@ -194,7 +190,7 @@ def _container(served: ServedVersion, name: str) -> dict[str, Any]:
     container: dict[str, Any] = {
         "name": name,
         "image": served.image,
-        "env": [{"name": key, "value": value} for key, value in _environment(served).items()],
+        "env": [{"name": "ADROIT_VERSION", "value": served.version}],
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
         "securityContext": {
             "capabilities": {"drop": ["ALL"]},
@@ -220,33 +216,29 @@ def _probe(path: str, failures: int) -> dict[str, Any]:
     }
 
 
-def _model(served: ServedVersion) -> dict[str, Any]:
-    return {
-        "ModelName": served.object_name,
-        "PrimaryContainer": {"Image": served.image, "Environment": _environment(served)},
+def _sagemaker(served: ServedVersion) -> dict[str, Any]:
+    wanted, name = served.serve.get("sagemaker") or {}, served.object_name
+    model = {
+        "ModelName": name,
+        "PrimaryContainer": {
+            "Image": served.image,
+            "Environment": {"ADROIT_VERSION": served.version},
+        },
         "Tags": _tags(served),
     }
-
-
-def _endpoint(served: ServedVersion) -> dict[str, Any]:
-    wanted = served.serve.get("sagemaker") or {}
-    return {
-        "EndpointConfigName": served.object_name,
-        "ProductionVariants": [
-            {
-                "VariantName": served.object_name,
-                "ModelName": served.object_name,
-                "InstanceType": wanted.get("instance_type", DEFAULT_INSTANCE_TYPE),
-                "InitialInstanceCount": wanted.get("instance_count", 1),
-                "ContainerStartupHealthCheckTimeoutInSeconds": LOAD_LIMIT_S,
-            }
-        ],
+    variant = {
+        "VariantName": name,
+        "ModelName": name,
+        "InstanceType": wanted.get("instance_type", DEFAULT_INSTANCE_TYPE),
+        "InitialInstanceCount": wanted.get("instance_count", 1),
+        "ContainerStartupHealthCheckTimeoutInSeconds": LOAD_LIMIT_S,
+    }
+    endpoint = {
+        "EndpointConfigName": name,
+        "ProductionVariants": [variant],
         "Tags": _tags(served),
     }
-
-
-def _environment(served: ServedVersion) -> dict[str, str]:
-    return {"ADROIT_VERSION": served.version}
+    return {"CreateModel": model, "CreateEndpointConfig": endpoint}
 
 
 def _metadata(served: ServedVersion) -> dict[str, Any]:
@@ -305,10 +297,8 @@ def _sagemaker_problems(serve: Mapping[str, Any]) -> list[str]:
     if not isinstance(wanted, dict) or not wanted.keys() <= {"instance_type", "instance_count"}:
         return ["'sagemaker' is a mapping with 'instance_type' and 'instance_count'"]
     problems = []
-    kind, count = (
-        wanted.get("instance_type", DEFAULT_INSTANCE_TYPE),
-        wanted.get("instance_count", 1),
-    )
+    kind = wanted.get("instance_type", DEFAULT_INSTANCE_TYPE)
+    count = wanted.get("instance_count", 1)
     if not (isinstance(kind, str) and _INSTANCE_TYPE.fullmatch(kind)):
         problems.append(f"'sagemaker.instance_type' is {kind!r}, no type such as ml.m5.large")
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,17 +49,20 @@ class Digest(str):
 class Descriptor:
     """What names a blob: its media type, digest and length.
 
-    Attributes:
-        media_type: IANA or vendor media type.
-        digest: sha256 of the blob.
-        size_bytes: Length of the blob.
-        annotations: Free text about it; part of whatever document the descriptor stands in.
+    ``annotations`` are free text about it; part of whatever document the descriptor stands in.
     """
 
     media_type: str
     digest: Digest
     size_bytes: int
     annotations: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @classmethod
+    def of(
+        cls, media_type: str, data: bytes, annotations: Mapping[str, str] | None = None
+    ) -> Descriptor:
+        """Returns the descriptor of ``data``."""
+        return cls(media_type, Digest.of(data), len(data), annotations or {})
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the descriptor in OCI's spelling."""
@@ -74,15 +77,7 @@ class Descriptor:
 
     @classmethod
     def from_dict(cls, value: Any, where: object = None) -> Descriptor:
-        """Returns the descriptor that OCI's spelling ``value`` holds.
-
-        Args:
-            value: Parsed JSON.
-            where: The document it stands in, for messages.
-
-        Raises:
-            VerificationError: A field is missing or of the wrong type.
-        """
+        """Returns the descriptor of OCI's spelling ``value``; raises VerificationError."""
         try:
             media_type, digest, size = value["mediaType"], value["digest"], value["size"]
             annotations = value.get("annotations") or {}
@@ -103,6 +98,20 @@ def sha256_of(content: Content) -> Digest:
     for chunk in content.chunks():
         hasher.update(chunk)
     return Digest("sha256:" + hasher.hexdigest())
+
+
+def document_of(
+    descriptor: Descriptor, chunks: Iterable[memoryview | bytes], limit_bytes: int, where: object
+) -> bytes:
+    """Returns a blob in one piece; raises VerificationError, unread, where it is too long."""
+    if descriptor.size_bytes > limit_bytes:
+        raise VerificationError(
+            "A document is too large.",
+            where=where,
+            got=f"{descriptor.size_bytes} bytes",
+            wanted=f"at most {limit_bytes} bytes",
+        )
+    return b"".join(map(bytes, chunks))
 
 
 def verified(

@@ -27,15 +27,11 @@ class BundleFacts:
     """What a bundle says of itself beside its list of files.
 
     Attributes:
-        model_name: The project's model name.
-        run_id: MLflow run id, 32 hex digits.
         model_id: MLflow 3 logged model id, or None for an MLflow 2 run.
         model_uuid: ``model_uuid`` of the MLmodel file, or None.
-        serve: The parsed ``serve`` section of config.yaml.
         signature: The MLmodel's signature, or None.
         requirements: The model's pip requirements, a line each.
         python_version: The Python the model was logged under, or None.
-        conda_env_name: The env's name in conda_envs.yaml.
         conda_env_digest: Digest of the env's image, or of its environment.yml where there is none.
     """
 
@@ -53,11 +49,9 @@ class BundleFacts:
 
 @dataclass(frozen=True)
 class BundleRecord(BundleFacts):
-    """A parsed ``bundle.json``.
+    """A parsed ``bundle.json``; ``bundle_id`` is the digest of its bytes.
 
-    Attributes:
-        files: Entries by kind (``FILE_KINDS``), each sorted by path bytes.
-        bundle_id: Digest of the bytes it was parsed from.
+    ``files`` has the entries by kind (``FILE_KINDS``), each sorted by path bytes.
     """
 
     files: Mapping[str, tuple[FileEntry, ...]]
@@ -69,11 +63,7 @@ class BundleRecord(BundleFacts):
 
 
 def canonical_json(value: Any) -> bytes:
-    """Returns the one spelling of ``value``: UTF-8, sorted keys, no blanks, no NaN.
-
-    Raises:
-        ValueError: ``value`` holds NaN, an infinity or something that is not JSON.
-    """
+    """Returns the one spelling of ``value``: UTF-8, sorted keys, no blanks; ValueError for NaN."""
     text = json.dumps(
         value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
     )
@@ -157,11 +147,7 @@ def _of_another_version(got: str) -> VerificationError:
 
 
 def parse_json_object(data: bytes, where: str) -> dict[str, Any]:
-    """Returns the JSON object in ``data``.
-
-    Raises:
-        VerificationError: ``data`` is not a JSON object.
-    """
+    """Returns the JSON object in ``data``; raises VerificationError where it is none."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):

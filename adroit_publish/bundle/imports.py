@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 class BundleFinding:
     """Something that should be known of a bundle and does not stop its publish.
 
-    Attributes:
-        name: What config.yaml calls it where it has to be accepted, such as ``shadow:calendar``.
-        what: A sentence.
+    ``name`` is what config.yaml calls it to accept it, such as ``shadow:calendar``; ``what`` a
+    sentence.
     """
 
     name: str
@@ -44,10 +43,6 @@ class Imports:
     unreadable: tuple[str, ...] = ()
 
     def depend_on(self, path: str) -> bool:
-        """Whether a file of the checkout is imported, or would be in the place of a logged one.
-
-        Args:
-            path: Relative to the repository's root; the file may be new.
-        """
+        """Whether a file of the checkout is imported, or would be in the place of a logged one."""
         logged = [name for file in self.model if (name := file.partition("/")[2])]
         return path in self.source or any(f"/{path}".endswith(f"/{name}") for name in logged)

@@ -24,14 +24,7 @@ class WrittenByNewer(Exception):
 
 
 class Fields:
-    """The fields of one JSON object, each taken once.
-
-    Args:
-        value: The object.
-
-    Raises:
-        TypeError: It is not a JSON object.
-    """
+    """The fields of one JSON object, each taken once; raises TypeError for any other value."""
 
     def __init__(self, value: Any) -> None:
         if not isinstance(value, Mapping):
@@ -41,9 +34,7 @@ class Fields:
     def take(self, name: str, kind: Callable[[Any], T], *default: T) -> T:
         """Returns a field's value as ``kind`` reads it, or the default where it is missing.
 
-        Raises:
-            KeyError: It is missing, and has no default.
-            TypeError, ValueError: It is not of this kind.
+        Raises KeyError without a default, and TypeError or ValueError where it is not of this kind.
         """
         if name not in self._left and default:
             return default[0]
@@ -61,7 +52,6 @@ def reading(what: str, where: str, schema: object, *known: int) -> Iterator[None
 
     Args:
         what: The document, as the subject of a sentence.
-        where: Where it is kept.
         schema: Its number.
         known: The numbers that can be read.
 
@@ -90,28 +80,24 @@ def reading(what: str, where: str, schema: object, *known: int) -> Iterator[None
 
 
 def text(value: Any) -> str:
-    """Reads a string."""
     if not isinstance(value, str):
         raise TypeError(f"{value!r} where a text belongs")
     return value
 
 
 def number(value: Any) -> float:
-    """Reads a number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{value!r} where a number belongs")
     return float(value)
 
 
 def count(value: Any) -> int:
-    """Reads a whole number."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{value!r} where a whole number belongs")
     return value
 
 
 def table(value: Any) -> dict[str, Any]:
-    """Reads an object of any values."""
     if not isinstance(value, dict):
         raise TypeError(f"{value!r} where an object belongs")
     return value

@@ -44,12 +44,9 @@ def layer_kind(layer: Descriptor) -> str:
 
 @dataclass(frozen=True)
 class PackedFile:
-    """One file of a layer.
+    """One file of a layer; its path is POSIX, in the image, without a leading slash.
 
-    Attributes:
-        path: POSIX path in the image, from the root, without a leading slash.
-        content: Its bytes.
-        executable: Whether its mode is 0755 and not 0644.
+    ``executable`` says whether its mode is 0755 and not 0644.
     """
 
     path: str
@@ -62,8 +59,6 @@ class LayerRecipe:
     """A layer before it is hashed.
 
     Attributes:
-        kind: ``model``, ``runtime``, ``source`` or ``record``.
-        files: Its files, in any order.
         alone: Whether its one file is named by the layer's digest and hashed only once.
     """
 
@@ -83,11 +78,9 @@ class FileEntry:
 
     Attributes:
         path: Below the directory of its kind.
-        size_bytes: Its length.
         digest: Names its content: its own sha256 or, where it is ``alone``, its layer's digest
             (headers are deterministic, so that names the file just as well).
         alone: Whether it is the only file of its layer.
-        executable: Whether its mode is 0755 and not 0644.
     """
 
     path: str
@@ -117,11 +110,9 @@ class Layer:
     """A layer whose digest is known.
 
     Attributes:
-        kind: As in its recipe.
         descriptor: Names the tar; its annotation tells the kind.
         entries: What ``bundle.json`` says of its files, in the order of their path bytes.
         files: The files of the recipe, sorted by path bytes.
-        content: The tar.
     """
 
     kind: str
@@ -156,9 +147,7 @@ def hash_layer(
 ) -> Layer:
     """Returns the layer of ``recipe``, having read each of its files once.
 
-    Args:
-        recipe: What the layer holds.
-        heard: Told how many more bytes of files were hashed; what it raises ends the hashing.
+    ``heard`` is told how many more bytes of files were hashed; what it raises ends the hashing.
 
     Raises:
         SourceError: A path cannot stand in an image layer.
@@ -271,11 +260,7 @@ def _parents(path: str) -> Iterator[str]:
 def tar_header(name: str, *, size_bytes: int, directory: bool, executable: bool) -> bytes:
     """Returns the header of one entry, with its PAX header where it needs one.
 
-    Args:
-        name: Path of the entry; a directory's ends in a slash.
-        size_bytes: Length of its content.
-        directory: Whether it is a directory.
-        executable: Whether its mode is 0755 and not 0644.
+    A directory's name ends in a slash.
     """
     mode = 0o755 if executable else 0o644
     typeflag = b"5" if directory else b"0"

@@ -19,11 +19,7 @@ SHOWN_COLUMNS = 10
 class Lineage:
     """Where a run comes from; None, or empty, for what is not known.
 
-    Attributes:
-        experiment: The name of its MLflow experiment.
-        experiment_id: That experiment's id.
-        flow: The Metaflow flow that trained it.
-        columns: Its model's signature, a line for each column: ``inputs size: double``.
+    ``columns`` is its model's signature, a line for each column: ``inputs size: double``.
     """
 
     experiment: str | None = None
@@ -34,13 +30,7 @@ class Lineage:
 
 @dataclass(frozen=True)
 class LineageDifference:
-    """What a run has that no version of its model has.
-
-    Attributes:
-        what: ``experiment``, ``flow`` or ``signature``.
-        got: The run's.
-        wanted: That of the versions.
-    """
+    """What a run has that no version of its model has: of its experiment, flow or signature."""
 
     what: str
     got: str
@@ -72,12 +62,7 @@ def columns_of(signature: Mapping[str, Any] | None) -> tuple[str, ...]:
 
 
 def differences(run: Lineage, versions: Mapping[str, Lineage]) -> tuple[LineageDifference, ...]:
-    """Returns how a run differs from every version of its model.
-
-    Args:
-        run: The run's lineage.
-        versions: The lineages of the model's versions, by version.
-    """
+    """Returns how a run differs from every version of its model; lineages stand by version."""
     found = []
     experiments = [known for known in versions.values() if known.experiment_id is not None]
     is_elsewhere = not any(_same_experiment(run, known) for known in experiments)

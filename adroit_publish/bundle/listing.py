@@ -35,11 +35,7 @@ class RemoteFile:
 
 
 def checked_listing(files: Iterable[RemoteFile], where: object) -> tuple[RemoteFile, ...]:
-    """Returns the files sorted by the bytes of their paths, once every one is acceptable.
-
-    Args:
-        files: The listing as it came.
-        where: The place that was listed, for the error.
+    """Returns the files of the place ``where``, sorted by path bytes, once every one is acceptable.
 
     Raises:
         SourceError: A path is not acceptable, two paths collide, a size is negative, or there
@@ -66,11 +62,7 @@ def checked_listing(files: Iterable[RemoteFile], where: object) -> tuple[RemoteF
 
 
 def check_path(path: str, where: object) -> None:
-    """Refuses a path that is not relative, plain and inside its root.
-
-    Raises:
-        SourceError: Naming the path and what is wrong with it.
-    """
+    """Refuses a path that is not relative, plain and inside its root; SourceError says why."""
     problem = _problem_of(path)
     if problem:
         raise SourceError(
@@ -107,8 +99,7 @@ def _problem_of(path: str) -> str | None:
 def check_collisions(paths: Iterable[str], where: object) -> None:
     """Refuses paths that are one file, or a file and a folder, where case and form are ignored.
 
-    Raises:
-        SourceError: Naming both paths.
+    SourceError names both paths.
     """
     files: dict[str, str] = {}
     for path in paths:

@@ -40,6 +40,7 @@ EMPTY_MEDIA_TYPE = "application/vnd.oci.empty.v1+json"
 RECORD_MEDIA_TYPE = "application/vnd.adroit.record.v1+json"
 REF_NAME = "org.opencontainers.image.ref.name"
 EMPTY_BLOB = b"{}"
+EMPTY = Descriptor.of(EMPTY_MEDIA_TYPE, EMPTY_BLOB)
 OCI_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 MAX_LAYERS = 120
 PORT = 8080
@@ -61,7 +62,6 @@ class BaseImage:
         reference: What the user wrote, for messages.
         digest: Digest of the platform's manifest (never of an index or a tag).
         layers: Its layers, bottom up, in their own media types.
-        config: Its parsed image config.
     """
 
     reference: str
@@ -72,12 +72,7 @@ class BaseImage:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A parsed image manifest.
-
-    Attributes:
-        config: Names the image config.
-        layers: All layers, bottom up.
-    """
+    """A parsed image manifest; its layers bottom up."""
 
     config: Descriptor
     layers: tuple[Descriptor, ...]
@@ -102,12 +97,9 @@ class Bundle:
     """A bundle, complete and not yet stored anywhere.
 
     Attributes:
-        version: ``v<8 of the run id>-<12 of the manifest digest>``.
         bundle_id: Digest of ``bundle.json``.
         layers: The layers of our own, the bundle record last.
         base: The env image, or None.
-        config: Descriptor of ``config_bytes``.
-        manifest: Descriptor of ``manifest_bytes``.
         document: The bytes of ``bundle.json``.
     """
 
@@ -133,7 +125,6 @@ def assemble(
     """Returns the bundle of ``layers``, with the bundle record on top.
 
     Args:
-        facts: What ``bundle.json`` says beside the files.
         layers: Model, runtime and source layers, bottom up.
         base: The conda env image, or None where the target has none.
         python: Path in the image of the interpreter that serves.
@@ -156,7 +147,7 @@ def assemble(
             next_step="squash the env's image, or save the model in fewer large files",
         )
     config_bytes = canonical_json(_image_config(facts, own, base, python, platform, document))
-    config = Descriptor(CONFIG_MEDIA_TYPE, Digest.of(config_bytes), len(config_bytes))
+    config = Descriptor.of(CONFIG_MEDIA_TYPE, config_bytes)
     manifest_bytes = canonical_json(
         {
             "schemaVersion": 2,
@@ -168,7 +159,7 @@ def assemble(
             ],
         }
     )
-    manifest = Descriptor(MANIFEST_MEDIA_TYPE, Digest.of(manifest_bytes), len(manifest_bytes))
+    manifest = Descriptor.of(MANIFEST_MEDIA_TYPE, manifest_bytes)
     return Bundle(
         version=version_of(facts.run_id, manifest.digest),
         bundle_id=Digest.of(document),
@@ -188,11 +179,7 @@ def version_of(run_id: str, manifest: Digest) -> PublishedVersion:
 
 
 def parse_manifest(data: bytes, where: str) -> Manifest:
-    """Returns the manifest in ``data``.
-
-    Raises:
-        VerificationError: It is no OCI image manifest.
-    """
+    """Returns the manifest in ``data``; raises VerificationError where it is malformed."""
     value = parse_json_object(data, where)
     layers = value.get("layers")
     if value.get("schemaVersion") != 2 or not isinstance(layers, list) or "config" not in value:
@@ -208,9 +195,13 @@ def index_bytes(manifest: Descriptor, version: str) -> bytes:
     named = Descriptor(
         manifest.media_type, manifest.digest, manifest.size_bytes, {REF_NAME: version}
     )
-    return canonical_json(
-        {"schemaVersion": 2, "mediaType": INDEX_MEDIA_TYPE, "manifests": [named.as_dict()]}
-    )
+    return index_document([named.as_dict()])
+
+
+def index_document(entries: Sequence[Mapping[str, Any]]) -> bytes:
+    """Returns the image index of descriptors in OCI's spelling."""
+    value = {"schemaVersion": 2, "mediaType": INDEX_MEDIA_TYPE, "manifests": entries}
+    return canonical_json(value)
 
 
 def parse_index(data: bytes, version: str, where: str) -> Descriptor:
@@ -240,14 +231,13 @@ def referrer_manifest(subject: Descriptor, blob: Descriptor) -> bytes:
 
     Source: OCI image specification 1.1, "Guidelines for Artifact Usage".
     """
-    empty = Descriptor(EMPTY_MEDIA_TYPE, Digest.of(EMPTY_BLOB), len(EMPTY_BLOB))
     bare_subject = Descriptor(subject.media_type, subject.digest, subject.size_bytes)
     return canonical_json(
         {
             "schemaVersion": 2,
             "mediaType": MANIFEST_MEDIA_TYPE,
             "artifactType": blob.media_type,
-            "config": empty.as_dict(),
+            "config": EMPTY.as_dict(),
             "layers": [blob.as_dict()],
             "subject": bare_subject.as_dict(),
         }

@@ -49,10 +49,8 @@ class Verification:
         outputs_truncated: Whether ``outputs`` is less than the whole.
         served: Whether the real server answered too, over HTTP.
         load_seconds: How long the server took from its start until it answered.
-        predict_seconds: How long it took to predict.
         peak_memory_bytes: Most resident memory of the process, interpreter included.
         python_version: Of the interpreter that ran it.
-        packages: Installed there, name to version.
         repeats: Whether the same question was answered the same way twice; outputs that do not are
             no golden ones.
         imports: What the bundle imports, and where each module is found; None where the model's
@@ -100,11 +98,7 @@ class Verification:
 
 
 def accepted_change(replay: Mapping[str, Any] | None) -> str | None:
-    """Returns a line on the change of outputs that was accepted by hand, or None without one.
-
-    Args:
-        replay: As a ``Verification`` has it.
-    """
+    """Returns a line on the change of outputs that was accepted by hand, or None without one."""
     if not replay or not replay.get("accepted"):
         return None
     moved = f"{replay.get('differing')} of {replay.get('leaves')} values differ"
@@ -113,13 +107,7 @@ def accepted_change(replay: Mapping[str, Any] | None) -> str | None:
 
 @dataclass(frozen=True)
 class Promoted:
-    """From where to where a version was promoted.
-
-    Attributes:
-        source: Name of the target it was read from.
-        destination: Name of the target that has it since.
-        places: Where it was read.
-    """
+    """From where to where a version was promoted: names of targets, and where it was read."""
 
     source: str
     destination: str
@@ -137,13 +125,9 @@ class Record:
     Attributes:
         document: The whole, as it is kept.
         created_utc: When, ISO 8601; None where it does not say.
-        who: Who ran the command, or None.
-        run_id: The MLflow run of the model, or None.
         run_url: Where the run can be looked at, or None.
-        metrics: The run's metrics.
         trained_by: What made the run, as ``mlflow.trained_by`` has it.
         origin: What started the publish, such as the Metaflow run.
-        commit: The commit of the source, or None.
         commit_url: The commit's page, or None.
         dirty: Paths that were packed from the working tree instead.
         republished_from: The version whose model it is, where it was republished.
@@ -175,10 +159,6 @@ class Record:
 
 def parse_record(data: bytes, where: str) -> Record:
     """Returns the record in ``data``.
-
-    Args:
-        data: The JSON object.
-        where: What it belongs to, for messages.
 
     Raises:
         VerificationError: It is damaged, or was written by a newer version of this program.

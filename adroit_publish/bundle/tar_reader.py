@@ -19,14 +19,7 @@ _PAX_LIMIT_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Member:
-    """One entry of a layer.
-
-    Attributes:
-        path: POSIX path in the image; a directory's has no trailing slash.
-        size_bytes: Length of its content.
-        executable: Whether its mode is 0755.
-        directory: Whether it is a directory.
-    """
+    """One entry of a layer: its POSIX path in the image; a directory's has no trailing slash."""
 
     path: str
     size_bytes: int
@@ -35,12 +28,9 @@ class Member:
 
 
 class TarReader:
-    """The members of one layer, in order, read from a stream of chunks.
+    """The members of one layer, in order, read from a stream of chunks of any size.
 
-    Args:
-        chunks: The tar, in pieces of any size; read to its end, so that a verifying iterator
-            gets to its verdict.
-        where: What to call the layer in errors.
+    The stream is read to its end, so that a verifying iterator gets to its verdict.
     """
 
     def __init__(self, chunks: Iterator[memoryview | bytes], where: object) -> None:
@@ -51,19 +41,14 @@ class TarReader:
         self._padding = 0
 
     def files(self, paths: Collection[str]) -> dict[str, bytes]:
-        """Returns the bytes of some files by their path in the image, those that are there.
-
-        Reads to the end of the stream, where a verifying iterator gets to its verdict. Raises as
-        ``members`` does.
-        """
+        """Returns some files by their path in the image; raises as ``members`` does."""
         wanted = (member for member in self.members() if member.path in paths)
         return {member.path: b"".join(map(bytes, self.content())) for member in wanted}
 
     def members(self) -> Iterator[Member]:
         """Yields the members; the content of each may be read by ``content`` before the next.
 
-        Raises:
-            VerificationError: It is no layer of ours, or not all of it is there.
+        Raises VerificationError where it is no layer of ours, or not all of it is there.
         """
         while True:
             for _ in self.content():

@@ -12,11 +12,7 @@ _PUBLISHED = re.compile(r"v[0-9a-f]{8}-[0-9a-f]{12}")
 
 
 class RunId(str):
-    """An MLflow run id: 32 lower-case hex digits.
-
-    Raises:
-        ValueError: The text is not a run id.
-    """
+    """An MLflow run id: 32 lower-case hex digits; ValueError for any other text."""
 
     __slots__ = ()
 
@@ -27,8 +23,7 @@ class RunId(str):
 class PublishedVersion(str):
     """A published version: ``v``, 8 digits of its run id, ``-``, 12 of its manifest's digest.
 
-    Raises:
-        ValueError: The text is not a published version.
+    Raises ValueError for any other text.
     """
 
     __slots__ = ()
