@@ -26,13 +26,7 @@ CLOCK_CODES = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
 
 @contextmanager
 def translated(where: object, *, to: str = "", needs: str = "") -> Iterator[None]:
-    """Turns botocore's exceptions into this program's errors; the arguments are ``error_of``'s.
-
-    Raises:
-        ConfigError: A profile or the AWS configuration is not what it has to be.
-        RefusedError: No credentials, or none that AWS accepts for this.
-        StoreError: AWS could not be reached, or failed.
-    """
+    """Turns botocore's exceptions into this program's errors, as ``error_of`` does."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -49,6 +43,10 @@ def error_of(error: Exception, where: object, *, to: str = "", needs: str = "") 
         where: What was asked, as a user knows it.
         to: What access is denied to, where it is: ``the sitevar``.
         needs: The permissions that the request takes: ``ssm:GetParameter``.
+
+    Returns:
+        ConfigError for a profile or configuration, RefusedError where there are no credentials that
+        AWS accepts for this, StoreError where it could not be reached, or failed.
     """
     from botocore import exceptions as botocore
 

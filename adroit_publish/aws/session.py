@@ -40,11 +40,9 @@ def session(profile: str | None, region: str | None = None) -> boto3.Session:
 
 
 def client_config(attempts: int, **options: Any) -> Any:
-    """Returns botocore's ``Config`` for a client: our timeouts, and how often it tries.
+    """Returns botocore's ``Config`` for a client, with our timeouts.
 
-    Args:
-        attempts: Of one request; 1 where the caller tries again itself.
-        options: Further ones of botocore's.
+    ``attempts`` are those of one request: 1 where the caller tries again itself.
     """
     from botocore.config import Config
 
@@ -57,15 +55,7 @@ def client_config(attempts: int, **options: Any) -> Any:
 
 
 def caller_account(session: boto3.Session) -> str:
-    """Returns the 12 digits of the account that the session's credentials belong to.
-
-    Args:
-        session: As ``session`` gives it.
-
-    Raises:
-        RefusedError: There are no credentials, or they have expired or are wrong.
-        StoreError: STS could not be reached.
-    """
+    """Returns the 12 digits of the account of the credentials; raises as ``translated``."""
     with translated("sts get-caller-identity"):
         region = session.region_name or "us-east-1"
         client = session.client("sts", region_name=region, config=client_config(3))
