@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from adroit_publish.bundle.content import Content
-from adroit_publish.bundle.digest import Descriptor, Digest, verified
+from adroit_publish.bundle.digest import Descriptor, Digest, document_of, verified
 from adroit_publish.errors import StoreError, VerificationError
 from adroit_publish.stores.contract import KeyTaken, Objects, Progress, Stat, unheard
 
@@ -18,15 +18,7 @@ _DOCUMENT_LIMIT_BYTES = 64 << 20
 
 
 class BlobStore:
-    """Blobs in one place.
-
-    Args:
-        objects: Where the bytes are kept.
-
-    Attributes:
-        location: The place as a user names it.
-        on_this_machine: Whether what it holds is on this machine alone.
-    """
+    """Blobs in one place; ``location`` is its name for users."""
 
     def __init__(self, objects: Objects) -> None:
         self.objects = objects
@@ -36,15 +28,11 @@ class BlobStore:
     def put_blob(
         self, descriptor: Descriptor, content: Content, progress: Progress = unheard
     ) -> bool:
-        """Makes sure that the blob is there.
+        """Makes sure that the blob is there; returns whether it was sent.
 
         Args:
-            descriptor: Its digest and length.
             content: Its bytes, read only where they have to be sent.
             progress: Told as bytes are accepted.
-
-        Returns:
-            Whether it was sent; False where it was there already.
 
         Raises:
             StoreError: The place failed.
@@ -71,12 +59,7 @@ class BlobStore:
         return True
 
     def heal_blob(self, descriptor: Descriptor, content: Content) -> None:
-        """Puts a blob in the place of whatever is under its name, and reads it back.
-
-        Raises:
-            StoreError: The place failed.
-            VerificationError: ``content`` is not what ``descriptor`` says.
-        """
+        """Replaces whatever has a blob's name, and reads the blob back; raises as ``put_blob``."""
         key = blob_key(descriptor.digest)
         stat = self.objects.stat(key)
         with suppress(KeyTaken):  # another writer was first; what is there is read
@@ -90,9 +73,7 @@ class BlobStore:
     def has_blob(self, descriptor: Descriptor, *, at_a_glance: bool = False) -> bool:
         """Tells whether the blob is there: by its checksum, and by reading it where there is none.
 
-        Args:
-            descriptor: Its digest and length.
-            at_a_glance: Whether its length has to do where it would have to be read.
+        With ``at_a_glance`` its length has to do where it would have to be read.
         """
         checksum = not (at_a_glance and self.objects.checksum_reads)
         stat = self.objects.stat(blob_key(descriptor.digest), checksum=checksum)
@@ -105,29 +86,20 @@ class BlobStore:
             StoreError: The place failed, or has no such blob.
             VerificationError: The bytes are not what the descriptor says.
         """
-        key = blob_key(descriptor.digest)
-        yield from verified(
-            self.objects.read(key),
-            descriptor.digest,
-            descriptor.size_bytes,
-            f"{self.location}/{key}",
-        )
+        pieces = self.objects.read(blob_key(descriptor.digest))
+        where = f"{self.location}/{blob_key(descriptor.digest)}"
+        yield from verified(pieces, descriptor.digest, descriptor.size_bytes, where)
+
+    def read_range(
+        self, descriptor: Descriptor, start: int, stop: int
+    ) -> Iterator[memoryview | bytes]:
+        """Yields the bytes ``[start, stop)`` of a blob, unverified."""
+        yield from self.objects.read(blob_key(descriptor.digest), start, stop)
 
     def document(self, descriptor: Descriptor) -> bytes:
-        """Returns a blob that is a document, verified.
-
-        Raises:
-            StoreError: The place failed, or has no such blob.
-            VerificationError: The bytes are not what the descriptor says, or too many to be one.
-        """
-        if descriptor.size_bytes > _DOCUMENT_LIMIT_BYTES:
-            raise VerificationError(
-                "A document is too large.",
-                where=f"{self.location}/{blob_key(descriptor.digest)}",
-                got=f"{descriptor.size_bytes} bytes",
-                wanted=f"at most {_DOCUMENT_LIMIT_BYTES} bytes",
-            )
-        return b"".join(bytes(chunk) for chunk in self.read_blob(descriptor))
+        """Returns a blob that is a document, verified; raises as ``document_of``."""
+        where = f"{self.location}/{blob_key(descriptor.digest)}"
+        return document_of(descriptor, self.read_blob(descriptor), _DOCUMENT_LIMIT_BYTES, where)
 
     def _is(self, stat: Stat, descriptor: Descriptor, *, at_a_glance: bool = False) -> bool:
         """Tells whether an object is a blob; it is read where the place does not vouch for it."""

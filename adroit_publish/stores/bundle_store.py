@@ -24,8 +24,8 @@ from adroit_publish.bundle.document import (
     parse_json_object,
 )
 from adroit_publish.bundle.manifest import (
+    EMPTY,
     EMPTY_BLOB,
-    EMPTY_MEDIA_TYPE,
     MANIFEST_MEDIA_TYPE,
     OCI_LAYOUT,
     Bundle,
@@ -46,13 +46,7 @@ from adroit_publish.stores.contract import KeyTaken
 
 @dataclass(frozen=True)
 class Published:
-    """A version that is in the store.
-
-    Attributes:
-        model_name: Its model.
-        version: Its version.
-        manifest: Names its manifest.
-    """
+    """A version that is in the store; ``manifest`` names its manifest."""
 
     model_name: str
     version: PublishedVersion
@@ -60,11 +54,7 @@ class Published:
 
 
 class BundleStore(BlobStore):
-    """Bundles in one place.
-
-    Args:
-        objects: Where the bytes are kept.
-    """
+    """Bundles in one place of objects."""
 
     # Writing, in the order of a publish.
 
@@ -79,26 +69,16 @@ class BundleStore(BlobStore):
         """Attaches a document to a version, without changing the version's digest.
 
         Args:
-            model_name: The model.
-            version: The version.
-            subject: Names the version's manifest.
             media_type: What the document is; also its artifact type.
-            data: The document.
 
         Returns:
             The descriptor of the referrer's manifest.
         """
-        blob = Descriptor(media_type, Digest.of(data), len(data))
+        blob = Descriptor.of(media_type, data)
         manifest_data = referrer_manifest(subject, blob)
-        manifest = Descriptor(
-            MANIFEST_MEDIA_TYPE,
-            Digest.of(manifest_data),
-            len(manifest_data),
-            {"artifactType": media_type},
-        )
-        empty = Descriptor(EMPTY_MEDIA_TYPE, Digest.of(EMPTY_BLOB), len(EMPTY_BLOB))
+        manifest = Descriptor.of(MANIFEST_MEDIA_TYPE, manifest_data, {"artifactType": media_type})
         self.put_blob(blob, Inline(data))
-        self.put_blob(empty, Inline(EMPTY_BLOB))
+        self.put_blob(EMPTY, Inline(EMPTY_BLOB))
         self.put_blob(manifest, Inline(manifest_data))
         self.name_referrer(model_name, version, manifest)
         return manifest
@@ -129,11 +109,7 @@ class BundleStore(BlobStore):
         yield from (name for name in self.objects.children("") if name not in NO_MODELS)
 
     def versions(self, model_name: str) -> Iterator[Published]:
-        """Yields the published versions of a model, sorted by version.
-
-        Raises:
-            VerificationError: An index is damaged.
-        """
+        """Yields the published versions of a model, sorted by version; raises as ``find``."""
         if not _is_name(model_name):
             return
         for version in self.objects.children(f"{model_name}/"):

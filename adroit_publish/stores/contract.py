@@ -42,7 +42,6 @@ class Stat:
     """What is known of a stored object.
 
     Attributes:
-        size_bytes: Its length.
         tag: Changes whenever the object does (an ETag, or device, inode, mtime and length).
         sha256: What the place vouches its bytes to be, or None.
     """
@@ -91,8 +90,6 @@ class Objects(Protocol):
         """Makes the object, whole and durable, or raises and leaves nothing to be seen.
 
         Args:
-            key: Where.
-            content: Its bytes.
             digest: Their sha256, known beforehand; bytes that differ from it are not stored.
             progress: Told as bytes are accepted.
 

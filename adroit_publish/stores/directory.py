@@ -31,11 +31,7 @@ _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 class DirectoryObjects:
-    """Objects as files below one directory, their keys as relative paths.
-
-    Args:
-        root: The directory; it is made when the first object is.
-    """
+    """Objects as files below one directory, their keys as relative paths."""
 
     on_this_machine = True
     checksum_reads = True
@@ -49,11 +45,7 @@ class DirectoryObjects:
         pass  # it is made when the first object is
 
     def path_of(self, key: str) -> Path:
-        """Returns where ``key`` is kept on disk.
-
-        Raises:
-            ValueError: ``key`` is not a plain relative path.
-        """
+        """Returns where ``key`` is on disk; raises ValueError where it is not a plain path."""
         if any(name in ("", ".", "..") for name in key.split("/")) or "\0" in key:
             raise ValueError(f"not a plain key: {key!r}")
         return self.root / key
@@ -69,7 +61,8 @@ class DirectoryObjects:
                 return None
             sha256 = None
             if checksum:  # it may be relied on from here: so it is right, and durable
-                sha256 = self._hash(path)
+                with path.open("rb", buffering=0) as file:
+                    sha256 = Digest("sha256:" + hashlib.file_digest(file, "sha256").hexdigest())
                 sync_directory(path.parent)
         tag = f"{status.st_dev}-{status.st_ino}-{status.st_mtime_ns}-{status.st_size}"
         return Stat(status.st_size, tag, sha256)
@@ -168,14 +161,6 @@ class DirectoryObjects:
             for path in directory.iterdir():
                 with suppress(OSError), _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB):
                     path.unlink()
-
-    def _hash(self, path: Path) -> Digest:
-        hasher = hashlib.sha256()
-        buffer = memoryview(bytearray(CHUNK_BYTES))
-        with path.open("rb", buffering=0) as file:
-            while count := file.readinto(buffer):
-                hasher.update(buffer[:count])
-        return Digest("sha256:" + hasher.hexdigest())
 
 
 @contextmanager

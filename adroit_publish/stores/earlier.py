@@ -39,12 +39,7 @@ class Earlier:
 
 
 def earlier_versions(store: BundleStore, model_name: str, now: datetime) -> Earlier:
-    """Returns what is known of a model's versions.
-
-    Args:
-        store: Where they are.
-        model_name: The model.
-        now: The time, aware of its zone.
+    """Returns what is known of a model's versions at a time, aware of its zone.
 
     Raises:
         StoreError: The store failed.

@@ -66,8 +66,6 @@ def hold(
     """Holds the lock at ``key`` while the context lasts, for ``HOLD_S`` at most.
 
     Args:
-        objects: Where the lock is.
-        key: Its key.
         who: Whom to name to those that wait.
         patience_s: How long to wait for it.
         clock: Seconds since the epoch.

@@ -16,7 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,11 +35,7 @@ Identity = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class SeenFile(LocalFile):
-    """A file that is the one that was hashed for as long as its ``stat`` says so.
-
-    Attributes:
-        identity: What ``stat`` said then.
-    """
+    """A file that is the one that was hashed for as long as its ``stat`` says so."""
 
     identity: Identity
 
@@ -59,11 +55,7 @@ class SeenFile(LocalFile):
 
 
 class ModelFiles:
-    """The files of model layers on this machine.
-
-    Args:
-        root: The checkout.
-    """
+    """The files of model layers on this machine, below a checkout."""
 
     def __init__(self, root: Path) -> None:
         self._directory = root / ".adroit" / "cache" / "layers"
@@ -90,11 +82,7 @@ class ModelFiles:
         try:
             rows = json.loads(self._index(layer.descriptor).read_text())
             files = tuple(
-                PackedFile(
-                    path,
-                    SeenFile(row[0], row[3], (row[1], row[2], row[3], row[4])),
-                    row[5:] == [True],
-                )
+                PackedFile(path, SeenFile(row[0], row[3], tuple(row[1:5])), row[5:] == [True])
                 for path, row in rows.items()
             )
         except (OSError, ValueError, TypeError, LookupError, AttributeError):
@@ -104,7 +92,7 @@ class ModelFiles:
             return None
         if any(_identity(f.content.path) != f.content.identity for f in files):  # type: ignore[attr-defined]
             return None
-        return Layer(layer.kind, layer.descriptor, layer.entries, files, layer.content)
+        return replace(layer, files=files)
 
     def pull(self, layer: Layer, store: BundleStore, progress: Progress = unheard) -> Layer:
         """Returns a carried layer with its files, which are pulled out of the store.
@@ -177,17 +165,7 @@ def _seen(file: PackedFile) -> PackedFile:
     identity = _identity(content.path)
     if identity is None or identity[2] != content.size_bytes:
         return file  # whoever hashes it will say what is wrong
-    return PackedFile(
-        file.path,
-        SeenFile(
-            content.path,
-            content.size_bytes,
-            identity,
-            sha256=content.sha256,
-            executable=content.executable,
-        ),
-        file.executable,
-    )
+    return replace(file, content=SeenFile(**vars(content), identity=identity))
 
 
 def _identity(path: str) -> Identity | None:

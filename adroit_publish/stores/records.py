@@ -35,10 +35,8 @@ def last_publish(of_version: Sequence[Record]) -> Record | None:
 
 def last_verification(of_version: Sequence[Record]) -> Verification | None:
     """Returns the last verification that looked, or None where none did."""
-    seen = (record.verification for record in reversed(of_version))
-    return next(
-        (verification for verification in seen if verification and verification.looked), None
-    )
+    verifications = (record.verification for record in reversed(of_version))
+    return next((seen for seen in verifications if seen and seen.looked), None)
 
 
 def output_change(of_version: Sequence[Record]) -> str | None:

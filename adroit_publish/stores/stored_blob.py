@@ -1,8 +1,9 @@
-"""What a bundle store holds, read again: a blob to be sent on, streamed; some files of a layer."""
+"""What a place holds, read again: a blob to be sent on, streamed; some files of a layer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 from adroit_publish.bundle.digest import Descriptor
 from adroit_publish.bundle.layer import ROOT
@@ -11,19 +12,25 @@ from adroit_publish.stores.blobs import blob_key
 from adroit_publish.stores.bundle_store import BundleStore, Published
 
 
+class BlobReader(Protocol):
+    """A bundle store, or a repository of a registry."""
+
+    def read_blob(self, descriptor: Descriptor) -> Iterator[memoryview | bytes]: ...
+
+    def read_range(
+        self, descriptor: Descriptor, start: int, stop: int
+    ) -> Iterator[memoryview | bytes]: ...
+
+
 class StoredBlob:
-    """A blob that is read from its store as often as it is asked for; a ``bundle.content.Content``.
+    """A blob that is read from its place as often as it is asked for; a ``bundle.content.Content``.
 
     Read as a whole it is verified. Of a range nobody can say whether it is right: who asks for
     ranges (an upload in parts) hashes the whole as well.
-
-    Args:
-        store: Where it is.
-        descriptor: Its digest and length.
     """
 
-    def __init__(self, store: BundleStore, descriptor: Descriptor) -> None:
-        self.store = store
+    def __init__(self, place: BlobReader, descriptor: Descriptor) -> None:
+        self.place = place
         self.descriptor = descriptor
 
     @property
@@ -31,10 +38,10 @@ class StoredBlob:
         return self.descriptor.size_bytes
 
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[memoryview | bytes]:
-        if start == 0 and stop in (None, self.size_bytes):
-            yield from self.store.read_blob(self.descriptor)
-        else:
-            yield from self.store.objects.read(blob_key(self.descriptor.digest), start, stop)
+        stop = self.size_bytes if stop is None else stop
+        if (start, stop) == (0, self.size_bytes):
+            return self.place.read_blob(self.descriptor)
+        return self.place.read_range(self.descriptor, start, stop)
 
 
 def stored_files(

@@ -15,16 +15,10 @@ from adroit_publish.stores.contract import Progress, unheard
 class SentBody:
     """The bytes ``[start, stop)`` of a content; iterating begins again at the first of them.
 
-    Args:
-        content: The bytes.
-        expected: What those in the range must be: their sha256, or their CRC-32.
-        progress: Told as bytes go out.
-        start: The first byte.
-        stop: The byte behind the last; None for the content's end.
-
     Attributes:
+        expected: What the bytes must be: their sha256, or their CRC-32.
         failure: What the content failed with, if it did.
-        heard: Told whenever the server has taken bytes.
+        heard: Called whenever the server has taken bytes.
     """
 
     def __init__(
@@ -40,7 +34,7 @@ class SentBody:
         self.start, self.stop = start, content.size_bytes if stop is None else stop
         self.size_bytes = self.stop - self.start
         self.failure: Exception | None = None
-        self.heard: Callable[[], None] = _nobody
+        self.heard: Callable[[], object] = lambda: None
         self._progress = progress
         self._sent_bytes = 0
 
@@ -87,9 +81,6 @@ class SentBody:
                 wanted=self.expected,
                 next_step="run the same command again while nothing writes to its files",
             )
-
-
-def _nobody() -> None: ...
 
 
 def crc32_of(content: Content, start: int, stop: int, also: hashlib._Hash | None = None) -> int:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -35,14 +36,9 @@ GIVE_UP_S = 35.0  # with the last attempt's own timeout, under a minute
 
 @dataclass(frozen=True)
 class Call:
-    """A data call.
+    """A data call: a PUT of ``body``, or a GET, whose answer is read by ``S3Answer.chunks``.
 
-    Attributes:
-        key: The object's whole key.
-        query: Parameters, not yet encoded.
-        headers: Next to those that every request has.
-        body: What to PUT; None for a GET, whose answer is read by ``S3Answer.chunks``.
-        payload_sha256: Signed in the body's place: its hex sha256, or ``UNSIGNED``.
+    ``payload_sha256`` is signed in the body's place: its hex sha256, or ``UNSIGNED``.
     """
 
     key: str
@@ -60,7 +56,6 @@ class S3Answer:
         facts: Of a control call: boto3's words, by name; of a data call: its headers.
         code: S3's error code that the caller wanted to hear of, or None for success.
         uncertain: Whether an earlier try may have had its effect.
-        raw: The stream of a GET.
     """
 
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -95,11 +90,7 @@ Attempt = Callable[[Connection], S3Answer | S3Problem]
 class Bucket:
     """A bucket, as whoever the session's credentials are for sees it. Safe to share by threads.
 
-    Args:
-        name: The bucket.
-        account: The 12 digits of the account it must belong to; None where nobody said.
-        profile: An AWS profile; None leaves the choice to boto3.
-        endpoint: Where S3 is reached; None leaves the choice to boto3.
+    ``account`` is the one it must belong to, 12 digits; None where nobody said.
     """
 
     def __init__(
@@ -112,38 +103,21 @@ class Bucket:
         self._connection: Connection | None = None
 
     def ask(self, operation: str, accept: tuple[str, ...] = (), **request: Any) -> S3Answer:
-        """Makes one of S3's control calls, until there is an answer.
+        """Makes one of S3's control calls, ``head_object`` say, until there is an answer.
 
-        Args:
-            operation: The name of boto3's method: ``head_object``.
-            accept: S3's error codes that are answers rather than failures.
-            request: The method's arguments but for the bucket and its owner.
+        Error codes in ``accept`` are answers. ``request`` does without the bucket and its owner.
 
         Raises:
             RefusedError: Access is denied, or the bucket is not where or whose it should be.
             StoreError: S3 failed for longer than is waited for.
         """
         where = f"s3://{self.name}/{request.get('Key') or request.get('Prefix') or ''}"
-
-        def attempt(connection: Connection) -> S3Answer | S3Problem:
-            return self._asked(connection, operation, request, where)
-
+        attempt = partial(self._asked, operation=operation, request=request, where=where)
         return self._until_answered(attempt, where, accept)
 
     def send(self, call: Call, accept: tuple[str, ...] = ()) -> S3Answer:
-        """Makes a data call until there is an answer; raises as ``ask`` does.
-
-        Args:
-            call: The request.
-            accept: As for ``ask``.
-
-        Raises:
-            PublishError: Whatever the body's content failed with.
-        """
-
-        def attempt(connection: Connection) -> S3Answer | S3Problem:
-            return self._sent(connection, call)
-
+        """Makes a data call until there is an answer; raises as ``ask``, or as the content does."""
+        attempt = partial(self._sent, call=call)
         return self._until_answered(attempt, f"s3://{self.name}/{call.key}", accept, call.body)
 
     def region(self) -> str:
@@ -204,7 +178,6 @@ class Bucket:
             raise error_of(error, where) from error
 
     def _sent(self, connection: Connection, call: Call) -> S3Answer | S3Problem:
-        """Makes a data call once."""
         from botocore import exceptions as botocore
         from urllib3.exceptions import HTTPError
 

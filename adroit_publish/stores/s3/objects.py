@@ -45,14 +45,10 @@ class S3Objects:
     """Objects below one prefix of a bucket. Safe to share by threads; nothing is asked before use.
 
     Args:
-        location: ``s3://bucket`` or ``s3://bucket/prefix``.
+        location: ``s3://bucket`` or ``s3://bucket/prefix``; ConfigError for anything else.
         account: The 12 digits of the account that the bucket must belong to; every request
             carries them. None where nobody said.
-        profile: An AWS profile; None leaves the choice to boto3.
-        endpoint: Where S3 is reached; None leaves the choice to boto3.
-
-    Raises:
-        ConfigError: ``location`` is not the address of a bucket.
+        profile, endpoint: None leaves the choice to boto3.
     """
 
     on_this_machine = False
@@ -79,12 +75,7 @@ class S3Objects:
         self._bucket = Bucket(name, account, profile, endpoint)
 
     def check(self) -> None:
-        """Proves, before any work, that the bucket is there, in this region and account.
-
-        Raises:
-            RefusedError: It is not, or access is denied.
-            StoreError: S3 could not be reached.
-        """
+        """Proves, before any work, that the bucket is there, in this region and account."""
         answer = self._bucket.ask("list_objects_v2", Prefix=self._prefix, MaxKeys=1)
         region = answer.facts["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
         if region not in (None, self._bucket.region()):  # boto3 followed it there; data would not

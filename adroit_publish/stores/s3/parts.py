@@ -42,10 +42,7 @@ COMPLETE_REFUSALS = ("PreconditionFailed", "NoSuchKey", "NoSuchUpload")
 class Unfinished:
     """Parts that no object was made of yet: of a writer at work, or of one that was killed.
 
-    Attributes:
-        key: The whole key of the object they were for.
-        upload_id: S3's name for them.
-        started_utc: When the first was announced.
+    ``key`` is the whole key of the object they were for, ``upload_id`` S3's name for them.
     """
 
     key: str
@@ -66,7 +63,6 @@ class _Part:
         return base64.b64encode(self.crc32.to_bytes(4, "big")).decode()
 
     def named(self) -> dict[str, Any]:
-        """Returns it as a completion names it."""
         return {"PartNumber": self.number, "ETag": self.etag, "ChecksumCRC32": self.checksum}
 
 
@@ -81,22 +77,15 @@ def put_parts(
 ) -> S3Answer:
     """Makes a large object, whole or not at all.
 
-    Args:
-        bucket: Where.
-        key: The object's whole key.
-        content: Its bytes.
-        digest: Their sha256.
-        progress: Told as bytes are accepted.
-        metadata: What the object keeps of its own.
-        condition: boto3's argument that says what may be there already.
+    ``metadata`` is what the object keeps of its own, ``condition`` boto3's argument that says what
+    may be there already.
 
     Returns:
         The answer to the completion: its ``code`` is one of ``COMPLETE_REFUSALS``, or None.
 
     Raises:
         VerificationError: ``content`` gave other bytes than ``digest``; no object was made.
-        RefusedError: As ``Bucket.send``.
-        StoreError: As ``Bucket.send``.
+        PublishError: As ``Bucket.send``.
     """
     started = bucket.ask(
         "create_multipart_upload",

@@ -34,14 +34,9 @@ _BY_STATUS = {403: "AccessDenied", 404: "NoSuchKey", 412: "PreconditionFailed"}
 
 @dataclass(frozen=True)
 class S3Problem:
-    """A try that did not succeed.
+    """A try that did not succeed; a status of 0 is that of no answer.
 
-    Attributes:
-        status: HTTP's; 0 where there was no answer.
-        code: S3's error code, or the connection error's name.
-        message: S3's words.
-        region: Where the bucket is, where S3 says so.
-        retry_after_s: The pause that the server asks for, in seconds.
+    ``code`` is S3's error code, or the connection error's name.
     """
 
     status: int
@@ -64,12 +59,9 @@ class S3Problem:
 
     @classmethod
     def of_answer(cls, status: int, headers: Mapping[str, str], data: bytes) -> S3Problem:
-        """Returns what an answer that is no success says.
+        """Returns what an answer that is no success says; one of 200 may hold an error as well.
 
-        Args:
-            status: HTTP's; 200 where the body is an error all the same.
-            headers: The answer's, by name in any case.
-            data: The answer's body: S3's XML, nothing, or anything a proxy made up.
+        The body is S3's XML, nothing, or anything a proxy made up.
         """
         try:
             root = ElementTree.fromstring(data)
@@ -108,12 +100,7 @@ class S3Problem:
         return self.status == 0 or self.status >= 500
 
     def error(self, where: str, account: str | None) -> PublishError:
-        """Returns what a user is told.
-
-        Args:
-            where: The object's address.
-            account: The account that the bucket was required to belong to.
-        """
+        """Returns what a user is told; ``account`` is what the bucket had to belong to."""
         got = f"{self.code}: {self.message}" if self.message else self.code
         if found := credentials_error(self.code, where):
             return found

@@ -20,14 +20,7 @@ MAX_CONNECTIONS = 32
 
 @dataclass(frozen=True)
 class Connection:
-    """What a session comes to, for one bucket.
-
-    Attributes:
-        client: boto3's client for S3; it tries each request once.
-        base_url: The bucket's address, without a slash at its end.
-        credentials: botocore's; they renew themselves where they can.
-        http: botocore's pool of kept connections; threads share it.
-    """
+    """A session with one bucket; boto3's client tries each request once, and threads share it."""
 
     client: Any
     base_url: str
@@ -48,14 +41,8 @@ class Connection:
 def connect(bucket: str, profile: str | None, endpoint: str | None) -> Connection:
     """Returns a connection with credentials that were looked for just now; nothing is sent.
 
-    Args:
-        bucket: The bucket.
-        profile: An AWS profile; None leaves the choice to boto3.
-        endpoint: Where S3 is reached; None leaves the choice to boto3.
-
-    Raises:
-        BotoCoreError: botocore's own; the caller translates them.
-        ConfigError: There is no such profile.
+    None for the profile or the endpoint leaves the choice to boto3. Raises ConfigError where there
+    is no such profile, and what botocore raises.
     """
     from botocore.exceptions import NoCredentialsError
     from botocore.httpsession import URLLib3Session
