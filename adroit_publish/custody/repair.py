@@ -16,7 +16,7 @@ from adroit_publish.custody.check import verify, verify_images
 from adroit_publish.custody.report import Damage, VerifyReport, is_of_the_place
 from adroit_publish.errors import PublishError, VerificationError
 from adroit_publish.places import Places
-from adroit_publish.registry.blobs import Blobs, RegistryBlob
+from adroit_publish.registry.blobs import Blobs
 from adroit_publish.registry.errors import StaysDamaged, stays_damaged
 from adroit_publish.registry.image_reference import Tag
 from adroit_publish.stores.bundle_store import Published
@@ -114,7 +114,7 @@ def _heal(places: Places, published: Published, damage: Damage, envs: Sequence[B
         _take(descriptor, _from_images(places, descriptor), store.heal_blob)
     elif damage.what == "blob" and descriptor and images:
         stored: Content = StoredBlob(store, descriptor)
-        sources = [stored, *(RegistryBlob(env, descriptor) for env in envs)]
+        sources = [stored, *(StoredBlob(env, descriptor) for env in envs)]
         _take(descriptor, sources, images.heal_blob)
     elif damage.what == "manifest" and descriptor and images:
         data = store.document(descriptor)
@@ -148,6 +148,6 @@ def _take(
 def _from_images(places: Places, descriptor: Descriptor) -> Iterator[Content]:
     """Yields what the registry may have of a blob of the store: it keeps manifests apart."""
     if places.images:
-        yield RegistryBlob(places.images, descriptor)
+        yield StoredBlob(places.images, descriptor)
         if stored := places.images.find(descriptor.digest):
             yield Inline(stored.data)

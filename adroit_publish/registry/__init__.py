@@ -2,6 +2,4 @@
 
 Floor 3: imports the floors below, ``aws`` and ``stores``."""
 
-from __future__ import annotations
-
 __all__: list[str] = []

@@ -26,14 +26,19 @@ import re
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from adroit_publish.edge.patience import Patience
 from adroit_publish.errors import ConfigError, RefusedError, StoreError
 from adroit_publish.registry.docker_config import Credentials, Login
-from adroit_publish.registry.errors import failure, may_help_to_try_again, shown, unreachable
-from adroit_publish.registry.http import Answer, Endpoint, Http, read_answer
+from adroit_publish.registry.errors import answered, failure, shown
+from adroit_publish.registry.http import Answer, Endpoint, Http
+
+if TYPE_CHECKING:
+    from urllib3.response import BaseHTTPResponse as HTTPResponse
 
 _PARAMETER = re.compile(r'([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 _SCHEME = re.compile(r"(?:^|,)\s*(Basic|Bearer)(?=\s|$)", re.IGNORECASE)
@@ -47,12 +52,9 @@ _CLIENT_ID = "adroit-publish"
 
 @dataclass(frozen=True)
 class Challenge:
-    """How a registry wants to be told.
+    """How a registry wants to be told: ``scheme`` is ``basic`` or ``bearer``.
 
-    Attributes:
-        scheme: ``basic`` or ``bearer``.
-        realm: Where tokens are issued; of no use to Basic.
-        service: What the realm knows the registry as.
+    ``realm`` is where tokens are issued, ``service`` what the realm knows the registry as.
     """
 
     scheme: str
@@ -67,15 +69,7 @@ class _Token:
 
 
 class Authorization:
-    """Makes the Authorization header for one registry; safe to share between threads.
-
-    Args:
-        host: The registry's name, which credentials are looked up by.
-        endpoint: Where it is reached.
-        credentials: What knows them.
-        http: Used to ask the realm for tokens.
-        give_up_s: How long a realm that fails is asked again.
-    """
+    """Makes the Authorization header for one registry; safe to share between threads."""
 
     def __init__(
         self, host: str, endpoint: Endpoint, credentials: Credentials, http: Http, give_up_s: float
@@ -109,17 +103,7 @@ class Authorization:
             return token.header
 
     def answer(self, answer: Answer, scopes: Sequence[str], used: str | None) -> str | None:
-        """Returns the header to try after a 401 or 403; None where there is nothing new to try.
-
-        Args:
-            answer: The refusal.
-            scopes: What the request needs.
-            used: The header it was refused with.
-
-        Raises:
-            RefusedError: As ``header``.
-            StoreError: As ``header``.
-        """
+        """Returns the header to try after a 401 or 403; None where there is nothing new to try."""
         with self._lock:
             if answer.status == 403 and (used is None or not used.startswith("Basic")):
                 return None
@@ -197,27 +181,20 @@ class Authorization:
         self, realm: Endpoint, method: str, path: str, headers: dict[str, str], body: bytes
     ) -> Answer:
         what, patience = f"No token for {self._host} could be had", Patience(self._give_up_s)
-        while True:
-            try:
-                with self._http.exchange(
-                    realm, method, path, headers, body, timeout_s=patience.timeout_s
-                ) as response:
-                    answer = read_answer(response)
-            except OSError as error:
-                patience.wait_or_raise(unreachable(error, what, realm))
-                continue
-            patience.heard()
-            if answer.status == 200:
-                return answer
-            failed = failure(answer, what, realm)
-            if not may_help_to_try_again(answer):
-                raise failed
-            patience.wait_or_raise(failed, answer.retry_after_s)
+
+        def exchange() -> AbstractContextManager[HTTPResponse]:
+            timeout_s = patience.timeout_s
+            return self._http.exchange(realm, method, path, headers, body, timeout_s=timeout_s)
+
+        answer = answered(exchange, what, realm, patience)
+        if answer.status != 200:
+            raise failure(answer, what, realm)
+        return answer
 
 
 def parse_challenge(headers: Sequence[str]) -> Challenge | None:
     """Returns the challenge of a 401, Bearer before Basic; None where it has neither."""
-    found: dict[str, Challenge] = {}
+    challenges: dict[str, Challenge] = {}
     for header in headers:
         starts = list(_SCHEME.finditer(header))
         for index, start in enumerate(starts):
@@ -227,11 +204,9 @@ def parse_challenge(headers: Sequence[str]) -> Challenge | None:
                 for name, quoted, plain in _PARAMETER.findall(header[start.end() : end])
             }
             scheme = start[1].lower()
-            found.setdefault(
-                scheme,
-                Challenge(scheme, values.get("realm", ""), values.get("service", "")),
-            )
-    return found.get("bearer") or found.get("basic")
+            challenge = Challenge(scheme, values.get("realm", ""), values.get("service", ""))
+            challenges.setdefault(scheme, challenge)
+    return challenges.get("bearer") or challenges.get("basic")
 
 
 def is_for(realm: Endpoint, registry: Endpoint) -> bool:

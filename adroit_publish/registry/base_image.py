@@ -31,12 +31,7 @@ _DEFAULT_VARIANTS = {"arm64": "v8", "arm": "v7"}
 def resolve_base(
     repository: ImageRepository, reference: ImageReference, platform: str
 ) -> BaseImage:
-    """Returns the image that ``reference`` names now, pinned to one platform.
-
-    Args:
-        repository: The repository of ``reference``.
-        reference: Tag or digest, of an image or of an index.
-        platform: ``os/architecture[/variant]``.
+    """Returns the image that ``reference`` names now, pinned to ``os/architecture[/variant]``.
 
     Raises:
         RefusedError: The image is gone, access is denied, it is not for that platform, or it has
@@ -62,10 +57,9 @@ def _is_index(manifest: StoredManifest, where: str) -> bool:
     declared = manifest.descriptor.media_type in _INDEXES
     holds_manifests = "manifests" in parse_json_object(manifest.data, where)
     if declared != holds_manifests:
+        got = manifest.descriptor.media_type
         raise VerificationError(
-            "A manifest is not of the kind it says it is.",
-            where=where,
-            got=manifest.descriptor.media_type,
+            "A manifest is not of the kind it says it is.", where=where, got=got
         )
     return declared
 
@@ -75,7 +69,7 @@ def _entry_for(index: StoredManifest, platform: str, where: str) -> Mapping[str,
     if not isinstance(entries, list) or not all(isinstance(each, dict) for each in entries):
         raise VerificationError("An image index is malformed.", where=where)
     manifests: list[Mapping[str, Any]] = entries
-    wanted = _canonical(*_parts(platform))
+    wanted = _canonical(platform)
     for entry in manifests:
         if _platform_of(entry) == wanted:
             return entry
@@ -89,25 +83,20 @@ def _entry_for(index: StoredManifest, platform: str, where: str) -> Mapping[str,
     )
 
 
-def _parts(platform: str) -> tuple[str, str, str]:
-    os_name, _, rest = platform.partition("/")
-    architecture, _, variant = rest.partition("/")
-    return os_name, architecture, variant
-
-
 def _platform_of(entry: Mapping[str, Any]) -> str:
-    found = entry.get("platform")
-    found = found if isinstance(found, dict) else {}
-    return _canonical(*(str(found.get(key) or "") for key in ("os", "architecture", "variant")))
+    platform = entry.get("platform")
+    platform = platform if isinstance(platform, dict) else {}
+    parts = (str(platform.get(key) or "") for key in ("os", "architecture", "variant"))
+    return _canonical("/".join(parts))
 
 
-def _canonical(os_name: str, architecture: str, variant: str) -> str:
+def _canonical(platform: str) -> str:
     """``linux/arm64`` and ``linux/arm64/v8`` are one platform, as every engine has it."""
+    os_name, architecture, variant = [*platform.split("/", 2), "", ""][:3]
     if variant == _DEFAULT_VARIANTS.get(architecture):
         variant = ""
-    return "/".join(
-        part for part in (os_name or "unknown", architecture or "unknown", variant) if part
-    )
+    parts = (os_name or "unknown", architecture or "unknown", variant)
+    return "/".join(filter(None, parts))
 
 
 def _refuse_layers_elsewhere(manifest: StoredManifest, where: str) -> None:
@@ -132,7 +121,7 @@ def _check_config(config: Mapping[str, Any], layers: int, platform: str, where: 
             got=f"{len(diff_ids) if isinstance(diff_ids, list) else 'no'} diff ids",
             wanted=layers,
         )
-    found, wanted = _platform_of({"platform": config}), _canonical(*_parts(platform))
+    found, wanted = _platform_of({"platform": config}), _canonical(platform)
     if found != wanted:
         raise RefusedError(
             "The image is for another platform.",

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import quote, urljoin
 
 from adroit_publish.bundle.content import Content
-from adroit_publish.bundle.digest import Descriptor, verified
+from adroit_publish.bundle.digest import Descriptor, document_of, verified
 from adroit_publish.edge.patience import Patience
 from adroit_publish.errors import RefusedError, VerificationError
 from adroit_publish.registry.client import Registry
@@ -27,19 +27,7 @@ from adroit_publish.stores.contract import Progress, unheard
 
 
 class Blobs:
-    """The blobs of one repository on a registry; safe to share between threads.
-
-    Args:
-        registry: The registry.
-        name: The repository's name there.
-
-    Attributes:
-        repository: The repository.
-        location: The same as text: ``host/name``.
-
-    Raises:
-        ConfigError: The name is none.
-    """
+    """The blobs of one repository; safe to share between threads."""
 
     def __init__(self, registry: Registry, name: str) -> None:
         self.registry = registry
@@ -53,19 +41,11 @@ class Blobs:
     def put_blob(
         self, descriptor: Descriptor, content: Content, progress: Progress = unheard
     ) -> bool:
-        """Makes sure that the blob is there.
-
-        Args:
-            descriptor: Its digest and length.
-            content: Its bytes, read only where they have to be sent.
-            progress: Told as bytes are accepted; negative where they have to be sent again.
-
-        Returns:
-            Whether it was sent; False where it was there already.
+        """Makes sure that the blob is there; returns whether it was sent.
 
         Raises:
-            RefusedError: The registry denies access, or has no such repository.
-            StoreError: It cannot be reached, goes on failing (transient), or has no room left.
+            RefusedError, StoreError: As ``Registry.call``; there is no such repository, or no room
+                left.
             VerificationError: ``content`` is not what ``descriptor`` says, or what the registry
                 says it now has is not.
         """
@@ -77,21 +57,11 @@ class Blobs:
     def take_blob(
         self, descriptor: Descriptor, source: Blobs, progress: Progress = unheard
     ) -> bool:
-        """Makes sure that a blob of another repository is here.
+        """Makes sure that a blob of another repository is here; returns whether bytes were sent.
 
-        It is mounted where both are on one registry and that registry does it; otherwise it is
-        read, verified and sent on.
-
-        Args:
-            descriptor: Its digest and length.
-            source: Where it is.
-            progress: As ``put_blob``; not told of what was mounted.
-
-        Returns:
-            Whether bytes were sent; False where it was there already, or was mounted.
-
-        Raises:
-            PublishError: As ``put_blob``, and as ``read_blob`` of ``source``.
+        It is mounted where both are on one registry and that registry does it (of which
+        ``progress`` is not told); otherwise it is read, verified and sent on. Raises as
+        ``put_blob`` and ``read_blob``.
         """
         if self.has_blob(descriptor):
             return False
@@ -107,16 +77,7 @@ class Blobs:
         return True
 
     def has_blob(self, descriptor: Descriptor, patience: Patience | None = None) -> bool:
-        """Tells whether the registry says that it has the blob, with the right length.
-
-        Args:
-            descriptor: Its digest and length.
-            patience: Of the operation that asks.
-
-        Raises:
-            RefusedError: The registry denies access.
-            StoreError: It cannot be reached, or does not answer the question.
-        """
+        """Tells whether the registry says that it has the blob, with the right length."""
         what = "The registry could not be asked for a blob"
         answer = self.registry.call(
             "HEAD", self._blob_url(descriptor), self.pull_scopes, what, patience=patience
@@ -132,28 +93,19 @@ class Blobs:
     def read_blob(self, descriptor: Descriptor) -> Iterator[memoryview | bytes]:
         """Yields a blob's bytes; raises VerificationError at their end unless they are the blob's.
 
-        A connection that breaks is taken up again at the byte it broke at.
-
-        Raises:
-            RefusedError: The registry denies access.
-            StoreError: It has no such blob, cannot be reached, or goes on failing.
-            VerificationError: The bytes are not what the descriptor says.
+        A connection that breaks is taken up again at the byte it broke at. Raises as
+        ``receive_blob``.
         """
         where = f"{self.location}@{descriptor.digest}"
-        pieces = receive_blob(
-            self.registry, self._blob_url(descriptor), self.pull_scopes, descriptor
-        )
+        pieces = self._received(descriptor)
         yield from verified(pieces, descriptor.digest, descriptor.size_bytes, where)
 
     def read_range(
         self, descriptor: Descriptor, start: int, stop: int
     ) -> Iterator[memoryview | bytes]:
         """Yields the bytes ``[start, stop)`` of a blob, unverified; raises as ``read_blob``."""
-        pieces = receive_blob(
-            self.registry, self._blob_url(descriptor), self.pull_scopes, descriptor, start
-        )
         left = stop - start
-        for piece in pieces:
+        for piece in self._received(descriptor, start):
             yield piece[:left]
             left -= len(piece)
             if left <= 0:
@@ -174,19 +126,9 @@ class Blobs:
             raise stays_damaged(f"{self.location}@{descriptor.digest}") from error
 
     def document(self, descriptor: Descriptor) -> bytes:
-        """Returns a small blob, verified; raises as ``read_blob`` does.
-
-        Raises:
-            VerificationError: It is too large to be a document.
-        """
-        if descriptor.size_bytes > ANSWER_LIMIT_BYTES:
-            raise VerificationError(
-                "A document is too large.",
-                where=f"{self.location}@{descriptor.digest}",
-                got=f"{descriptor.size_bytes} bytes",
-                wanted=f"at most {ANSWER_LIMIT_BYTES} bytes",
-            )
-        return b"".join(bytes(piece) for piece in self.read_blob(descriptor))
+        """Returns a small blob, verified; raises as ``read_blob`` and ``document_of``."""
+        where = f"{self.location}@{descriptor.digest}"
+        return document_of(descriptor, self.read_blob(descriptor), ANSWER_LIMIT_BYTES, where)
 
     def _send(
         self,
@@ -218,30 +160,9 @@ class Blobs:
         except RefusedError:
             return None  # some registries refuse so; whether it is really denied, the copy tells
 
+    def _received(self, descriptor: Descriptor, start: int = 0) -> Iterator[memoryview]:
+        url, scopes = self._blob_url(descriptor), self.pull_scopes
+        return receive_blob(self.registry, url, scopes, descriptor, start)
+
     def _blob_url(self, descriptor: Descriptor) -> str:
         return f"{self.url}/blobs/{descriptor.digest}"
-
-
-class RegistryBlob:
-    """A blob of a repository as content, to be sent on; a ``bundle.content.Content``.
-
-    Read as a whole it is verified; who asks for ranges hashes the whole as well.
-
-    Args:
-        blobs: Where it is.
-        descriptor: Its digest and length.
-    """
-
-    def __init__(self, blobs: Blobs, descriptor: Descriptor) -> None:
-        self.blobs = blobs
-        self.descriptor = descriptor
-
-    @property
-    def size_bytes(self) -> int:
-        return self.descriptor.size_bytes
-
-    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[memoryview | bytes]:
-        if start == 0 and stop in (None, self.size_bytes):
-            return self.blobs.read_blob(self.descriptor)
-        stop = self.size_bytes if stop is None else stop
-        return self.blobs.read_range(self.descriptor, start, stop)

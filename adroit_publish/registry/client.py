@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
@@ -18,7 +19,7 @@ from adroit_publish.edge.patience import GIVE_UP_S, Patience
 from adroit_publish.errors import ConfigError, PublishError, RefusedError, StoreError
 from adroit_publish.registry.auth import Authorization
 from adroit_publish.registry.docker_config import Credentials
-from adroit_publish.registry.errors import failure, may_help_to_try_again, unreachable
+from adroit_publish.registry.errors import answered, failure
 from adroit_publish.registry.http import Answer, Body, Endpoint, Http, read_answer
 
 if TYPE_CHECKING:
@@ -36,13 +37,8 @@ class Registry:
 
     Args:
         host: Its name in image references, with its port where it has one.
-        credentials: What knows the credentials for it.
         endpoint: The URL where it is reached, if not at its own name (by https; a name on
-            loopback by http).
-        give_up_s: How long it may be silent, or fail, before it is given up.
-
-    Raises:
-        ConfigError: The endpoint cannot be used.
+            loopback by http); ConfigError where it cannot be used.
     """
 
     def __init__(
@@ -70,15 +66,12 @@ class Registry:
         body: bytes = b"",
         patience: Patience | None = None,
     ) -> Answer:
-        """Returns the answer to a request, asked again while that may help.
+        """Returns the answer to a request that may be sent twice, asked again while that may help.
 
         Args:
-            method: HTTP method; the request has to be one that may be sent twice.
             url: Path and query at this registry, or a URL that it gave.
             scopes: What a token has to be good for: ``repository:NAME:pull,push``.
             what: What is being done, for messages: "The blob could not be sent".
-            headers: Further headers.
-            body: The body.
             patience: Of the operation that this request is part of.
 
         Raises:
@@ -86,22 +79,14 @@ class Registry:
             StoreError: It cannot be reached, or goes on failing (transient).
         """
         patience = patience or Patience(self.give_up_s)
+        exchange = partial(
+            self.open, method, url, scopes, what, headers=headers, body=body, patience=patience
+        )
         where = f"{self.host}{urlsplit(url).path}"
-        while True:
-            try:
-                with self.open(
-                    method, url, scopes, what, headers=headers, body=body, patience=patience
-                ) as response:
-                    answer = read_answer(response)
-            except OSError as error:
-                patience.wait_or_raise(unreachable(error, what, where))
-                continue
-            patience.heard()
-            if answer.status in (401, 403):
-                raise failure(answer, what, where)
-            if not may_help_to_try_again(answer):
-                return answer
-            patience.wait_or_raise(failure(answer, what, where), answer.retry_after_s)
+        answer = answered(exchange, what, where, patience)
+        if answer.status in (401, 403):
+            raise failure(answer, what, where)
+        return answer
 
     @contextmanager
     def open(
@@ -168,10 +153,7 @@ class Registry:
 
         A registry behind a proxy or an endpoint of another name gives absolute URLs under its
         own name, and at times under the wrong scheme; those are asked where it is reached.
-
-        Args:
-            url: An absolute URL, or path and query at the registry.
-            location: What was given there as the place to go on to; it may be relative.
+        ``location``, which may be relative, was given there as the place to go on to.
 
         Raises:
             RefusedError: It is neither https nor the registry's own, or is this machine.
@@ -201,11 +183,7 @@ class Registry:
 
 
 def default_endpoint(host: str) -> Endpoint:
-    """Returns where a registry is reached by its name: by https, on loopback by http.
-
-    Raises:
-        ConfigError: The name is none.
-    """
+    """Returns where a registry is reached by its name: by https, on loopback by http."""
     host = _DOCKER_HUB.get(host, host)
     by_https = Endpoint.parse(f"https://{host}")
     return Endpoint.parse(f"http://{host}") if by_https.is_loopback else by_https

@@ -35,9 +35,7 @@ _TOKEN_USER = "<token>"  # how a helper says that the secret is an identity toke
 class Login:
     """Credentials for one registry.
 
-    Attributes:
-        username: Who.
-        secret: A password, or an identity token where ``username`` is empty.
+    ``secret`` is a password, or an identity token where ``username`` is empty.
     """
 
     username: str
@@ -48,11 +46,7 @@ class Credentials(Protocol):
     """What knows the credentials of registries."""
 
     def get(self, host: str) -> Login | None:
-        """Returns the credentials for the registry ``host``; None to be anonymous.
-
-        Raises:
-            RefusedError: There ought to be some, and they cannot be had.
-        """
+        """Returns the credentials for ``host``, or None; RefusedError where they cannot be had."""
         ...
 
     def renew(self, host: str) -> Login | None:
@@ -63,8 +57,7 @@ class Credentials(Protocol):
 class DockerCredentials:
     """Credentials from a Docker config; a config that is not there knows none.
 
-    Args:
-        environ: The environment, for ``DOCKER_CONFIG``, ``HOME`` and the helpers' PATH.
+    ``environ`` is for ``DOCKER_CONFIG``, ``HOME`` and the helpers' PATH.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -95,9 +88,7 @@ class DockerCredentials:
         entries = _section(config, "auths")
         return self._stored(entries, _DOCKER_HUB[0] if hub else host) if entries else None
 
-    def renew(self, host: str) -> Login | None:
-        """Returns what ``get`` returns now: helpers issue new tokens, files are edited."""
-        return self.get(host)
+    renew = get  # helpers issue new tokens, files are edited
 
     def _read(self) -> dict[str, Any]:
         try:

@@ -31,12 +31,7 @@ _HOST = re.compile(
 
 @dataclass(frozen=True)
 class EcrHost:
-    """What the name of an ECR registry says.
-
-    Attributes:
-        account: The AWS account that owns it, 12 digits; also the registry's id.
-        region: Its AWS region.
-    """
+    """What the name of an ECR registry says: its owner's account (12 digits) and its region."""
 
     account: str
     region: str
@@ -51,10 +46,7 @@ def parse_ecr_host(host: str) -> EcrHost | None:
 class Ecr:
     """The ECR API of one account and region; makes repositories and knows the login.
 
-    Args:
-        session: A ``boto3.Session`` of the target's account.
-        account: The account that owns the registry; None for the session's own.
-        region: The registry's region; None for the session's own.
+    Account and region are the session's own where they are not given.
     """
 
     def __init__(self, session: Any, account: str | None = None, region: str | None = None) -> None:
@@ -86,15 +78,9 @@ class Ecr:
         return self.get(host)
 
     def ensure_repository(self, name: str) -> bool:
-        """Makes sure that a repository is there, by creating it if it is not.
+        """Makes sure that a repository is there; returns whether it was created.
 
         A new one has immutable tags and scans what is pushed; one that is there stays as it is.
-
-        Args:
-            name: The repository's name, with its prefix.
-
-        Returns:
-            Whether it was created.
 
         Raises:
             RefusedError: It is not there and may not be created, or AWS denies access.

@@ -13,11 +13,18 @@ import json
 import re
 import socket
 import ssl
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from http.client import responses
+from typing import TYPE_CHECKING
 
+from adroit_publish.edge.patience import Patience
 from adroit_publish.edge.text import printable
 from adroit_publish.errors import PublishError, RefusedError, StoreError, VerificationError
-from adroit_publish.registry.http import TRY_AGAIN, Answer
+from adroit_publish.registry.http import TRY_AGAIN, Answer, read_answer
+
+if TYPE_CHECKING:
+    from urllib3.response import BaseHTTPResponse as HTTPResponse
 
 _SHOWN_CHARACTERS = 300
 _NO_ROOM = re.compile(r'no space left|quota exceeded|"Err": ?28\b', re.IGNORECASE)
@@ -61,16 +68,38 @@ def may_help_to_try_again(answer: Answer) -> bool:
     return answer.status in TRY_AGAIN and not has_no_room(answer)
 
 
-def failure(answer: Answer, what: str, where: object) -> PublishError:
-    """Returns the error that ``answer`` means.
+def answered(
+    exchange: Callable[[], AbstractContextManager[HTTPResponse]],
+    what: str,
+    where: object,
+    patience: Patience,
+) -> Answer:
+    """Returns the answer to a request that ``exchange`` makes, again while that may help.
 
     Args:
-        answer: Of a status that was not hoped for.
-        what: What was being done, as the beginning of a sentence: "The blob could not be sent".
-        where: The repository, blob or tag.
+        what: What is being done, as the beginning of a sentence: "The blob could not be sent".
 
-    Returns:
-        RefusedError for 401, 403, 413 and a missing repository; StoreError for the rest.
+    Raises:
+        RefusedError: The server's certificate is not trusted.
+        StoreError: The server cannot be reached, or goes on failing (transient).
+    """
+    while True:
+        try:
+            with exchange() as response:
+                answer = read_answer(response)
+        except OSError as error:
+            patience.wait_or_raise(unreachable(error, what, where))
+            continue
+        patience.heard()
+        if not may_help_to_try_again(answer):
+            return answer
+        patience.wait_or_raise(failure(answer, what, where), answer.retry_after_s)
+
+
+def failure(answer: Answer, what: str, where: object) -> PublishError:
+    """Returns the error that an answer means whose status was not hoped for.
+
+    It is a RefusedError for 401, 403, 413 and a missing repository, a StoreError for the rest.
     """
     got = shown(answer)
     if has_no_room(answer):
@@ -89,11 +118,7 @@ def failure(answer: Answer, what: str, where: object) -> PublishError:
             "the permission to pull and push granted",
         )
     if answer.status == 413:
-        return RefusedError(
-            f"{what}: it is too large for the registry.",
-            where=where,
-            got=got,
-        )
+        return RefusedError(f"{what}: it is too large for the registry.", where=where, got=got)
     if answer.status == 404 and "NAME_UNKNOWN" in error_codes(answer):
         return RefusedError(
             f"{what}: the registry has no such repository.",
@@ -155,6 +180,5 @@ def _errors_of(answer: Answer) -> list[tuple[str, str]]:
 
 
 def _clean(text: str) -> str:
-    text = _SECRET.sub(r"\1 ...", _QUERY.sub(r"\1?...", text))
-    text = printable(text)
+    text = printable(_SECRET.sub(r"\1 ...", _QUERY.sub(r"\1?...", text)))
     return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."

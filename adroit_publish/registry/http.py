@@ -10,17 +10,17 @@ body goes out piece by piece as it is read, with its known length, at the cost o
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import Message
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from adroit_publish.edge.patience import SILENCE_TIMEOUT_S, retry_after_s
+from adroit_publish.edge.urls import is_loopback
 from adroit_publish.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,13 +36,7 @@ Body = bytes | Callable[[], Iterable[memoryview | bytes]]
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a server is reached.
-
-    Attributes:
-        https: Whether by TLS.
-        host: Name or address, without brackets.
-        port: TCP port.
-    """
+    """Where a server is reached; ``host`` has no brackets."""
 
     https: bool
     host: str
@@ -52,9 +46,8 @@ class Endpoint:
     def parse(cls, url: str) -> Endpoint:
         """Returns the endpoint of ``url``; its path does not matter.
 
-        Raises:
-            ConfigError: It is no http or https URL, carries a user, or is ``http:`` elsewhere
-                than on loopback.
+        Raises ConfigError where it is no http or https URL, carries a user, or is ``http:``
+        elsewhere than on loopback.
         """
         try:
             parts = urlsplit(url)
@@ -81,11 +74,7 @@ class Endpoint:
     @property
     def is_loopback(self) -> bool:
         """Whether the server is on this machine."""
-        if self.host == "localhost":
-            return True
-        with suppress(ValueError):
-            return ipaddress.ip_address(self.host).is_loopback
-        return False
+        return is_loopback(self.host)
 
     @property
     def authority(self) -> str:
@@ -99,13 +88,7 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole response.
-
-    Attributes:
-        status: HTTP status.
-        headers: Its headers.
-        body: Its body, at most ``ANSWER_LIMIT_BYTES`` and one more where it was longer.
-    """
+    """A whole response; its body has at most one byte more than ``ANSWER_LIMIT_BYTES``."""
 
     status: int
     headers: Message | HTTPHeaderDict
@@ -139,9 +122,6 @@ class Http:
         """Sends one request and gives its response, to be read inside the context.
 
         Args:
-            endpoint: To whom.
-            method: HTTP method.
-            target: Path and query, encoded.
             headers: A streamed body needs its Content-Length here.
             body: Bytes, or what gives the pieces of a streamed body.
             timeout_s: How long the peer may neither take nor give anything.
@@ -202,16 +182,11 @@ class Http:
 
         with self._lock:
             if endpoint not in self._pools:
-                self._pools[endpoint] = (
-                    HTTPSConnectionPool(
-                        endpoint.host,
-                        endpoint.port,
-                        maxsize=_KEPT_CONNECTIONS,
-                        ssl_context=ssl.create_default_context(),
-                    )
-                    if endpoint.https
-                    else HTTPConnectionPool(endpoint.host, endpoint.port, maxsize=_KEPT_CONNECTIONS)
-                )
+                options: dict[str, Any] = {"maxsize": _KEPT_CONNECTIONS}
+                if endpoint.https:
+                    options["ssl_context"] = ssl.create_default_context()
+                kind = HTTPSConnectionPool if endpoint.https else HTTPConnectionPool
+                self._pools[endpoint] = kind(endpoint.host, endpoint.port, **options)
             return self._pools[endpoint]
 
 

@@ -30,11 +30,9 @@ _WHITEOUT = ".wh."
 
 @dataclass(frozen=True)
 class InstalledPackages:
-    """What an interpreter finds in its environment.
+    """What an interpreter finds in its environment: versions by normalised name.
 
-    Attributes:
-        python: Its version, ``3.11.7``, or only ``3.11`` where nothing says more; None: no idea.
-        versions: Version of every distribution, by its normalised name (``scikit-learn``).
+    ``python`` is its version, ``3.11.7``, or only ``3.11`` where nothing says more; None: no idea.
     """
 
     python: str | None
@@ -42,15 +40,10 @@ class InstalledPackages:
 
 
 def installed_packages(blobs: Blobs, base: BaseImage, python: str) -> InstalledPackages | None:
-    """Returns what is installed beside an interpreter of an image.
+    """Returns what is installed beside an interpreter of an image; None where a layer is of zstd.
 
     Args:
-        blobs: The repository of the image.
-        base: The image.
         python: Path of the interpreter in it: ``/opt/conda/envs/adroit/bin/python``.
-
-    Returns:
-        None where a layer cannot be read here (zstd).
 
     Raises:
         StoreError: The registry cannot be reached, or goes on failing.
@@ -66,12 +59,9 @@ def installed_packages(blobs: Blobs, base: BaseImage, python: str) -> InstalledP
 
 
 def apply_layer(below: Iterable[str], names: Iterable[str], prefix: str) -> set[str]:
-    """Returns the paths that tell of packages, after one more layer.
+    """Returns the paths that tell of packages, after one more layer with these names in its tar.
 
-    Args:
-        below: Those of the layers below.
-        names: Every name in the layer's tar.
-        prefix: The environment's directory, without a leading slash.
+    ``prefix`` is the environment's directory, without a leading slash.
     """
     kept, added = set(below), set()
     for name in names:
@@ -81,7 +71,9 @@ def apply_layer(below: Iterable[str], names: Iterable[str], prefix: str) -> set[
             gone = directory if last == _OPAQUE else f"{directory}/{last[len(_WHITEOUT) :]}"
             gone = gone.strip("/")
             kept = {each for each in kept if each != gone and not each.startswith(f"{gone}/")}
-        elif path.startswith(f"{prefix}/") and _tells(path):
+        elif path.startswith(f"{prefix}/") and (
+            path.endswith(".dist-info/METADATA") or "/conda-meta/python-" in path
+        ):
             added.add(path)
     return kept | added
 
@@ -107,10 +99,6 @@ def packages_of(paths: Iterable[str], prefix: str) -> InstalledPackages:
 def normalised(name: str) -> str:
     """Returns a distribution's name as PEP 503 compares it: ``scikit-learn``."""
     return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def _tells(path: str) -> bool:
-    return path.endswith(".dist-info/METADATA") or "/conda-meta/python-" in path
 
 
 def _names(blobs: Blobs, layer: Descriptor) -> Iterator[str]:

@@ -28,8 +28,7 @@ _MAX_NAME_LENGTH = 255
 class Tag(str):
     """A name that a repository gives to a manifest, and may give to another one later.
 
-    Raises:
-        ConfigError: The text is no tag.
+    Raises ConfigError for a text that is none.
     """
 
     __slots__ = ()
@@ -46,12 +45,7 @@ class Tag(str):
 
 @dataclass(frozen=True)
 class Repository:
-    """One repository of one registry.
-
-    Attributes:
-        host: The registry's name, with its port where it has one.
-        name: The repository's name there, without a leading slash.
-    """
+    """One repository of one registry; ``host`` may have a port, ``name`` has no leading slash."""
 
     host: str
     name: str
@@ -72,12 +66,7 @@ class Repository:
 
 @dataclass(frozen=True)
 class ImageReference:
-    """One image, as a user names it.
-
-    Attributes:
-        repository: Where it is.
-        name: Its tag, or its digest; the digest where the user gave both.
-    """
+    """One image, as a user names it: by its tag, or by its digest where the user gave that."""
 
     repository: Repository
     name: Tag | Digest
@@ -88,11 +77,7 @@ class ImageReference:
 
 
 def parse_reference(text: str, host: str | None = None) -> ImageReference:
-    """Returns the image that ``text`` names.
-
-    Args:
-        text: A full reference, or one relative to ``host``.
-        host: The target's registry; None where the target has none.
+    """Returns the image that ``text`` names, by a full reference or one relative to ``host``.
 
     Raises:
         ConfigError: It is no reference, has neither tag nor digest, or is relative where there
@@ -103,7 +88,8 @@ def parse_reference(text: str, host: str | None = None) -> ImageReference:
     if not colon or "/" in tag:  # that colon is a port's
         path, tag = named, ""
     first, slash, rest = path.partition("/")
-    if not (slash and _is_host(first)):
+    is_host = "." in first or ":" in first or first == "localhost"
+    if not (slash and is_host):
         if host is None:
             raise _no_host(text)
         first, rest = host, path
@@ -124,10 +110,6 @@ def parse_reference(text: str, host: str | None = None) -> ImageReference:
 def registry_host(images: str) -> str:
     """Returns the registry of a target's ``images`` (``host[:port]/prefix``)."""
     return images.partition("/")[0]
-
-
-def _is_host(component: str) -> bool:
-    return "." in component or ":" in component or component == "localhost"
 
 
 def _no_host(text: str) -> ConfigError:

@@ -17,12 +17,13 @@ from typing import Any
 
 from adroit_publish.bundle.content import Inline
 from adroit_publish.bundle.digest import Descriptor, Digest
-from adroit_publish.bundle.document import canonical_json, parse_json_object
+from adroit_publish.bundle.document import parse_json_object
 from adroit_publish.bundle.manifest import (
+    EMPTY,
     EMPTY_BLOB,
-    EMPTY_MEDIA_TYPE,
     INDEX_MEDIA_TYPE,
     MANIFEST_MEDIA_TYPE,
+    index_document,
     parse_manifest,
     referrer_manifest,
 )
@@ -38,11 +39,7 @@ def attach(
 ) -> Descriptor:
     """Attaches a document to an image; doing it again changes nothing.
 
-    Args:
-        repository: Where the image is.
-        subject: Names the image's manifest.
-        media_type: What the document is; also its artifact type.
-        data: The document.
+    ``media_type`` is also its artifact type.
 
     Returns:
         The descriptor of the referrer's manifest, the same as in the bundle store.
@@ -51,12 +48,11 @@ def attach(
         StoreError: The registry has no referrers API, and other writers kept changing the list.
         PublishError: As ``ImageRepository.put_blob`` and ``put_manifest``.
     """
-    blob = Descriptor(media_type, Digest.of(data), len(data))
+    blob = Descriptor.of(media_type, data)
     manifest_data = referrer_manifest(subject, blob)
-    manifest = Descriptor(MANIFEST_MEDIA_TYPE, Digest.of(manifest_data), len(manifest_data))
-    empty = Descriptor(EMPTY_MEDIA_TYPE, Digest.of(EMPTY_BLOB), len(EMPTY_BLOB))
+    manifest = Descriptor.of(MANIFEST_MEDIA_TYPE, manifest_data)
     repository.put_blob(blob, Inline(data))
-    repository.put_blob(empty, Inline(EMPTY_BLOB))
+    repository.put_blob(EMPTY, Inline(EMPTY_BLOB))
     put_referrer(repository, subject.digest, manifest, manifest_data)
     return manifest
 
@@ -64,14 +60,7 @@ def attach(
 def put_referrer(
     repository: ImageRepository, subject: Digest, manifest: Descriptor, data: bytes
 ) -> None:
-    """Attaches a manifest whose blobs are there; raises as ``attach`` does.
-
-    Args:
-        repository: Where the image is.
-        subject: Digest of the image's manifest.
-        manifest: Names the manifest that refers to it.
-        data: That manifest's bytes.
-    """
+    """Attaches a manifest whose blobs are there; raises as ``attach`` does."""
     repository.put_manifest(manifest, data)
     if repository.referrers_index(subject) is None:
         artifact_type = parse_json_object(data, repository.location).get("artifactType")
@@ -80,24 +69,14 @@ def put_referrer(
 
 
 def referrers(repository: ImageRepository, subject: Digest) -> tuple[Descriptor, ...]:
-    """Returns the descriptors of the manifests that refer to an image, in the registry's order.
-
-    Raises:
-        VerificationError: The list is malformed.
-        PublishError: As ``ImageRepository.find``.
-    """
+    """Returns the descriptors of the manifests that refer to an image, in the registry's order."""
     data = repository.referrers_index(subject)
     entries = _list(repository, subject) if data is None else _entries(data, repository.location)
     return tuple(Descriptor.from_dict(entry) for entry in entries)
 
 
 def attached(repository: ImageRepository, subject: Digest, media_type: str) -> Iterator[bytes]:
-    """Yields the documents of ``media_type`` that are attached to an image, verified.
-
-    Raises:
-        VerificationError: A list, manifest or document is not what it must be.
-        PublishError: As ``ImageRepository.find`` and ``read_blob``.
-    """
+    """Yields the documents of ``media_type`` that are attached to an image, verified."""
     for named in referrers(repository, subject):
         manifest = parse_manifest(repository.resolve(named.digest).data, repository.location)
         for blob in manifest.layers:
@@ -110,13 +89,8 @@ def _extend_list(repository: ImageRepository, subject: Digest, entry: dict[str, 
         entries = _list(repository, subject)
         if any(each.get("digest") == entry["digest"] for each in entries):
             return
-        index = {
-            "schemaVersion": 2,
-            "mediaType": INDEX_MEDIA_TYPE,
-            "manifests": [*entries, entry],
-        }
-        data = canonical_json(index)
-        named = Descriptor(INDEX_MEDIA_TYPE, Digest.of(data), len(data))
+        data = index_document([*entries, entry])
+        named = Descriptor.of(INDEX_MEDIA_TYPE, data)
         repository.replace_tag(_list_tag(subject), named, data)
     raise StoreError(
         "The list of an image's referrers kept changing.",

@@ -32,34 +32,21 @@ _MANIFEST_MEDIA_TYPES = (
 
 @dataclass(frozen=True)
 class StoredManifest:
-    """A manifest as a registry holds it, verified.
-
-    Attributes:
-        descriptor: Its media type, digest and length.
-        data: Its bytes.
-    """
+    """A manifest as a registry holds it, verified."""
 
     descriptor: Descriptor
     data: bytes = field(repr=False)
 
 
 class ImageRepository(Blobs):
-    """A repository on a registry: its blobs, its manifests and its tags.
-
-    Args:
-        registry: The registry.
-        name: The repository's name there.
-
-    Raises:
-        ConfigError: The name is none.
-    """
+    """A repository on a registry: its blobs, its manifests and its tags."""
 
     def find(self, name: Tag | Digest) -> StoredManifest | None:
         """Returns the manifest of that tag or digest, or None where there is none.
 
         Raises:
-            RefusedError: The registry denies access, or holds an image of the kind before 2016.
-            StoreError: It cannot be reached, or goes on failing.
+            RefusedError, StoreError: As ``Registry.call``; or it is an image of the kind before
+                2016.
             VerificationError: What it gave is not what it, or the digest, says.
         """
         what, where = "The manifest could not be read", self._where(name)
@@ -82,20 +69,18 @@ class ImageRepository(Blobs):
                 next_step="push it again with a current Docker",
             )
         told = name if isinstance(name, Digest) else answer.headers.get("Docker-Content-Digest")
-        found = Digest.of(answer.body)
-        if told not in (None, found):
+        descriptor = Descriptor.of(_own_media_type(answer.body) or media_type, answer.body)
+        if told not in (None, descriptor.digest):
             raise VerificationError(
-                "A manifest is not what its digest says.", where=where, got=found, wanted=told
+                "A manifest is not what its digest says.",
+                where=where,
+                got=descriptor.digest,
+                wanted=told,
             )
-        media_type = _own_media_type(answer.body) or media_type
-        return StoredManifest(Descriptor(media_type, found, len(answer.body)), answer.body)
+        return StoredManifest(descriptor, answer.body)
 
     def resolve(self, name: Tag | Digest) -> StoredManifest:
-        """Returns the manifest of that tag or digest; raises as ``find`` does.
-
-        Raises:
-            RefusedError: There is none.
-        """
+        """Returns a manifest; raises as ``find``, and RefusedError where there is none."""
         found = self.find(name)
         if found is None:
             raise RefusedError(
@@ -106,14 +91,7 @@ class ImageRepository(Blobs):
         return found
 
     def put_manifest(self, manifest: Descriptor, data: bytes) -> bool:
-        """Makes sure that a manifest is there, by digest and without a name.
-
-        Args:
-            manifest: Its media type, digest and length.
-            data: Its bytes.
-
-        Returns:
-            Whether it was sent; False where it was there already.
+        """Makes sure that a manifest is there, by digest; returns whether it was sent.
 
         Raises:
             PublishError: As ``find``; what the manifest names has to be there before.
@@ -133,15 +111,7 @@ class ImageRepository(Blobs):
         return True
 
     def tag(self, tag: Tag, manifest: Descriptor, data: bytes) -> bool:
-        """Gives the manifest a name that nothing else has.
-
-        Args:
-            tag: The name.
-            manifest: The manifest's media type, digest and length.
-            data: Its bytes.
-
-        Returns:
-            Whether this call did it; False where the tag named this manifest already.
+        """Gives the manifest a name that nothing else has; returns False where it had it already.
 
         Raises:
             RefusedError: The tag names another manifest; it is left as it is.

@@ -44,13 +44,9 @@ class Upload:
     """What is to be sent where.
 
     Attributes:
-        registry: The registry.
         sessions_url: Where upload sessions are opened.
-        scopes: What a token has to be good for.
-        descriptor: Digest and length of the blob.
-        pieces: Gives its bytes, each time from the start.
+        pieces: Gives the blob's bytes, each time from the start.
         is_there: Asks the registry whether it has the blob.
-        progress: Told as bytes are accepted.
         session_url: A session that is open already, to be used first; or empty.
     """
 
@@ -73,9 +69,9 @@ def send_blob(upload: Upload) -> None:
     """Sends a blob, and returns once the registry has said that it has all of it.
 
     Raises:
-        RefusedError: The registry denies access, or has no such repository.
+        RefusedError, StoreError: As ``Registry.call``; there is no such repository, or no room
+            left.
         SourceError: The bytes cannot be read.
-        StoreError: The registry cannot be reached, goes on failing (transient), or is full.
         VerificationError: The bytes are not the blob's, or the registry kept others.
     """
     patience = Patience(upload.registry.give_up_s)
@@ -116,11 +112,8 @@ def receive_blob(
 ) -> Iterator[memoryview]:
     """Yields the bytes that the registry gives for a blob from ``start`` on, unverified.
 
-    A piece is only valid until the next one is asked for.
-
-    Raises:
-        RefusedError: The registry denies access.
-        StoreError: It has no such blob, cannot be reached, or goes on failing (transient).
+    A piece is only valid until the next one is asked for. Raises as ``Registry.call`` does, and
+    StoreError where it has no such blob.
     """
     patience, at, where = Patience(registry.give_up_s), start, f"{registry.host}{url}"
     buffer = memoryview(bytearray(min(CHUNK_BYTES, descriptor.size_bytes + 1)))

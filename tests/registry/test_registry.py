@@ -21,13 +21,13 @@ from adroit_publish.bundle.document import canonical_json
 from adroit_publish.bundle.manifest import CONFIG_MEDIA_TYPE, MANIFEST_MEDIA_TYPE
 from adroit_publish.edge.patience import Patience
 from adroit_publish.errors import RefusedError, SourceError, StoreError, VerificationError
-from adroit_publish.registry.blobs import RegistryBlob
 from adroit_publish.registry.client import Registry
 from adroit_publish.registry.docker_config import DockerCredentials
 from adroit_publish.registry.errors import unreachable
 from adroit_publish.registry.image_reference import Tag
 from adroit_publish.registry.referrers import attach, attached, referrers
 from adroit_publish.registry.repository import ImageRepository
+from adroit_publish.stores.stored_blob import StoredBlob
 from tests.servers.fake_registry import Fault, fake_registry
 from tests.servers.fault_proxy import FaultProxy, flip_body
 from tests.servers.registry_servers import PASSWORD, USERNAME, docker_registry
@@ -108,7 +108,7 @@ def test_a_blob_is_sent_once_and_read_back_whole(server, name):
 def test_a_range_of_a_blob_is_read_alone(server, name):
     repository, data = connect(server, name), os.urandom(3_000_001)
     repository.put_blob(blob_of(data), Inline(data))
-    content = RegistryBlob(repository, blob_of(data))
+    content = StoredBlob(repository, blob_of(data))
     for start, stop in ((0, 1), (5, 9), (1 << 20, (2 << 20) + 3), (7, None), (0, len(data))):
         pieces = b"".join(bytes(piece) for piece in content.chunks(start, stop))
         assert pieces == data[start:stop]
@@ -356,7 +356,7 @@ from adroit_publish.bundle.digest import Descriptor, sha256_of
 from tests.registry.test_registry import ANONYMOUS, LAYER
 from adroit_publish.edge.patience import Patience
 from adroit_publish.registry.repository import ImageRepository
-from adroit_publish.registry.blobs import RegistryBlob
+from adroit_publish.stores.stored_blob import StoredBlob
 from adroit_publish.registry.client import Registry
 piece = bytes(1 << 20)
 content = Concatenation([piece] * 256)
