@@ -76,7 +76,7 @@ def publish(
     if isinstance(prepared, Release):
         return prepared
     release = publish_job(prepared)
-    write_releases(checkout.flavors_file, [release])
+    write_releases(checkout, [release])
     return release
 
 
@@ -139,5 +139,5 @@ def republish(
     if isinstance(prepared, Release):
         return prepared
     release = republish_job(prepared)
-    write_releases(checkout.flavors_file, [release])
+    write_releases(checkout, [release])
     return release

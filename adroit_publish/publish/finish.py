@@ -27,7 +27,6 @@ from adroit_publish.config.gates import (
 from adroit_publish.custody.admission import admit_gates
 from adroit_publish.custody.repair import heal_or_refuse
 from adroit_publish.edge.user import user_name
-from adroit_publish.errors import PublishError
 from adroit_publish.mlflow.trained_by import commit_page
 from adroit_publish.places import Places
 from adroit_publish.publish.release import Job, LayerReceipt, Release
@@ -35,9 +34,6 @@ from adroit_publish.publish.seen_here import note_seen
 from adroit_publish.publish.source import Source, SourceCheck
 from adroit_publish.publish.stages import Stages
 from adroit_publish.publish.verification import earlier_verification, verify_bundle
-from adroit_publish.rollover.state import Rollover
-from adroit_publish.stores.bundle_store import BundleStore
-from adroit_publish.stores.rollovers import Rollovers
 from adroit_publish.version import Versions
 
 _RECORDED = (
@@ -154,7 +150,6 @@ def _release(
     bundle = made.bundle
     return Release(
         flavor=made.new_flavor or job.flavor.name,
-        expected=job.flavor.version,
         model_name=job.project.model_name,
         run_id=made.run_id,
         run_url=made.run_url,
@@ -185,16 +180,7 @@ def _release(
         accepted_lineage=made.accepted_lineage,
         gates=gates,
         copied_from=job.flavor.name if made.new_flavor else None,
-        rollover=_live_rollover(places.store, job.project.model_name),
     )
-
-
-def _live_rollover(store: BundleStore, model_name: str) -> Rollover | None:
-    try:
-        last = Rollovers(store.objects).last(model_name)
-    except PublishError:
-        return None  # a publish does not depend on what can be told beside it
-    return last.rollover if last and last.rollover.live else None
 
 
 def _record(release: Release, verification: Verification, origin: Mapping[str, str]) -> bytes:

@@ -1,7 +1,7 @@
 """The first step of a publish: everything that can be refused is refused here, before any work.
 
-Each flavor becomes a ``Job`` (to be published), a ``Release`` with ``news=False`` (nothing to do)
-or a ``Failure``. A mistake in flavors.yaml, in the targets or in the command line is everybody's
+Each flavor becomes a ``Job`` (to be published), a ``Release`` without ``news`` (nothing to do) or a
+``Failure``. A mistake in flavors.yaml, in the targets or in the command line is everybody's
 and raises; what is wrong with one flavor does not stop the others.
 """
 
@@ -216,7 +216,6 @@ def up_to_date(survey: Survey, standing: Standing) -> Release:
     healed = heal_or_refuse(places, version, survey.target.name)
     return Release(
         flavor=standing.flavor.name,
-        expected=version.name,
         model_name=version.model_name,
         run_id=version.bundle.run_id,
         run_url=None,
@@ -226,5 +225,4 @@ def up_to_date(survey: Survey, standing: Standing) -> Release:
         target=survey.target.name,
         places=tuple(place.location for place in places.all),
         warnings=healed,
-        news=False,
     )

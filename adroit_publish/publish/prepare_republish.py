@@ -1,6 +1,6 @@
 """The first step of a republish: what differs from each version, and whether it can be made again.
 
-Each flavor becomes a ``RepublishJob``, a ``Release`` with ``news=False`` (nothing changed) or a
+Each flavor becomes a ``RepublishJob``, a ``Release`` without ``news`` (nothing changed) or a
 ``Failure``, as in ``prepare``.
 """
 

@@ -19,7 +19,6 @@ from adroit_publish.config.gates import GateResult
 from adroit_publish.config.project import Project
 from adroit_publish.config.targets import Target
 from adroit_publish.errors import PublishError
-from adroit_publish.rollover.state import Rollover
 from adroit_publish.stores.bundle_store import Published
 
 VERIFY_KINDS = ("image", "process", "none")
@@ -184,7 +183,6 @@ class Release:
 
     Attributes:
         flavor: Its name.
-        expected: The value of ``version`` in flavors.yaml that the write-back replaces.
         model_name: Its model.
         run_id: The MLflow run, or None where nothing had to be done.
         run_url: Where the run can be looked at, or None.
@@ -205,18 +203,15 @@ class Release:
         vouched: How many of the model's files are vouched for how (``artifacts.arrival.seal``).
         commit_url: The commit's page, or None.
         warnings: What should be known.
-        news: False where flavors.yaml already named this version and nothing was done.
         republished_from: The version whose model it is, where it was republished.
         changes: What differs from that version, a line each.
         lineage: Where the run comes from; None where that is not known.
         accepted_lineage: How that differs from the model's versions, where it was accepted.
         gates: How the gates of config.yaml were judged.
         copied_from: The flavor that this new one is a copy of; None where it is no new one.
-        rollover: The model's live rollover as it was then; None where there was none.
     """
 
     flavor: str
-    expected: str | None
     model_name: str
     run_id: str | None
     run_url: str | None
@@ -237,14 +232,17 @@ class Release:
     vouched: Mapping[str, int] = field(default_factory=dict)
     commit_url: str | None = None
     warnings: tuple[str, ...] = ()
-    news: bool = True
     republished_from: str | None = None
     changes: tuple[str, ...] = ()
     lineage: Lineage | None = None
     accepted_lineage: tuple[str, ...] = ()
     gates: tuple[GateResult, ...] = ()
     copied_from: str | None = None
-    rollover: Rollover | None = None
+
+    @property
+    def news(self) -> bool:
+        """Whether something was made; else flavors.yaml named this version, and it was whole."""
+        return bool(self.layers)
 
     def sent_bytes(self, place: str) -> int:
         """Returns how many bytes of layers were sent to ``place``."""

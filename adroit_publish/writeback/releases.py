@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from adroit_publish.checkout import Checkout
 from adroit_publish.config.flavors import parse_flavors
 from adroit_publish.config.flavors_edit import set_version
 from adroit_publish.config.flavors_entries import copy_flavor
@@ -19,11 +20,11 @@ from adroit_publish.writeback.flavors_file import Edit, try_edits, written
 from adroit_publish.writeback.push import Committed
 
 
-def write_releases(path: Path, releases: Sequence[Release]) -> tuple[str, ...]:
+def write_releases(checkout: Checkout, releases: Sequence[Release]) -> tuple[str, ...]:
     """Writes what is new into flavors.yaml, in one edit.
 
     Args:
-        path: flavors.yaml.
+        checkout: What the releases were made from: a flavor's version has to be what it is there.
         releases: Of one target; those without news change nothing.
 
     Returns:
@@ -34,14 +35,25 @@ def write_releases(path: Path, releases: Sequence[Release]) -> tuple[str, ...]:
 
     Where some flavors cannot be set, the others are written before this raises.
     """
-    return written(*try_releases(path, releases))
+    before = {name: flavor.version for name, flavor in checkout.flavors.items()}
+    return written(*try_releases(checkout.flavors_file, releases, before))
 
 
 def try_releases(
-    path: Path, releases: Sequence[Release]
+    path: Path, releases: Sequence[Release], before: Mapping[str, str | None]
 ) -> tuple[tuple[str, ...], Mapping[str, PublishError]]:
-    """Writes what can be written, as ``write_releases``; and returns why the rest cannot."""
-    edits = {r.flavor: _edit(r, r.expected) for r in releases if r.news and r.flavor}
+    """Writes what can be written, as ``write_releases``; and returns why the rest cannot.
+
+    Args:
+        path: flavors.yaml.
+        releases: As for ``write_releases``.
+        before: The version that each flavor has to have still.
+    """
+    edits = {
+        release.flavor: _edit(release, before.get(release.copied_from or release.flavor))
+        for release in releases
+        if release.news and release.flavor
+    }
     return try_edits(path, edits) if edits else ((), {})
 
 

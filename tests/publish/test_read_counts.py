@@ -84,7 +84,7 @@ def stale(pending):
     jobs = prepare(checkout, list(checkout.flavors), PublishOptions(verify="none"))
     releases = [publish(job) for job in jobs if isinstance(job, PublishJob)]
     assert len(releases) == len(checkout.flavors)
-    write_releases(checkout.flavors_file, releases)
+    write_releases(checkout, releases)
     (pending / "projects/doubler/features.py").write_text("SCALE = 3\n")
     commit(pending, "change")
     return pending

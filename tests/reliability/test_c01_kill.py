@@ -28,7 +28,7 @@ MUTATING = ("open", "write", "link", "rename", "replace", "unlink", "fsync", "fc
 
 def run_once(job, root):
     release = publish(job)
-    write_versions(root / "flavors.yaml", {"a": (release.expected, release.version)})
+    write_versions(root / "flavors.yaml", {"a": (job.flavor.version, release.version)})
     return release
 
 

@@ -42,7 +42,7 @@ def publish_once(root: Path):
     if isinstance(prepared, Release):
         return prepared  # there is nothing to do
     release = publish(prepared)
-    write_versions(root / "flavors.yaml", {"a": (release.expected, release.version)})
+    write_versions(root / "flavors.yaml", {"a": (prepared.flavor.version, release.version)})
     return release
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from adroit_publish.bundle.record import accepted_change
 from adroit_publish.cli.checklist import markdown
+from adroit_publish.cli.flow.steps import FlowRelease
 from adroit_publish.cli.render import bytes_text, made_by
 from adroit_publish.publish.release import Failure, Release
 from adroit_publish.rollover.checklist import boxes
@@ -97,7 +98,7 @@ def _release(release: Release) -> list[MetaflowCardComponent]:
             ),
         ]
     parts += [_text(f"**Warning:** {warning}") for warning in release.warnings]
-    if release.rollover:
+    if isinstance(release, FlowRelease) and release.rollover:
         status = Status(release.rollover, boxes(release.rollover), (), (), ())
         checklist = markdown(status)  # of a task list a card shows no boxes
         parts.append(_text(checklist.replace("- [x] ", "- ☑ ").replace("- [ ] ", "- ☐ ")))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adroit_publish.bundle.record import accepted_change
@@ -12,13 +12,30 @@ from adroit_publish.cli.flow.location import Location
 from adroit_publish.cli.flow.start import Prepared, together
 from adroit_publish.cli.progress import step_listener
 from adroit_publish.cli.render import bytes_text
+from adroit_publish.config.targets import Target
 from adroit_publish.errors import PublishError
+from adroit_publish.places import open_store
 from adroit_publish.publish.publish import publish
 from adroit_publish.publish.release import Failure, PublishJob, Release, RepublishJob
 from adroit_publish.publish.republish import republish
+from adroit_publish.rollover.state import Rollover
+from adroit_publish.stores.rollovers import Rollovers
 from adroit_publish.writeback.releases import commit_releases, try_releases
 
 Outcome = Release | Failure
+
+
+@dataclass(frozen=True)
+class FlowRelease(Release):
+    """A release, with what the flow's write-back and card say of the time it was made.
+
+    Attributes:
+        before: The flavor's version in flavors.yaml, which the write-back expects to find.
+        rollover: The model's live rollover; None where there was none.
+    """
+
+    before: str | None = None
+    rollover: Rollover | None = None
 
 
 def work_on(item: Prepared | None, location: Location, attempts_left: int) -> Outcome | None:
@@ -48,10 +65,21 @@ def work_on(item: Prepared | None, location: Location, attempts_left: int) -> Ou
         return Failure(item.flavor.name, PublishError("This is a bug in the publisher.", got=got))
 
 
-def _work_in(job: PublishJob | RepublishJob) -> Release:
+def _work_in(job: PublishJob | RepublishJob) -> FlowRelease:
     if isinstance(job, RepublishJob):
-        return republish(job, step_listener(), run_facts())
-    return publish(job, step_listener(), run_facts())
+        release = republish(job, step_listener(), run_facts())
+    else:
+        release = publish(job, step_listener(), run_facts())
+    rollover = _live_rollover(job.target, release.model_name)
+    return FlowRelease(**vars(release), before=job.flavor.version, rollover=rollover)
+
+
+def _live_rollover(target: Target, model_name: str) -> Rollover | None:
+    try:
+        last = Rollovers(open_store(target).objects).last(model_name)
+    except PublishError:
+        return None  # a publish does not depend on what can be told beside it
+    return last.rollover if last and last.rollover.live else None
 
 
 def run_facts() -> dict[str, str]:
@@ -83,7 +111,12 @@ def write_back(location: Location, branches: Sequence[Outcome | None]) -> tuple[
     if not releases:
         return tuple(outcomes)
     with location.open() as root:
-        changed, refused = try_releases(root / "flavors.yaml", releases)
+        before = {
+            item.copied_from or item.flavor: item.before
+            for item in releases
+            if isinstance(item, FlowRelease)
+        }
+        changed, refused = try_releases(root / "flavors.yaml", releases, before)
         by_name = {release.flavor: release.version for release in releases}
         for flavor in changed:
             print(f"flavors.yaml: {flavor}: {by_name[flavor]}", flush=True)
