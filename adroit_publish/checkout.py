@@ -72,11 +72,6 @@ class Checkout:
         root: The repository's root: the directory of flavors.yaml.
         environ: The environment; the process's own by default. ``ADROIT_CONFIG`` of it names
             another adroit.toml.
-        read: Reads a file's bytes.
-
-    Attributes:
-        root: The repository's root.
-        environ: The environment.
     """
 
     def __init__(
@@ -172,8 +167,6 @@ class Checkout:
 
         Args:
             path: Relative to the root.
-            why: What the file is for, for the message.
-            read: Reads it in the place of the checkout's own way.
         """
 
         def read_once() -> bytes:
@@ -208,7 +201,6 @@ def find_root(start: Path, otherwise: Path | None = None) -> Path:
     """Returns the nearest directory at or above ``start`` that holds flavors.yaml.
 
     Args:
-        start: Where to look first.
         otherwise: A directory to take where the search finds none and it holds the file.
 
     Raises:

@@ -56,9 +56,7 @@ class FileChanges:
     """How one set of files differs from another.
 
     Attributes:
-        added: Paths only the wanted one has.
         changed: Paths whose bytes or executable bit differ.
-        removed: Paths only the published one has.
     """
 
     added: tuple[str, ...] = ()
@@ -120,11 +118,7 @@ class Facts:
 
     Attributes:
         source: Every source file that would be packed.
-        runtime: Every file of the runtime.
-        serve: The parsed serve section.
-        conda_env: The name of the flavor's env.
         env_now: What that name stands for now; None where nothing pins it, or it is not known.
-        published: The version's ``bundle.json``.
         imported: The checkout's files that the version imports, and those that config.yaml says
             are read all the same; None where that is not known.
     """
@@ -203,7 +197,6 @@ class Republish:
     """The checkout says something else than the version holds.
 
     Attributes:
-        changes: What differs.
         env_now: What the env's name stands for by now, where the version pins something else.
     """
 
@@ -214,12 +207,7 @@ class Republish:
 
 @dataclass(frozen=True)
 class NotImported:
-    """What differs is imported by nothing: a republish would change no answer.
-
-    Attributes:
-        changes: What differs.
-        env_now: As for ``Republish``.
-    """
+    """What differs is imported by nothing: a republish would change no answer."""
 
     state: ClassVar = State.NOT_IMPORTED
     changes: Changes
@@ -235,7 +223,6 @@ def decide(flavor: Flavor, facts: Facts | PublishError | None) -> Decision:
     """Returns what has to be done about a flavor.
 
     Args:
-        flavor: As flavors.yaml has it.
         facts: Of a published flavor that is not held; the error where they cannot be had.
     """
     if flavor.hold is not None:

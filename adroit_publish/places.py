@@ -42,7 +42,6 @@ class Places:
     """Where the bundles of one model go.
 
     Attributes:
-        store: The bundle store.
         images: The repository of the runnable images, or None where the target has none.
     """
 
@@ -118,7 +117,6 @@ def open_images(target: Target, repository: Repository) -> ImageRepository:
 
     Args:
         target: Its own registry is reached at ``images_endpoint``, if it has one.
-        repository: On the target's registry, or on another one.
     """
     own = target.images is not None and repository.host == registry_host(target.images)
     endpoint = target.images_endpoint if own else None

@@ -21,16 +21,6 @@ class Version:
     A document is read when it is first asked for. Each attribute raises StoreError where the store
     fails, and VerificationError where the document is damaged or of a schema that this program
     does not know.
-
-    Args:
-        store: Where it is.
-        published: The version.
-
-    Attributes:
-        store: Where it is.
-        published: What names it in the store.
-        name: Its name.
-        model_name: Its model.
     """
 
     def __init__(self, store: BundleStore, published: Published) -> None:
@@ -71,7 +61,6 @@ class Golden:
     """What a version predicted on its model's input example when it was first verified.
 
     Attributes:
-        version: The version.
         outputs: JSON, its first rows where it was too large; None where not one row could be kept.
         sha256: Hex digest of the whole, as ``gates.reporter.sha256``.
         truncated: Whether ``outputs`` is less than the whole.
@@ -84,11 +73,7 @@ class Golden:
 
 
 class Versions:
-    """The published versions of one store, each opened once.
-
-    Args:
-        store: Where they are.
-    """
+    """The published versions of one store, each opened once."""
 
     def __init__(self, store: BundleStore) -> None:
         self.store = store

@@ -23,14 +23,7 @@ Command = Callable[..., None]
 
 @dataclass(frozen=True)
 class Context:
-    """What every command needs.
-
-    Attributes:
-        checkout: The checkout.
-        target: The target that is looked at.
-        store: Its bundle store.
-        as_json: Print JSON for machines.
-    """
+    """What every command needs."""
 
     checkout: Checkout
     target: Target

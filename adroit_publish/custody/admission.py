@@ -15,9 +15,7 @@ def admit_lineage(
     """Returns how a run differs from its model's versions, where that is accepted; a line each.
 
     Args:
-        run: Where the run comes from.
         versions: Where the model's versions come from, by version.
-        where: The run, for the message.
         accept: Whether ``--accept-new-lineage`` was given.
 
     Raises:
@@ -37,10 +35,6 @@ def admit_lineage(
 
 def admit_gates(results: Sequence[GateResult], *, where: str) -> None:
     """Lets results pass.
-
-    Args:
-        results: How the gates were judged.
-        where: The run, for the message.
 
     Raises:
         RefusedError: One stands in the way, and is not accepted.

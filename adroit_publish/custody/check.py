@@ -37,11 +37,8 @@ def verify(
     """Looks at a version and its records in every place, and recomputes every digest.
 
     Args:
-        store: The bundle store.
-        published: The version, as the store names it.
         images: The repository of its image, where the target has images.
         shallow: Whether to ask for each object in place of reading it; records are left out.
-        progress: Told of bytes that were read.
         manifest: Its manifest, where it was read a moment ago.
 
     Returns:
@@ -74,12 +71,7 @@ def verify_images(
     """Adds to ``report`` what a version lacks in its registry; raises as ``verify`` does.
 
     Args:
-        images: The repository of its image.
-        published: The version.
         manifest: Its manifest, or None where no place gives it.
-        report: Is added to.
-        shallow: As for ``verify``.
-        progress: As for ``verify``.
     """
     ImageCheck(images, report, progress).check(published, manifest, shallow=shallow)
 

@@ -45,9 +45,6 @@ def repair(
     """Heals what can be healed of a version.
 
     Args:
-        places: Where it is.
-        published: The version.
-        damages: What a check found.
         envs: Further repositories that may hold layers of its base.
 
     Returns:
@@ -76,9 +73,6 @@ def heal_or_refuse(
     """Makes sure, by asking every place, that a version is whole before it is said to be published.
 
     Args:
-        places: Where it is.
-        version: The version.
-        target_name: For the next step.
         reread_images: Whether to read what the registry has, in place of asking for it.
 
     Returns:

@@ -20,9 +20,7 @@ class Damage:
     """One thing of a version that is missing or wrong in one place.
 
     Attributes:
-        place: The place's location.
         what: ``blob``, ``manifest`` (of a registry), ``tag`` or ``other``.
-        line: What is wrong with it, naming it.
         descriptor: The blob or manifest that ought to be there; None of other things.
     """
 
@@ -37,11 +35,7 @@ class VerifyReport:
     """What a check of a version found.
 
     Attributes:
-        version: The version.
-        places: The locations that were looked at.
         objects: How many stored objects were read to their end, or asked for.
-        size_bytes: How many bytes that were.
-        damages: What is missing or wrong.
     """
 
     version: str

@@ -37,7 +37,6 @@ class Check:
     """What was found where one thing was looked at.
 
     Attributes:
-        name: What was looked at.
         state: ``ok``, ``warning`` (some publish works all the same), ``problem`` (none does) or
             ``not needed``.
         found: What is there; of several lines where there is much to say.
@@ -62,7 +61,6 @@ def packages(name: str, project: Path = PROJECT) -> Check:
     """Holds Python and the packages that are installed against what the project asks for.
 
     Args:
-        name: The check's.
         project: Its pyproject.toml; where there is none, whatever is installed will do.
 
     Raises:

@@ -49,10 +49,7 @@ class Probe:
     """A check that is still to be made.
 
     Attributes:
-        name: The check's.
-        look: Makes it; a PublishError is what it found.
         away: The kind of error that it is if there is no answer.
-        worst: What a failure means.
         next_step: What to do then; None: what the error says.
         imports: What it imports that takes long; that is no part of the time it may take.
         where: What it asks, as a user knows it.
@@ -78,7 +75,6 @@ def examine(
     Args:
         start: The checkout, or a directory below it.
         flag: What ``--target`` says, if it was given.
-        environ: The environment.
         metaflow: Metaflow's configuration, or why it cannot be read.
     """
     try:
@@ -112,7 +108,6 @@ def ask(probes: Sequence[Probe], timeout_s: float) -> list[Check]:
     """Makes all checks at once and returns them in their order.
 
     Args:
-        probes: The checks.
         timeout_s: How long all of them together are waited for. Threads that hang are left behind:
             they end with the process.
     """

@@ -36,14 +36,12 @@ class MetaflowSettings:
 
     Attributes:
         file: Its configuration file, whether it is there or not.
-        profile: METAFLOW_PROFILE.
         datastore: Where runs keep their artifacts: ``local``, ``s3``, ...
         bucket: ``s3://...``, if it names one.
         s3_endpoint: Where S3 is reached, if it says so.
         metadata: Where runs are recorded: ``local`` or ``service``.
         user: Whom Metaflow takes us for; None where it refuses to run.
         user_is_set: Whether that is its own setting, METAFLOW_USER.
-        ui_url: The address of its UI.
     """
 
     file: Path

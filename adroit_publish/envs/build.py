@@ -69,9 +69,6 @@ class BuiltEnv:
     """An env's image in the registry.
 
     Attributes:
-        name: The env.
-        image: Repository and tag.
-        digest: What the tag names now.
         how: As of ``Recipe``.
         packages: Version by distribution, and of ``python``.
     """
@@ -96,10 +93,8 @@ def build_env(
     Args:
         checkout: The checkout, with conda_envs.yaml and the env's environment.yml.
         target: Where to push; has ``images``.
-        name: The env.
         base: An image with the environment's Python as python3, for where no channel answers: a
             reference as in conda_envs.yaml.
-        heard: Told each line of the build's log.
 
     Raises:
         ConfigError: There is no such env, or it lacks its image or environment.yml.

@@ -27,8 +27,6 @@ class Recipe:
 
     Attributes:
         how: ``micromamba``, or ``pip`` and the base image: for people and the label.
-        dockerfile: The Dockerfile.
-        files: The other files of the build by name.
     """
 
     how: str

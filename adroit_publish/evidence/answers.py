@@ -28,13 +28,7 @@ SHOWN_CHARS = 200
 
 @dataclass(frozen=True)
 class Reply:
-    """What a server answered.
-
-    Attributes:
-        where: The address that was asked.
-        status: The HTTP status.
-        body: All of it.
-    """
+    """What a server answered."""
 
     where: str
     status: int
@@ -103,7 +97,6 @@ class Visit:
         """Returns the answer to a GET, or to a POST where there is a body.
 
         Args:
-            path: Added to the URL.
             body: JSON as bytes, or the fields of a form.
             limit_bytes: Largest body of the answer.
 

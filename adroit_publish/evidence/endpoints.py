@@ -50,8 +50,6 @@ class EndpointReading:
     """What was found at every URL.
 
     Attributes:
-        utc: When it was begun.
-        bundle_id: What should be served.
         urls: In the order they were given.
     """
 
@@ -96,7 +94,6 @@ def probe(
 
     Args:
         urls: Where the version is served, one for each region, say.
-        bundle_id: The version's.
         request: The golden input as JSON, sent to ``/invocations``; None where the model has none.
         matches: Compares the predictions with the recorded outputs.
         replicas: How many processes have to be met behind each URL; None for any one.

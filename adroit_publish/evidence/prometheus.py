@@ -55,7 +55,6 @@ class PrometheusTraffic:
 
     Args:
         url: ``http://HOST:9090``; the path before ``/api/v1``, where there is one, goes with it.
-        timeout_s: How long it may be silent.
 
     Raises:
         ConfigError: ``url`` is not an address, or holds credentials.

@@ -91,7 +91,6 @@ class PointerReading:
     Attributes:
         pointer: None where the sitevar has no entry for the model.
         tag: Of the document it stands in; another tag means that something in it was changed.
-        read_utc: When it was asked for.
     """
 
     pointer: Pointer | None
@@ -104,9 +103,6 @@ class Change:
     """One change of a model's pointer.
 
     Attributes:
-        utc: When it was made.
-        who: Who made it.
-        why: Their reason.
         before: The pointer until then; None where there was none.
         after: The pointer from then on.
         number: Its number in the history; 0 for what the first release wrote.
@@ -124,9 +120,7 @@ class Sitevars:
     """The pointers of all models at one address.
 
     Args:
-        documents: Where they are.
         shared: The key of the one document that holds all models; None: each has its own.
-        kept: Where the history is.
     """
 
     def __init__(self, documents: Documents, shared: str | None, kept: Documents) -> None:
@@ -159,11 +153,7 @@ class Sitevars:
         """Moves a model's pointer and records who did it and why; durable when this returns.
 
         Args:
-            model: The model.
-            pointer: What its entry is to say.
             expected: What it says now; None: nothing.
-            who: Who moves it.
-            why: The reason.
 
         Returns:
             The change that this made; None where the entry says so already.

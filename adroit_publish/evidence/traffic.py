@@ -37,7 +37,6 @@ class TrafficReading:
 
     Attributes:
         utc: When the window ends: the time of the oldest of the newest counts that went in.
-        window_s: Length of the window.
         by_bundle: By bundle id; a bundle of which no server was ever seen is not in it.
         problems: Why this proves less than it says, a line each.
     """

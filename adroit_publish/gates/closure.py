@@ -49,7 +49,6 @@ class Served:
 
     Attributes:
         files: By path below ``opt/adroit``: ``source/...``, ``model/...``, ``runtime/...``.
-        model_name: The model's name.
         class_path: The handler, ``module:Class``.
         accepted: Names of findings that are accepted, such as ``shadow:calendar``.
     """
@@ -71,7 +70,6 @@ def check_closure(
     """Returns what the handler and the model import, once all of it is found.
 
     Args:
-        served: The bundle.
         import_names: Top-level modules of the conda env and its Python, as ``ObservedEnv`` has
             them; None where nobody knows: then only a module that is left out of one of the
             bundle's own packages is found.

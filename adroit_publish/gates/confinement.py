@@ -38,8 +38,6 @@ class Task:
     """One process to confine.
 
     Attributes:
-        interpreter: What runs it.
-        arguments: What follows the interpreter on its command line.
         bundle: The directory shown as /opt/adroit.
         workspace: An empty directory of this run's own; ``write_etc`` puts files there.
         memory_bytes: Most private writable memory of one process.

@@ -57,8 +57,6 @@ def predict_in_image(
         auth: Docker's words for a login: ``username`` and ``password``, or ``identitytoken``; None
             to be anonymous. The Docker config is not asked.
         model_env: Environment variables that the model finds, next to the image's own.
-        check_env: As for ``predict_in_sandbox``.
-        pulled: Told as bytes of layers arrive.
 
     Returns:
         What was seen; ``how`` is ``image``.

@@ -30,7 +30,6 @@ def connected(what_for: str, next_step: str) -> Iterator[DockerClient]:
 
     Args:
         what_for: What cannot be done without it: "the image cannot be run before it is published".
-        next_step: What else the user can do.
 
     Raises:
         RefusedError: No engine answers.
@@ -71,11 +70,9 @@ def pull(
     """Has the engine pull an image, which it verifies against the digest.
 
     Args:
-        client: The engine.
         reference: ``host[:port]/repository@sha256:...``.
         auth: ``username`` and ``password``, or ``identitytoken``; empty to be anonymous. The Docker
             config is not asked.
-        pulled: Told as bytes of layers arrive.
 
     Raises:
         RefusedError: The registry denies it.

@@ -85,7 +85,6 @@ class EnvRow:
         wanted: PEP 440 specifier, or ``any``.
         by: Who wants it: a file of the model, or ``runtime``.
         got: The version that is there, or None.
-        verdict: What came of it.
         why: The reason, where it is not plainly ok.
     """
 
@@ -136,7 +135,6 @@ def check_env(
 
     Args:
         wanted: What the model wants, from ``model_requirements``.
-        env: What the environment holds.
         env_name: Its name in conda_envs.yaml, for the message.
         accept: Names whose mismatch is waived: distributions, or ``python``.
 
@@ -184,9 +182,7 @@ def listed_env(
     None where the list has no room for what serves a model: then it is not the whole env.
 
     Args:
-        environment: The parsed file.
         required_by: Returns the names that a distribution requires; None where nobody knows.
-        looked_at: What was read, for the record.
     """
     versions = dict(map(_listed, (*environment.conda, *environment.pip)))
     waiting, complete = list(versions), True

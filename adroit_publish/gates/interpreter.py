@@ -45,9 +45,6 @@ class Interpreter:
 def interpreter_of(python: str) -> Interpreter:
     """Returns what the interpreter ``python`` needs.
 
-    Args:
-        python: Path of a Python executable.
-
     Raises:
         RefusedError: It cannot be run, or its environment includes the user's home directory.
     """

@@ -15,8 +15,6 @@ def lay_out(files: Iterable[PackedFile], directory: Path, *, link: bool) -> None
     """Makes ``directory`` hold ``files`` at their paths below ``opt/adroit``.
 
     Args:
-        files: The files of every layer.
-        directory: Where to.
         link: Whether files on disk may be hard links, where the file system allows: only for who
             mounts the layout read-only, since a write would reach the file itself.
     """

@@ -27,7 +27,6 @@ def check_left_out(
     """Returns the accepted ones of the model's modules that the checkout has and does not pack.
 
     Args:
-        imports: Of the bundle.
         files: The bundle's files by path below ``opt/adroit``.
         committed: Every file of the commit by path, with the id of its blob.
         accepted: Names of findings that are accepted, such as ``module:projects.common.money``.

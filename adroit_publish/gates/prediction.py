@@ -31,7 +31,6 @@ def predict_in_sandbox(
     Args:
         layout: The directory that holds model/, runtime/, source/ and bundle.json. It is shown
             read-only, except under ``plain``, which can only ask the model to leave it alone.
-        python: The interpreter that serves.
         allow_plain: Whether a process that is not confined will do where nothing better is.
         model_env: Environment variables that the model finds.
         check_env: Told what the interpreter's environment holds before the answer is judged; what

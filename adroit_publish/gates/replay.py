@@ -66,7 +66,6 @@ class Replay:
         leaves: How many leaves were compared.
         differing: How many of them differ by more than is allowed.
         largest: The largest differences, at most ``SHOWN``, the largest first.
-        rtol: What was allowed.
         worst: The largest relative difference of two numbers that was seen, allowed ones too.
     """
 

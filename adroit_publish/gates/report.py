@@ -59,7 +59,6 @@ def judged(
     """Returns what the report of a run says.
 
     Args:
-        done: The run.
         nonce: What its reporter was given, and nobody else.
         check_env: Told what the interpreter's environment holds before the answer is judged; what
             it raises goes first, for it says why a model did not load.

@@ -202,12 +202,7 @@ def _converted(model: str) -> bytes | None:
 
 
 class _ModelServer:
-    """The bundle's server, in a process of its own that inherits nothing but standard error.
-
-    Args:
-        root: Holds bundle.json.
-        environ: Its environment.
-    """
+    """The bundle's server, in a process of its own that inherits nothing but standard error."""
 
     def __init__(self, root: Path, environ: dict[str, str]) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:

@@ -72,9 +72,6 @@ def signal_name(exit_code: int) -> str | None:
 def available(python: str = sys.executable) -> Kind:
     """Returns the strongest kind that works here with this interpreter; tried once per process.
 
-    Args:
-        python: The interpreter to confine.
-
     Raises:
         RefusedError: The interpreter's environment includes the home directory.
     """
@@ -117,8 +114,6 @@ def run(
         arguments: What follows the interpreter on the command line.
         bundle: The directory shown read-only as /opt/adroit (under ``plain``, where it is: see
             ``bundle_root``); its ``runtime/`` is on PYTHONPATH.
-        python: The interpreter.
-        kind: What confines it.
         timeout_s: Wall-clock seconds before the process tree is killed.
         memory_bytes: Most private writable memory of one process; None for the machine's.
         given: What it finds on standard input, at most a few KiB.

@@ -50,12 +50,8 @@ class Made:
     """A bundle whose layers are stored, and what its release is to say.
 
     Attributes:
-        bundle: The bundle.
         receipts: Of its layers, bottom up.
-        source: What was packed.
         checked: What the bundle's text says.
-        run_id: The MLflow run of the model.
-        run_url: Where the run can be looked at, or None.
         metrics: The run's metrics, finite ones.
         trained_by: What made the run, as ``mlflow.trained_by`` has it.
         vouched: How many of the model's files are vouched for how (``artifacts.arrival.seal``).
@@ -96,11 +92,8 @@ def finish(
     """Verifies a bundle and gives it its version.
 
     Args:
-        job: What was asked for.
         made: The bundle; its layers are in every place.
-        places: Where.
         versions: Of the places' store, as they were before.
-        stages: Of this flavor.
         origin: What started the publish, for the record.
         judge: Adds to the outcome of the verification, or raises where it is not good enough.
 
@@ -184,13 +177,7 @@ def _release(
 
 
 def _record(release: Release, verification: Verification, origin: Mapping[str, str]) -> bytes:
-    """Returns the record of a publish that is about to be committed.
-
-    Args:
-        release: What is published.
-        verification: What was seen of it, golden outputs included.
-        origin: What started the publish, such as the Metaflow run.
-    """
+    """Returns the record of a publish that is about to be committed."""
     facts = release.as_dict()
     return canonical_json(
         {name: facts[name] for name in _RECORDED}

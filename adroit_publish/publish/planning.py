@@ -54,7 +54,6 @@ class Line:
 
     Attributes:
         number: From 1.
-        before: As it is.
         after: As it would be; where the version is not known yet, with ``...`` for the rest of it.
     """
 
@@ -68,20 +67,14 @@ class Plan:
     """What would be done about one flavor.
 
     Attributes:
-        flavor: Its name.
-        state: How it stands.
-        version: What flavors.yaml says.
         why: What the state follows from, a line each.
         model: The model that would be published, and its size in bytes; None for other states.
         model_bytes: Its size; None where no model was resolved.
         new_version: The version it would become; None where that is known only from the bytes.
         send_bytes: Bytes to send, by place; for a publish, at most.
         reuse_bytes: Bytes that are there, by place.
-        line: The line that would change.
         run: Of a publish: the run's ``experiment``, ``name``, ``started_utc`` and ``metrics``.
         gates: How the gates on the run's metrics are judged.
-        notes: What else should be known.
-        error: Why it cannot be said, or None.
     """
 
     flavor: str
@@ -121,7 +114,6 @@ def plan(
     """Returns what would be done about every flavor, or about those that are named.
 
     Args:
-        checkout: The checkout.
         target_name: Name of the target; None lets the environment decide.
         names: Flavors; all of them where none is named.
 

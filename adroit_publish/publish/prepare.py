@@ -45,8 +45,6 @@ class Admitted:
     """The target, once it is shown that it may be written to.
 
     Attributes:
-        target: Where it goes.
-        store: The target's bundle store.
         verify: How bundles are verified: ``image``, ``process`` or ``none``.
     """
 
@@ -82,9 +80,7 @@ def prepare(
     """Returns what has to be done for each of the flavors, in the order given.
 
     Args:
-        checkout: The checkout.
         names: Flavors, each once.
-        options: What was asked.
 
     Raises:
         ConfigError: An unknown flavor or target, or options that do not go together.

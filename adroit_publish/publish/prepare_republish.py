@@ -48,9 +48,7 @@ def prepare_republish(
     """Returns what has to be done for each of the flavors, in the order given.
 
     Args:
-        checkout: The checkout.
         names: Flavors, each once.
-        options: What was asked.
 
     Raises:
         ConfigError: An unknown flavor or target, or options that do not go together.
@@ -97,11 +95,7 @@ def flavor_of_version(
     """Returns the flavor that the older spelling of a republish means.
 
     Args:
-        checkout: The checkout.
-        model_name: The version's model.
-        version: A published version.
         config: The config.yaml to take where no flavor has this version.
-        options: What was asked.
 
     Returns:
         The one flavor that has the version; where none has it, a flavor of no name, whose new

@@ -52,7 +52,6 @@ def publish(
     """Publishes one flavor to its target; flavors.yaml is left to ``write_versions``.
 
     Args:
-        job: What ``prepare`` found out.
         listener: Hears of stages and bytes; nobody by default.
         origin: What started the publish, for the record.
 

@@ -34,7 +34,6 @@ class Options:
         verify: ``image``, ``process`` or ``none``; None for the target's own.
         accept_env_mismatch: Packages (or ``python``) whose mismatch with the env is waived.
         accept_gates: ``NAME=REASON`` of each gate of config.yaml that may be passed by.
-        despite_hold: Publish a flavor that is held.
     """
 
     target: str | None = None
@@ -63,7 +62,6 @@ class RepublishOptions(Options):
     """What a user asks of a republish.
 
     Attributes:
-        new_flavor: The new version goes into a new flavor of this name.
         runtime: Another runtime alone is a reason as well.
         take_env: Take over what the env's name stands for now.
         accept_output_change: Go on where the golden outputs moved.
@@ -80,7 +78,6 @@ class EnvReference:
     """A conda env as a bundle refers to it.
 
     Attributes:
-        env: As conda_envs.yaml has it.
         base: Its image, pinned, or None where the target has no images.
         digest: What pins it: the image's digest, or its environment.yml's; None without either.
         carried: Whether it is that of a published version, whatever its name stands for now.
@@ -101,12 +98,7 @@ class Job:
     Attributes:
         root: The checkout, absolute.
         flavor: As flavors.yaml has it; its ``version`` is what the write-back expects to find.
-        project: Its parsed config.yaml.
-        env: Its conda env, pinned.
-        target: Where it goes.
         commit: The commit whose source is packed, 40 hex digits.
-        verify: How it is verified: ``image``, ``process`` or ``none``.
-        options: What was asked.
         live: Metrics and measurements of the live version, by name; None where there is none, or
             no gate asks for it.
     """
@@ -127,8 +119,6 @@ class PublishJob(Job):
     """A run whose model is to be published.
 
     Attributes:
-        options: What was asked.
-        model: The model of the run.
         moved_from: What versions in flavors.yaml pin for this env, where it is another digest.
         lineages: Where the model's versions come from, by version.
     """
@@ -144,8 +134,6 @@ class RepublishJob(Job):
     """A version whose model is to be published with other source.
 
     Attributes:
-        options: What was asked.
-        published: The version.
         changes: What differs from it, a line each.
         moved_to: What the env's name stands for now, where that is not what is taken over.
     """
@@ -162,9 +150,6 @@ class LayerReceipt:
 
     Attributes:
         kind: ``model``, ``runtime``, ``source`` or ``record``.
-        digest: sha256 of the tar.
-        size_bytes: Length of the tar.
-        files: How many files it holds.
         sent: Whether it was sent, by place; False where the place had it.
         carried: Whether it was taken over from a published version by its digest.
     """
@@ -182,27 +167,13 @@ class Release:
     """One flavor that is published.
 
     Attributes:
-        flavor: Its name.
-        model_name: Its model.
-        run_id: The MLflow run, or None where nothing had to be done.
-        run_url: Where the run can be looked at, or None.
         version: What the flavor's ``version`` is to be.
-        manifest_digest: Digest of the image manifest.
-        bundle_id: Digest of ``bundle.json``.
-        target: Name of the target.
         places: Where the bundle is: the store, and the repository of its image.
-        commit: The commit of the source.
         dirty: Paths that were packed from the working tree instead.
-        conda_env: Its name.
-        conda_env_digest: What pins it.
         layers: Receipts of the layers, bottom up.
-        seconds: Seconds by stage.
         verification: Outcome of the sandboxed prediction, without its outputs.
-        metrics: The run's metrics.
         trained_by: What made the run, as ``mlflow.trained_by`` has it.
         vouched: How many of the model's files are vouched for how (``artifacts.arrival.seal``).
-        commit_url: The commit's page, or None.
-        warnings: What should be known.
         republished_from: The version whose model it is, where it was republished.
         changes: What differs from that version, a line each.
         lineage: Where the run comes from; None where that is not known.
@@ -259,12 +230,7 @@ class Release:
 
 @dataclass(frozen=True)
 class Failure:
-    """One flavor that was not published.
-
-    Attributes:
-        flavor: Its name.
-        error: Why.
-    """
+    """One flavor that was not published."""
 
     flavor: str
     error: PublishError

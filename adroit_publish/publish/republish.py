@@ -60,9 +60,7 @@ def republish(
     """Republishes one flavor to its target; flavors.yaml is left to ``write_back``.
 
     Args:
-        job: What ``prepare_republish`` found out.
         listener: Hears of stages and bytes; nobody by default.
-        origin: What started it, for the record.
 
     Returns:
         What was published, or was already.
@@ -126,14 +124,7 @@ def _of_the_run(version: Version) -> dict[str, Any]:
 def remake(
     version: Version, layers: Sequence[Layer], project: Project, env: EnvReference
 ) -> Bundle:
-    """Returns the bundle of a version's model with other runtime and source layers.
-
-    Args:
-        version: The version.
-        layers: Its model layers, then runtime and source.
-        project: The config.yaml of today.
-        env: The conda env it is to run in.
-    """
+    """Returns the bundle of a version's model with other runtime and source layers."""
     facts = replace(
         version.bundle,
         serve=project.serve,

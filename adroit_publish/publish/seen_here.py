@@ -20,8 +20,6 @@ def note_seen(root: Path, manifest: Digest, verification: Verification) -> None:
     """Notes that this machine made a verification; one that was waived leaves no note.
 
     Args:
-        root: The checkout.
-        manifest: Digest of the manifest that was verified.
         verification: What was seen of it, exactly as the record keeps it.
     """
     if not verification.looked:
@@ -39,8 +37,6 @@ def proven(
 
     Args:
         records: Of the version, oldest first.
-        root: The checkout.
-        manifest: Digest of the version's manifest.
         wanted: The kind, ``image``, ``process`` or ``none``; a stronger one will do.
         target: For which target: a process without a sandbox will do for this machine's alone.
     """

@@ -27,9 +27,7 @@ class Source:
     """What of a bundle comes from the checkout.
 
     Attributes:
-        commit: The commit that is checked out.
         dirty: Paths that differ from it, of files that are packed or decide; sorted.
-        files: The project's.
         runtime: The files of ``adroit`` that serve, of the checkout where it has them.
         remote_url: Where `origin` is, without credentials; None where there is none.
     """
@@ -181,7 +179,6 @@ class SourceCheck:
     Attributes:
         imports: What it imports, and where each module is found; None where the model's files are
             not here.
-        findings: What should be known of it.
     """
 
     imports: Imports | None
@@ -204,7 +201,6 @@ def check_source(job: Job, files: Mapping[str, Readable]) -> SourceCheck:
     """Refuses a bundle that leaves out what it needs of the checkout; looks at text alone.
 
     Args:
-        job: The publish.
         files: The bundle's files by path below ``opt/adroit``.
 
     Raises:

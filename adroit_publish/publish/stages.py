@@ -71,13 +71,8 @@ class Stage:
 class Stages:
     """The stages of one flavor's publish.
 
-    Args:
-        flavor: Its name.
-        listener: Hears of it.
-
     Attributes:
         seconds: Seconds by stage, in their order.
-        warnings: What was warned of.
     """
 
     def __init__(self, flavor: str, listener: Listener) -> None:

@@ -32,13 +32,7 @@ from adroit_publish.version import Version, Versions
 
 @dataclass(frozen=True)
 class Opened:
-    """What was opened to decide about a published flavor.
-
-    Attributes:
-        project: Its parsed config.yaml.
-        version: Its version, in the target's store.
-        source: What would be packed now.
-    """
+    """What was opened to decide about a published flavor."""
 
     project: Project
     version: Version
@@ -50,8 +44,6 @@ class Standing:
     """What has to be done about one flavor.
 
     Attributes:
-        flavor: As flavors.yaml has it.
-        decision: What has to be done.
         opened: Of a published flavor that can be judged; None for any other.
     """
 
@@ -64,9 +56,6 @@ class Survey:
     """A checkout against one target; any thread may ask.
 
     Args:
-        checkout: The checkout.
-        target: The target.
-        store: Its bundle store.
         allow_dirty: Whether source that is not committed is packed.
     """
 

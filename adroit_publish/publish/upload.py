@@ -23,7 +23,6 @@ def hash_and_upload(
 
     Args:
         recipes: The layers, bottom up.
-        places: Where to put them.
         progress_to: Gives what is told as bytes are accepted, by the place's location.
 
     Returns:

@@ -48,7 +48,6 @@ def choose_verification(asked: str | None, target: Target) -> str:
 
     Args:
         asked: ``--verify``, or None for the target's own: its image, where it has images.
-        target: The target.
 
     Raises:
         ConfigError: There is no such way, or none with this target.
@@ -92,12 +91,7 @@ def verify_bundle(
     """Lets the bundle load and predict, and compares its env with what it needs.
 
     Args:
-        job: The publish.
         bundle: Already stored, by digest.
-        checked: What its text says.
-        places: Where.
-        stages: Told of what should be known.
-        stage: The running stage.
 
     Returns:
         The outcome, golden outputs and the table of the env included.
@@ -144,10 +138,8 @@ class Contract:
     """One bundle against its conda env; ``check`` is called once it is known what that holds.
 
     Attributes:
-        job: The publish.
         files: The bundle's files by path below ``opt/adroit``.
         report: What the model requires against what is there; None before ``check``.
-        findings: What should be known of the imports.
     """
 
     job: Job

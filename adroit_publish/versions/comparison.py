@@ -28,11 +28,6 @@ class Compared:
     """One of two versions.
 
     Attributes:
-        asked: As the user named it.
-        model_name: Its model.
-        version: Its version.
-        manifest_digest: Digest of its manifest.
-        bundle: Its ``bundle.json``.
         layer_sizes: Bytes by layer kind; ``env`` for the conda env image's.
         records: What is recorded of it, oldest first.
     """
@@ -69,9 +64,7 @@ class FileChange:
         path: Below the kind's directory.
         change: ``added``, ``removed``, ``changed``, ``same``, or ``packed differently``.
         before_bytes: Its length in A, or None.
-        after_bytes: Its length in B, or None.
         before: Its digest in A, or the digest of the layer that it is alone in.
-        after: The same in B.
     """
 
     kind: str
@@ -97,7 +90,6 @@ class TextDiff:
     """How the text of a source file changed.
 
     Attributes:
-        path: The file.
         lines: A unified diff, a line each without its end; empty where ``note`` says why.
         note: Why there is none, or that it was cut.
     """
@@ -126,18 +118,13 @@ class Diff:
 
     Attributes:
         before: Facts of A: what was asked, version, run, commit, who and when.
-        after: The same of B.
         accepted: A line for each change of outputs that was accepted by hand, A's and B's.
-        files: Every file of either, ``same`` ones too.
-        texts: Unified diffs of the source.
         serve: The serve section of config.yaml, by dotted path.
         env: The conda env: name, digest, Python, the model's Python.
         packages: Installed packages, as the verifications saw them.
         packages_note: Whose packages those are, or why they could not be compared.
         requirements: The model's pip requirements: added and removed lines.
         signature: Inputs, outputs and params of the signature.
-        outputs: The golden outputs.
-        metrics: The runs' metrics.
         layer_sizes: Bytes by layer kind, changed or not.
     """
 
@@ -173,8 +160,6 @@ def compare(a: Compared, b: Compared, texts: Iterable[TextDiff]) -> Diff:
     """Returns what differs between two versions.
 
     Args:
-        a: The one before.
-        b: The one after.
         texts: Diffs of the changed source files, from ``text_diff``.
     """
     seen_a, seen_b = a.verification, b.verification

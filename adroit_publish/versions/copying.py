@@ -34,8 +34,6 @@ class CopiedLayer:
 
     Attributes:
         kind: ``env``, ``model``, ``runtime``, ``source`` or ``record``.
-        digest: sha256 of the blob.
-        size_bytes: Its length.
         sent: Whether it was sent, by place; False where it was there, or was mounted.
     """
 
@@ -51,7 +49,6 @@ class Referrer:
 
     Attributes:
         manifest: As the store lists it, with what it is annotated with there.
-        data: The manifest's bytes.
         blobs: Its config and its documents, each with its bytes.
         stored: Whether the store lists it; else the registry alone does.
     """
@@ -67,8 +64,6 @@ class Carrier:
     """Brings layers from one target's places to another's.
 
     Attributes:
-        here: Where the version is.
-        there: Where it shall be.
         repositories: Where the destination's registry may take layers from, the nearest first.
     """
 
@@ -101,8 +96,6 @@ def copy_layers(
     """Makes sure that the destination has every layer, several at once.
 
     Args:
-        carrier: Brings them.
-        manifest: The version's.
         progress: Told of every byte that is there, just copied or from before.
 
     Returns:

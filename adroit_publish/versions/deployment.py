@@ -19,8 +19,6 @@ def manifests_of(
 
     Args:
         target: Where the version's image is.
-        store: The target's bundle store.
-        published: The version.
         kind: One of ``bundle.deployment.KINDS``.
 
     Raises:

@@ -38,10 +38,7 @@ def diff(checkout: Checkout, store: BundleStore, a: str, b: str) -> Diff:
     """Returns what differs between two published versions.
 
     Args:
-        checkout: The checkout.
-        store: Where both versions are.
         a: The one before: a version, a flavor, or ``flavor@REF``.
-        b: The one after.
 
     Raises:
         ConfigError: There is no such flavor or version, or the flavor was not published then.

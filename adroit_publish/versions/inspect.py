@@ -47,10 +47,8 @@ class VersionRow:
     """One published version in a list.
 
     Attributes:
-        version: Its name.
         run_id: The MLflow run it was made from.
         created_utc: When it was first published, ISO 8601, or None where no record says.
-        who: Who published it, or None.
         size_bytes: Its own layers together.
         flavors: Flavors of the checkout that name it.
     """
@@ -68,13 +66,10 @@ class FlavorRow:
     """One flavor in the status.
 
     Attributes:
-        flavor: Its name.
-        version: As flavors.yaml has it.
         state: As ``plan`` has it, by these words: ``pending`` for what waits to be published,
             ``published`` for what is up to date, ``not here`` for what is in another target,
             ``damaged`` (where that was asked for) for what is not whole in every place.
         age_days: Days since it was published, or None.
-        detail: What else there is to say.
         live_percent: Its share of its model's requests, by the sitevar; None where that does not
             name it, or cannot be read.
     """
@@ -157,9 +152,6 @@ def status(
     """Returns the state of every flavor against one target; a damaged version is a detail.
 
     Args:
-        checkout: The checkout.
-        target: The target.
-        store: Its bundle store.
         pointers: What the sitevar says, by model.
 
     Raises:

@@ -61,11 +61,7 @@ class Promotion:
     """What came of a promotion.
 
     Attributes:
-        model_name: The model.
         version: The version, the same at both targets.
-        manifest_digest: Digest of its manifest, the same too.
-        source: Name of the target it was read from.
-        destination: Name of the target that has it now.
         places: Where it is now: the store, and the repository of its image.
         layers: What became of each layer, bottom up.
         news: False where the destination had published it before.
@@ -106,8 +102,6 @@ def promote(
     Args:
         checkout: The checkout; its conda_envs.yaml tells where the destination keeps the env.
         name: The version, or a flavor that has it.
-        source: Where it is.
-        destination: Where it shall be.
         environ: The environment; says which AWS profile it speaks for.
         progress: Told of bytes that are there, copied just now or before.
         verify: ``image``, ``process`` or ``none``; None for the destination's own.

@@ -30,7 +30,6 @@ class Proof:
     """What is known of a version that is to be promoted.
 
     Attributes:
-        verification: What was seen of it.
         made_now: Whether it was looked at just now, or the look was waived just now.
     """
 
@@ -45,9 +44,6 @@ def prove(
 
     Args:
         checkout: Where this machine notes what it saw, and config.yaml says what the model needs.
-        version: The version at its source.
-        there: The destination's places.
-        destination: The destination.
         kind: ``image``, ``process`` or ``none``.
 
     Raises:

@@ -29,10 +29,7 @@ def pull(
     """Makes ``directory`` hold a version the way an image has it under ``/opt/adroit``.
 
     Args:
-        store: Where the version is.
-        published: The version.
         directory: Must not exist, or be empty.
-        progress: Told of bytes that were read.
 
     Raises:
         RefusedError: Something is in ``directory`` already.
@@ -52,9 +49,7 @@ def pull_oci(
 
     Args:
         places: Where the version is; the layers of its conda env come from the registry.
-        published: The version.
         directory: Must not exist, or be empty.
-        progress: Told of bytes that were read.
 
     Raises:
         RefusedError: As ``pull``; or the version has an env's layers, and the target no registry.

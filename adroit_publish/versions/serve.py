@@ -62,11 +62,7 @@ def serve(
 
     Args:
         checkout: Where the version is kept while it is served, below ``.adroit``.
-        store: Where the version is.
-        published: The version.
         port: On 127.0.0.1; 0 for one that is free, which the server's log names.
-        progress: Told of bytes that were pulled.
-        pulled: Called when they all are.
 
     Raises:
         ConfigError: The port is taken.

@@ -39,7 +39,6 @@ def commit_edits(
     Args:
         root: The directory of flavors.yaml; the working tree has the edits already.
         edits: Flavor -> its edit, which raises RefusedError where another writer was there.
-        message: What the commit says.
         push: Whether it goes to the remote. Otherwise it is made on HEAD.
         branch: The remote's branch; None for the upstream of the one that is checked out.
 

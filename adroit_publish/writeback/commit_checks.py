@@ -46,7 +46,6 @@ def check_commit(
     """Shows, before a publish works, that what it writes back can be committed, and pushed.
 
     Args:
-        root: The directory of flavors.yaml.
         push: Whether the commit is to be pushed; this asks the remote.
         branch: The remote's branch; None for the upstream of the one that is checked out.
         flavors: Flavors whose version is to be set.

@@ -23,9 +23,7 @@ class VersionChange:
     """What a commit does to one flavor.
 
     Attributes:
-        flavor: Its name.
         old: The version before; None where it had none.
-        new: The version after.
         run_id: The MLflow run that the new version was made from; None where it is not known.
     """
 
@@ -41,7 +39,6 @@ class CommitMessage:
 
     Attributes:
         changes: At least one.
-        target: Name of the target that holds the new versions.
     """
 
     changes: tuple[VersionChange, ...]

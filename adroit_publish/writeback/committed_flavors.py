@@ -24,11 +24,6 @@ def bytes_at(root: Path, commit: str) -> bytes:
 def edited_as_committed(edits: Mapping[str, Edit], data: bytes, where: str) -> bytes:
     """Returns the file with every edit made.
 
-    Args:
-        edits: Flavor -> its edit.
-        data: The whole file.
-        where: The branch that has it, for messages.
-
     Raises:
         RefusedError: Some cannot be made; names them all, with what each found and wanted.
     """

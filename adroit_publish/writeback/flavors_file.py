@@ -29,8 +29,6 @@ class Edited:
     """What came of the edits of several flavors.
 
     Attributes:
-        data: The file, with every edit that could be made.
-        changed: The flavors that were changed.
         failures: By flavor, why each of the others could not be.
     """
 
@@ -43,7 +41,6 @@ def apply_edits(data: bytes, edits: Mapping[str, Edit]) -> Edited:
     """Makes the edits that can be made.
 
     Args:
-        data: The whole file.
         edits: By flavor; one that raises ConfigError or RefusedError leaves its flavor as it is.
     """
     changed, failures = [], {}
@@ -61,10 +58,6 @@ def try_edits(
     path: Path, edits: Mapping[str, Edit]
 ) -> tuple[tuple[str, ...], Mapping[str, PublishError]]:
     """Makes the edits that can be made, in one write; raises only where the file itself fails.
-
-    Args:
-        path: As for ``edit_file``.
-        edits: As for ``apply_edits``.
 
     Returns:
         The flavors that were changed, durable when this returns; and why each of the others could

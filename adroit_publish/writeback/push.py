@@ -34,7 +34,6 @@ class Committed:
     Attributes:
         commit: Its id; None where the branch had everything already.
         branch: Where it is: a local branch, or ``remote/branch``; None on a detached HEAD.
-        pushed: Whether the remote has it.
         note: What is left to be done in this clone; empty where nothing is.
     """
 
@@ -46,15 +45,7 @@ class Committed:
 
 @dataclass(frozen=True)
 class Push:
-    """One commit on its way to a branch that others push to as well.
-
-    Attributes:
-        root: The directory of flavors.yaml.
-        edits: Flavor -> its edit.
-        message: What the commit says.
-        upstream: Where it goes.
-        head: What is checked out.
-    """
+    """One commit on its way to a branch that others push to as well."""
 
     root: Path
     edits: Mapping[str, Edit]

@@ -46,7 +46,6 @@ def try_releases(
 
     Args:
         path: flavors.yaml.
-        releases: As for ``write_releases``.
         before: The version that each flavor has to have still.
     """
     edits = {
@@ -65,7 +64,6 @@ def commit_releases(root: Path, releases: Sequence[Release], *, push: bool) -> C
     Args:
         root: The directory of flavors.yaml, which has the edits already.
         releases: At least one, each of a flavor.
-        push: Whether it goes to the upstream.
 
     Raises:
         ConfigError, SourceError, RefusedError, StoreError: As ``commit_edits``.

@@ -21,10 +21,8 @@ class DiffSection:
     """One table of a diff.
 
     Attributes:
-        title: What it is about.
         headers: Of its columns, the mark's first.
         rows: Printable texts, a mark first: one of ``MARKS``, or empty.
-        note: What else there is to say.
     """
 
     title: str

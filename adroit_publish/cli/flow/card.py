@@ -25,8 +25,6 @@ def components(
     """Returns the card's parts.
 
     Args:
-        outcomes: What came of each flavor.
-        run_id: Of the Metaflow run.
         run_facts: As ``steps.run_facts`` has them.
     """
     parts = [_text(f"# Publish run {link(run_id, run_facts.get('page'))}"), _overview(outcomes)]

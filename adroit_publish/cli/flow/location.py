@@ -25,7 +25,6 @@ class Location:
         repo: A repository to clone instead, on a machine without a checkout; None to use the one
             that is there.
         branch: The branch of ``repo``; None for its default.
-        commit: Whether flavors.yaml is committed.
         push: Whether that is pushed too, to the upstream of what is checked out; a push commits.
     """
 

@@ -55,7 +55,6 @@ def main(flow: Callable[..., object], *, command: str | None = None) -> NoReturn
     """Runs the flow as a program: one message and the exit codes of the command line.
 
     Args:
-        flow: The flow's class.
         command: What Metaflow is to do where the command line names none of its commands; ``-v``
             then means more log.
     """
@@ -93,7 +92,6 @@ def _run(flow: Callable[..., object], outcome: Path) -> int | str | None:
     """Returns what Metaflow ends with, or 130 where the user interrupted it.
 
     Args:
-        flow: The flow's class.
         outcome: Where a step leaves why it failed; what Metaflow has to say of that is not shown.
     """
     from metaflow import cli, parameters

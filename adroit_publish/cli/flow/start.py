@@ -32,10 +32,8 @@ def prepare_publish(
     """The ``start`` step of a publish: what has to be done for each flavor.
 
     Args:
-        location: Where the files are.
         flavors: Names with commas between them, or None.
         all_pending: Take every flavor whose version is a run id.
-        options: What was asked.
 
     Raises:
         PublishError: The request itself is refused, or every single flavor is.
@@ -94,11 +92,8 @@ def prepare_version(
     """The ``start`` step of a republish in its older spelling, which names a version.
 
     Args:
-        location: Where the files are.
-        model_name: The version's model.
         version: A published version: that of the one flavor that has it, or of none.
         config: The config.yaml to take where no flavor has it.
-        options: What was asked.
 
     Raises:
         PublishError: The request is refused.

@@ -43,7 +43,6 @@ def work_on(item: Prepared | None, location: Location, attempts_left: int) -> Ou
 
     Args:
         item: What ``start`` found; anything but a job passes through.
-        location: Where the files are.
         attempts_left: How often Metaflow would run this step again; a transient failure is raised
             for it to do so, any other is an outcome.
     """
@@ -144,11 +143,6 @@ def work_again(
     plan: Callable[[str], Sequence[Prepared | None]],
 ) -> tuple[Outcome, ...]:
     """What ``resume`` is for: what failed is planned anew, worked on and written back.
-
-    Args:
-        location: Where the files are.
-        outcomes: Of the run that is resumed.
-        plan: Plans some flavors by their names.
 
     Returns:
         What was published before, and what came of the rest now.
