@@ -180,6 +180,7 @@ class UpToDate:
     """The version holds what the checkout says; ``changes`` are of the runtime alone."""
 
     state: ClassVar = State.UP_TO_DATE
+    env_now: ClassVar[None] = None
     changes: Changes
 
 

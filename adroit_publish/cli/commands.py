@@ -30,10 +30,7 @@ COMMANDS = (
 )
 
 
-@click.group(
-    context_settings={"help_option_names": ["-h", "--help"]},
-    commands=COMMANDS,
-)
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, commands=COMMANDS)
 def cli() -> None:
     """Look at published models, check every byte of them, get them, serve them."""
 

@@ -31,14 +31,8 @@ SOCKET_VARIABLE = "ADROIT_PROGRESS_SOCKET"
 _TICK_SECONDS = 0.1
 
 
-class Lines:
+class Lines(Listener):
     """A listener that prints one line for each stage that ended, and each warning."""
-
-    def started(self, flavor: str, stage: str) -> None: ...
-
-    def moved(
-        self, flavor: str, stage: str, place: str, done_bytes: int, total_bytes: int
-    ) -> None: ...
 
     def ended(self, flavor: str, stage: str, seconds: float, note: str) -> None:
         print(f"{flavor}: {stage:<16} {seconds:7.2f} s  {note}".rstrip(), flush=True)

@@ -123,9 +123,7 @@ def _heal(places: Places, published: Published, damage: Damage, envs: Sequence[B
 
 
 def _take(
-    descriptor: Descriptor,
-    sources: Iterable[Content],
-    heal: Callable[[Descriptor, Content], None],
+    descriptor: Descriptor, sources: Iterable[Content], heal: Callable[[Descriptor, Content], None]
 ) -> None:
     """Sends a blob from the first source that has it right."""
     for content in sources:

@@ -32,12 +32,7 @@ from typing import Any
 from adroit_publish.edge.text import printable
 from adroit_publish.errors import StoreError
 from adroit_publish.evidence.answers import SHOWN_CHARS, Visit, check_address
-from adroit_publish.evidence.traffic import (
-    BY_STATUS,
-    REQUESTS,
-    TrafficReading,
-    check_question,
-)
+from adroit_publish.evidence.traffic import BY_STATUS, REQUESTS, TrafficReading, check_question
 from adroit_publish.rollover.evidence import Counts
 
 TIMEOUT_S = 30.0
@@ -109,8 +104,7 @@ class _Reader:
         errors = self._query(f'{BY_STATUS}{{{some},status!~"2.."}}[{span}]')
         counts = {
             bundle_id: Counts(
-                self._sum(requests, bundle_id, now),
-                self._sum(errors, bundle_id, now),
+                self._sum(requests, bundle_id, now), self._sum(errors, bundle_id, now)
             )
             for bundle_id in self._bundle_ids
             if bundle_id in known

@@ -21,12 +21,7 @@ from typing import Any
 
 from adroit_publish.errors import PublishError, StoreError
 from adroit_publish.evidence.answers import Visit, check_address
-from adroit_publish.evidence.traffic import (
-    BY_STATUS,
-    REQUESTS,
-    TrafficReading,
-    check_question,
-)
+from adroit_publish.evidence.traffic import BY_STATUS, REQUESTS, TrafficReading, check_question
 from adroit_publish.rollover.evidence import Counts
 
 TIMEOUT_S = 10.0

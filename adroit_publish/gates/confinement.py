@@ -56,13 +56,7 @@ class Task:
 
 def bubblewrap(task: Task) -> list[str]:
     """Returns the command line that confines ``task`` by bubblewrap."""
-    command = [
-        "bwrap",
-        "--unshare-pid",
-        "--unshare-net",
-        "--unshare-ipc",
-        "--unshare-uts",
-    ]
+    command = ["bwrap", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
     command += ["--unshare-cgroup-try", "--die-with-parent", "--hostname", "adroit"]
     if os.geteuid() != 0:
         command += ["--unshare-user", "--disable-userns"]

@@ -125,11 +125,7 @@ class EnvReport:
 
 
 def check_env(
-    wanted: Iterable[Wanted],
-    env: ObservedEnv,
-    *,
-    env_name: str,
-    accept: Collection[str] = (),
+    wanted: Iterable[Wanted], env: ObservedEnv, *, env_name: str, accept: Collection[str] = ()
 ) -> EnvReport:
     """Returns the table of what the model and the runtime want against what ``env`` holds.
 

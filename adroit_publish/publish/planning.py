@@ -38,7 +38,7 @@ from adroit_publish.decide import (
 )
 from adroit_publish.errors import PublishError, RefusedError
 from adroit_publish.mlflow.model import resolve_model
-from adroit_publish.places import Place, Places, open_places, open_store
+from adroit_publish.places import open_places, open_store
 from adroit_publish.publish.env import carried_env
 from adroit_publish.publish.republish import model_layers, remake
 from adroit_publish.publish.source import source_recipe
@@ -107,9 +107,7 @@ class Plan:
 
 
 def plan(
-    checkout: Checkout,
-    target_name: str | None = None,
-    names: Sequence[str] = (),
+    checkout: Checkout, target_name: str | None = None, names: Sequence[str] = ()
 ) -> tuple[Plan, ...]:
     """Returns what would be done about every flavor, or about those that are named.
 
@@ -207,20 +205,14 @@ def _run_facts(model: ResolvedModel) -> dict[str, Any]:
     }
 
 
-def _published(
-    survey: Survey,
-    flavor: Flavor,
-    decision: Judged,
-    opened: Opened,
-    row: Plan,
-) -> Plan:
+def _published(survey: Survey, flavor: Flavor, decision: Judged, opened: Opened, row: Plan) -> Plan:
     notes = [*_dirty(opened.source.dirty)]
     if runtime := decision.changes.runtime_line():
         notes.append(f"{runtime}; `republish.py --runtime` takes it over")
-    moved = None if isinstance(decision, UpToDate) else decision.env_now
-    if moved:
+    if decision.env_now:
         notes.append(
-            f"the env is {moved} now; `republish.py --flavor {flavor.name} --env` takes it over"
+            f"the env is {decision.env_now} now; `republish.py --flavor {flavor.name} --env` "
+            "takes it over"
         )
     if isinstance(decision, NotImported):
         notes.append(
@@ -248,15 +240,24 @@ def _republish(
     layers = (*model, hash_layer(opened.source.runtime), hash_layer(source_recipe(opened.source)))
     bundle = remake(version, layers, opened.project, env)
     places = open_places(survey.target, version.model_name)
+    has: dict[str, Callable[[Descriptor], bool]] = {
+        places.store.location: partial(places.store.has_blob, at_a_glance=True)
+    }
+    if places.images:
+        has[places.images.location] = places.images.has_blob
     own = [layer.descriptor for layer in bundle.layers]
-    sizes = {place.location: _sizes(has, own) for place, has in _asked(places)}
+    own_bytes = sum(layer.size_bytes for layer in own)
+    reused = {
+        where: sum(layer.size_bytes for layer in own if has_blob(layer))
+        for where, has_blob in has.items()
+    }
     return replace(
         row,
         model=f"the model of {version.name}",
         model_bytes=sum(layer.descriptor.size_bytes for layer in model),
         new_version=bundle.version,
-        send_bytes={where: send for where, (send, _) in sizes.items()},
-        reuse_bytes={where: reuse for where, (_, reuse) in sizes.items()},
+        send_bytes={where: own_bytes - size_bytes for where, size_bytes in reused.items()},
+        reuse_bytes=reused,
         line=_line(survey, flavor, bundle.version, known=True),
     )
 
@@ -269,21 +270,6 @@ def _line(survey: Survey, flavor: Flavor, version: str, *, known: bool) -> Line:
     edited = set_version(data, flavor.name, full, expected=flavor.version)
     _, after = version_line(edited, flavor.name)
     return Line(number, before, after if known else after.replace("0" * 12, "..."))
-
-
-def _asked(places: Places) -> list[tuple[Place, Callable[[Descriptor], bool]]]:
-    """Returns each place with how it is asked for a blob."""
-    store, images = places.store, places.images
-    asked: list[tuple[Place, Callable[[Descriptor], bool]]] = [
-        (store, partial(store.has_blob, at_a_glance=True))
-    ]
-    return [*asked, (images, images.has_blob)] if images else asked
-
-
-def _sizes(has: Callable[[Descriptor], bool], blobs: Sequence[Descriptor]) -> tuple[int, int]:
-    """Returns the bytes that would be sent, and those that are there."""
-    reused = sum(blob.size_bytes for blob in blobs if has(blob))
-    return sum(blob.size_bytes for blob in blobs) - reused, reused
 
 
 def _dirty(paths: Sequence[str]) -> tuple[str, ...]:

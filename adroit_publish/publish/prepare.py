@@ -8,13 +8,12 @@ and raises; what is wrong with one flavor does not stop the others.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from adroit_publish.bundle.version_names import RunId
 from adroit_publish.checkout import Checkout
 from adroit_publish.config.flavors import Flavor, find_flavor
 from adroit_publish.config.gates import judge_gates, read_acceptances
-from adroit_publish.config.targets import Target
 from adroit_publish.custody.admission import admit_gates, admit_lineage
 from adroit_publish.custody.repair import heal_or_refuse
 from adroit_publish.decide import Cannot, InOtherTarget, NoVersion, OnHold, Publish, Republish
@@ -24,7 +23,6 @@ from adroit_publish.places import ensure_images, open_places, open_store, prove_
 from adroit_publish.publish.release import Failure, Options, PublishJob, PublishOptions, Release
 from adroit_publish.publish.survey import Standing, Survey
 from adroit_publish.publish.verification import choose_verification
-from adroit_publish.stores.bundle_store import BundleStore
 
 Prepared = PublishJob | Release | Failure
 
@@ -40,25 +38,8 @@ def held(checkout: Checkout) -> dict[str, str]:
     return {f.name: f.hold for f in checkout.flavors.values() if f.hold is not None}
 
 
-@dataclass(frozen=True)
-class Admitted:
-    """The target, once it is shown that it may be written to.
-
-    Attributes:
-        verify: How bundles are verified: ``image``, ``process`` or ``none``.
-    """
-
-    target: Target
-    store: BundleStore
-    verify: str
-
-    def survey(self, checkout: Checkout, options: Options) -> Survey:
-        """Returns the survey of a checkout against this target."""
-        return Survey(checkout, self.target, self.store, allow_dirty=options.allow_dirty)
-
-
-def admit(checkout: Checkout, options: Options) -> Admitted:
-    """Returns the target that is meant, having proved that it can be published to.
+def admit(checkout: Checkout, options: Options) -> tuple[Survey, str]:
+    """Returns the survey of the target that is meant, which can be published to; and how to verify.
 
     Raises:
         ConfigError: There is no such target, or no such way of verification.
@@ -69,13 +50,11 @@ def admit(checkout: Checkout, options: Options) -> Admitted:
     target = checkout.target(options.target)
     verify = choose_verification(options.verify, target)
     prove_access(target)
-    return Admitted(target, open_store(target), verify)
+    return Survey(checkout, target, open_store(target), allow_dirty=options.allow_dirty), verify
 
 
 def prepare(
-    checkout: Checkout,
-    names: Sequence[str],
-    options: PublishOptions,
+    checkout: Checkout, names: Sequence[str], options: PublishOptions
 ) -> tuple[Prepared, ...]:
     """Returns what has to be done for each of the flavors, in the order given.
 
@@ -88,9 +67,8 @@ def prepare(
     """
     flavors = [find_flavor(checkout.flavors, name) for name in dict.fromkeys(names)]
     _check_options(options, flavors)
-    admitted = admit(checkout, options)
-    survey = admitted.survey(checkout, options)
-    return tuple(_prepare_one(survey, flavor, admitted, options) for flavor in flavors)
+    survey, verify = admit(checkout, options)
+    return tuple(_prepare_one(survey, flavor, verify, options) for flavor in flavors)
 
 
 def _check_options(options: PublishOptions, flavors: Sequence[Flavor]) -> None:
@@ -114,9 +92,7 @@ def _check_options(options: PublishOptions, flavors: Sequence[Flavor]) -> None:
         ) from error
 
 
-def _prepare_one(
-    survey: Survey, flavor: Flavor, admitted: Admitted, options: PublishOptions
-) -> Prepared:
+def _prepare_one(survey: Survey, flavor: Flavor, verify: str, options: PublishOptions) -> Prepared:
     try:
         run_id = options.run_id and RunId(options.run_id)
         wanted = replace(flavor, version=run_id) if run_id else flavor
@@ -130,7 +106,7 @@ def _prepare_one(
                     next_step="write the run id as its version, or add --mlflow-run-id=RUN_ID",
                 )
             case Publish(run_id):
-                return _job(survey, flavor, admitted, run_id, options)
+                return _job(survey, flavor, verify, run_id, options)
             case Republish(changes):
                 raise RefusedError(
                     f"Flavor {flavor.name} is published, and its source has changed since.",
@@ -170,7 +146,7 @@ def look(survey: Survey, flavor: Flavor, options: Options) -> Standing:
 
 
 def _job(
-    survey: Survey, flavor: Flavor, admitted: Admitted, run_id: RunId, options: PublishOptions
+    survey: Survey, flavor: Flavor, verify: str, run_id: RunId, options: PublishOptions
 ) -> PublishJob:
     target, project = survey.target, survey.checkout.project(flavor)
     acceptances = read_acceptances(options.accept_gates)
@@ -191,7 +167,7 @@ def _job(
         env=env,
         target=target,
         commit=source.commit,
-        verify=admitted.verify,
+        verify=verify,
         options=options,
         live=earlier.live,
         model=model,

@@ -27,10 +27,9 @@ from adroit_publish.decide import (
 from adroit_publish.errors import ConfigError, PublishError, RefusedError
 from adroit_publish.places import ensure_images
 from adroit_publish.publish.env import carried_env
-from adroit_publish.publish.prepare import Admitted, admit, look, up_to_date
+from adroit_publish.publish.prepare import admit, look, up_to_date
 from adroit_publish.publish.release import Failure, Release, RepublishJob, RepublishOptions
 from adroit_publish.publish.survey import Standing, Survey, accept_line
-from adroit_publish.version import Versions
 
 Prepared = RepublishJob | Release | Failure
 THREADS = 8
@@ -41,9 +40,7 @@ class NothingImportsIt(RefusedError):
 
 
 def prepare_republish(
-    checkout: Checkout,
-    names: Sequence[str],
-    options: RepublishOptions,
+    checkout: Checkout, names: Sequence[str], options: RepublishOptions
 ) -> tuple[Prepared, ...]:
     """Returns what has to be done for each of the flavors, in the order given.
 
@@ -56,8 +53,7 @@ def prepare_republish(
     """
     flavors = [find_flavor(checkout.flavors, name) for name in dict.fromkeys(names)]
     _check_options(options, flavors)
-    admitted = admit(checkout, options)
-    return _prepare_all(checkout, flavors, admitted, options)
+    return _prepare_all(*admit(checkout, options), flavors, options)
 
 
 def prepare_stale(
@@ -73,14 +69,14 @@ def prepare_stale(
         ConfigError: There is no such target.
         RefusedError, StoreError: As ``admit``.
     """
-    admitted = admit(checkout, options)
+    survey, verify = admit(checkout, options)
     flavors, left_out = [], []
     for flavor in checkout.flavors.values():
         if flavor.hold is not None:
             left_out.append(f"{flavor.name} is held: {flavor.hold}")
         elif isinstance(flavor.version, PublishedVersion):
             flavors.append(flavor)
-    prepared = _prepare_all(checkout, flavors, admitted, options)
+    prepared = _prepare_all(survey, verify, flavors, options)
     skipped = [item for item in prepared if _is_left_out(item)]
     left_out += [f"{item.flavor}: {item.error.what}" for item in skipped]  # type: ignore[union-attr]
     unchanged = [item for item in prepared if isinstance(item, Release)]
@@ -123,12 +119,12 @@ def flavor_of_version(
         )
     if holders:
         return holders[0]
-    store = admit(checkout, options).store
-    opened = Versions(store).find(model_name, version)
+    survey, _ = admit(checkout, options)
+    opened = survey.versions.find(model_name, version)
     if opened is None:
         raise ConfigError(
             f"There is no version {version} of {model_name} in this store.",
-            where=store.location,
+            where=survey.store.location,
             next_step=f"python -m adroit_publish versions {model_name}",
         )
     return Flavor("", config, opened.bundle.conda_env_name, wanted, None, None, 0)
@@ -137,16 +133,14 @@ def flavor_of_version(
 def prepare_one(checkout: Checkout, flavor: Flavor, options: RepublishOptions) -> Prepared:
     """Returns what has to be done for one flavor, which need not be in flavors.yaml."""
     _check_options(options, [flavor])
-    return _prepare_all(checkout, [flavor], admit(checkout, options), options)[0]
+    return _prepare_all(*admit(checkout, options), [flavor], options)[0]
 
 
 def _prepare_all(
-    checkout: Checkout, flavors: Sequence[Flavor], admitted: Admitted, options: RepublishOptions
+    survey: Survey, verify: str, flavors: Sequence[Flavor], options: RepublishOptions
 ) -> tuple[Prepared, ...]:
-    survey = admitted.survey(checkout, options)
-
     def one(flavor: Flavor) -> Prepared:
-        return _prepare_one(survey, flavor, admitted, options)
+        return _prepare_one(survey, flavor, verify, options)
 
     with ThreadPoolExecutor(THREADS, "prepare") as pool:
         return tuple(pool.map(one, flavors))
@@ -170,7 +164,7 @@ def _check_options(options: RepublishOptions, flavors: Sequence[Flavor]) -> None
 
 
 def _prepare_one(
-    survey: Survey, flavor: Flavor, admitted: Admitted, options: RepublishOptions
+    survey: Survey, flavor: Flavor, verify: str, options: RepublishOptions
 ) -> Prepared:
     try:
         standing = look(survey, flavor, options)
@@ -184,7 +178,7 @@ def _prepare_one(
                     next_step=f"{publish_command(flavor)} --target={survey.target.name}",
                 )
             case UpToDate() | EnvMoved() | Republish() | NotImported() as decision:
-                return _job(survey, standing, decision, admitted, options)
+                return _job(survey, standing, decision, verify, options)
             case _:
                 raise AssertionError(standing.decision)
     except PublishError as error:
@@ -192,16 +186,11 @@ def _prepare_one(
 
 
 def _job(
-    survey: Survey,
-    standing: Standing,
-    decision: Judged,
-    admitted: Admitted,
-    options: RepublishOptions,
+    survey: Survey, standing: Standing, decision: Judged, verify: str, options: RepublishOptions
 ) -> RepublishJob | Release:
     flavor, opened = standing.flavor, standing.opened
     assert opened is not None
     changes = decision.changes
-    env_now = None if isinstance(decision, UpToDate) else decision.env_now
     reasons = changes.lines()
     if options.take_env or changes.env:
         env, moved_to = survey.env(flavor), None
@@ -209,7 +198,7 @@ def _job(
             reasons.append(f"changed the env {env.env.name} to {env.digest}")
     else:
         env = carried_env(survey.checkout, flavor, survey.target, opened.version)
-        moved_to = env_now
+        moved_to = decision.env_now
     runtime = changes.runtime_line()
     if not (runtime and options.runtime):
         if not reasons:
@@ -224,7 +213,7 @@ def _job(
         env=env,
         target=survey.target,
         commit=opened.source.commit,
-        verify=admitted.verify,
+        verify=verify,
         options=options,
         live=_live(survey, opened.project),
         published=opened.version.published,

@@ -26,22 +26,16 @@ from adroit_publish.artifacts.pull import PulledModel, losses, pull_model
 from adroit_publish.bundle.document import BundleFacts
 from adroit_publish.bundle.layer import ROOT, LayerRecipe, PackedFile, model_recipes
 from adroit_publish.bundle.lineage import Lineage, columns_of
-from adroit_publish.bundle.manifest import Bundle, assemble
+from adroit_publish.bundle.manifest import Bundle
 from adroit_publish.custody.admission import admit_lineage
 from adroit_publish.mlflow.mlmodel import read_mlmodel
 from adroit_publish.places import Places, open_places
 from adroit_publish.publish.env import take_env
-from adroit_publish.publish.finish import Made, finish
+from adroit_publish.publish.finish import Made, drafted, finish
 from adroit_publish.publish.release import LayerReceipt, PublishJob, Release
-from adroit_publish.publish.source import (
-    Source,
-    check_source,
-    files_of,
-    source_of,
-    source_recipe,
-)
-from adroit_publish.publish.stages import Listener, Silence, Stage, Stages
-from adroit_publish.publish.upload import hash_and_upload, sent_note, upload_record
+from adroit_publish.publish.source import Source, check_source, files_of, source_of, source_recipe
+from adroit_publish.publish.stages import Listener, Stage, Stages
+from adroit_publish.publish.upload import assembled, hash_and_upload, sent_note, upload_record
 from adroit_publish.stores.model_files import ModelFiles
 from adroit_publish.version import Versions
 
@@ -64,7 +58,7 @@ def publish(
         StoreError: A place failed; the same call again goes on where this one stopped.
         VerificationError: The bundle does not load or predict; nothing became visible.
     """
-    stages = Stages(job.flavor.name, listener or Silence())
+    stages = Stages(job.flavor.name, listener or Listener())
     model_name = job.project.model_name
     places = open_places(job.target, model_name)
     with stages("pull model") as stage:
@@ -86,11 +80,12 @@ def publish(
     with stages("upload layers") as stage:
         bundle, receipts = _upload_layers(job, model, recipes, places, stage)
         here.remember(layer for layer in bundle.layers if layer.kind == "model")
-    made = Made(
-        bundle=bundle,
-        receipts=receipts,
-        source=source,
-        checked=checked,
+    release = drafted(
+        job,
+        bundle,
+        source,
+        receipts,
+        places,
         run_id=job.model.run_id,
         run_url=job.model.run_url,
         # MLflow keeps NaN and infinities; JSON does not.
@@ -99,8 +94,8 @@ def publish(
         vouched=dict(Counter(model.vouched.values())),
         lineage=lineage,
         accepted_lineage=accepted,
-        gates=job.project.gates,
     )
+    made = Made(bundle, checked, job.project.gates, release)
     return finish(job, made, places, Versions(places.store), stages, origin or {})
 
 
@@ -143,13 +138,7 @@ def _upload_layers(
 ) -> tuple[Bundle, tuple[LayerReceipt, ...]]:
     total_bytes = sum(recipe.size_bytes for recipe in recipes)
     layers, receipts = hash_and_upload(recipes, places.all, partial(stage.progress, total_bytes))
-    bundle = assemble(
-        _facts(job, model),
-        layers,
-        base=job.env.base,
-        python=job.env.env.python,
-        platform=job.env.env.platform,
-    )
+    bundle = assembled(_facts(job, model), layers, job.env)
     receipts = (*receipts, upload_record(bundle, places.all))
     stage.note = sent_note(receipts, places.all)
     return bundle, receipts

@@ -25,19 +25,20 @@ from adroit_publish.bundle.carried import carried_layers
 from adroit_publish.bundle.content import InlineFile
 from adroit_publish.bundle.digest import Descriptor
 from adroit_publish.bundle.layer import ROOT, Layer, PackedFile
-from adroit_publish.bundle.manifest import Bundle, assemble
+from adroit_publish.bundle.manifest import Bundle
 from adroit_publish.bundle.record import Verification
 from adroit_publish.config.project import Project
 from adroit_publish.errors import StoreError, VerificationError
 from adroit_publish.gates.replay import compare_outputs
 from adroit_publish.places import Places, open_places
 from adroit_publish.publish.env import take_env
-from adroit_publish.publish.finish import Made, finish
+from adroit_publish.publish.finish import Made, drafted, finish
 from adroit_publish.publish.release import EnvReference, LayerReceipt, Release, RepublishJob
 from adroit_publish.publish.source import check_source, files_of, source_of, source_recipe
-from adroit_publish.publish.stages import Listener, Silence, Stage, Stages
+from adroit_publish.publish.stages import Listener, Stage, Stages
 from adroit_publish.publish.upload import (
     SENDING_THREADS,
+    assembled,
     hash_and_upload,
     receipt,
     sent_note,
@@ -73,7 +74,7 @@ def republish(
         VerificationError: The bundle does not load or predict, or predicts something else than
             the version did; nothing became visible.
     """
-    stages = Stages(job.flavor.name, listener or Silence())
+    stages = Stages(job.flavor.name, listener or Listener())
     places = open_places(job.target, job.project.model_name)
     versions = Versions(places.store)
     with stages("read version"):
@@ -99,24 +100,27 @@ def republish(
         bundle = remake(version, (*model, *layers), job.project, job.env)
         receipts = (*carried, *sent, upload_record(bundle, places.all))
         stage.note = sent_note(receipts, places.all)
-    made = Made(
-        bundle=bundle,
-        receipts=receipts,
-        source=source,
-        checked=checked,
+    new_flavor = job.options.new_flavor
+    release = drafted(
+        job,
+        bundle,
+        source,
+        receipts,
+        places,
+        flavor=new_flavor or job.flavor.name,
+        copied_from=job.flavor.name if new_flavor else None,
         run_id=version.bundle.run_id,
         **_of_the_run(version),
-        gates=job.project.measured_gates,
         republished_from=job.published.version,
         changes=job.changes,
-        new_flavor=job.options.new_flavor,
     )
+    made = Made(bundle, checked, job.project.measured_gates, release)
     judge = partial(_replayed, job, versions, stages)
     return finish(job, made, places, versions, stages, origin or {}, judge)
 
 
 def _of_the_run(version: Version) -> dict[str, Any]:
-    """Returns what the version's first record tells of its run, by the names of ``Made``."""
+    """Returns what the version's first record tells of its run, by the names of ``Release``."""
     names = ("run_url", "metrics", "trained_by", "lineage")
     return {name: getattr(record, name) for record in version.records[:1] for name in names}
 
@@ -131,13 +135,7 @@ def remake(
         conda_env_name=env.env.name,
         conda_env_digest=env.digest,
     )
-    return assemble(
-        facts,
-        layers,
-        base=env.base,
-        python=env.env.python,
-        platform=env.env.platform,
-    )
+    return assembled(facts, layers, env)
 
 
 def _with_files(

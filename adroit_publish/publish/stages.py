@@ -10,13 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Protocol
 
 from adroit_publish.stores.contract import Progress
 
 
-class Listener(Protocol):
-    """Hears how a publish goes; called from several threads."""
+class Listener:
+    """Hears how a publish goes, from several threads; this one does nothing about it."""
 
     def started(self, flavor: str, stage: str) -> None:
         """A stage began."""
@@ -29,17 +28,6 @@ class Listener(Protocol):
 
     def warned(self, flavor: str, warning: str) -> None:
         """Something did not stop the publish and should be known."""
-
-
-class Silence:
-    """A listener that does nothing."""
-
-    def started(self, flavor: str, stage: str) -> None: ...
-    def moved(
-        self, flavor: str, stage: str, place: str, done_bytes: int, total_bytes: int
-    ) -> None: ...
-    def ended(self, flavor: str, stage: str, seconds: float, note: str) -> None: ...
-    def warned(self, flavor: str, warning: str) -> None: ...
 
 
 class Stage:

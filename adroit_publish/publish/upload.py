@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
+from adroit_publish.bundle.document import BundleFacts
 from adroit_publish.bundle.layer import Layer, LayerRecipe, hash_layer
-from adroit_publish.bundle.manifest import Bundle
+from adroit_publish.bundle.manifest import Bundle, assemble
 from adroit_publish.edge.threads import Together
 from adroit_publish.places import Place
-from adroit_publish.publish.release import LayerReceipt
+from adroit_publish.publish.release import EnvReference, LayerReceipt
 from adroit_publish.stores.contract import Progress
 
 HASHING_THREADS = 2
@@ -57,6 +58,11 @@ def hash_and_upload(
         for layer, put in zip(layers, puts, strict=True)
     )
     return tuple(layers), tuple(receipts)
+
+
+def assembled(facts: BundleFacts, layers: Sequence[Layer], env: EnvReference) -> Bundle:
+    """Returns the bundle of layers of our own on an env; raises as ``assemble``."""
+    return assemble(facts, layers, base=env.base, python=env.env.python, platform=env.env.platform)
 
 
 def upload_record(bundle: Bundle, places: Sequence[Place]) -> LayerReceipt:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -199,7 +199,10 @@ def _run_here(job: Job, bundle: Bundle, contract: Contract) -> Verification:
         check = _ignore
         if observed := env_of_image(job, job.env.base):
             contract.check(observed)
-    with _scratch() as directory:
+    with ExitStack() as scratch:
+        with _no_room(tempfile.gettempdir()):
+            made = tempfile.TemporaryDirectory(prefix="adroit-verify-")
+        directory = Path(scratch.enter_context(made))
         with _no_room(directory):
             files = [file for layer in bundle.layers for file in layer.files]
             lay_out(files, directory, link=sandbox.available() != "plain")
@@ -223,14 +226,6 @@ def _check_unchanged(layer: Layer) -> None:
         where = f"{layer.kind} layer"
         for _ in verified(layer.content.chunks(), named.digest, named.size_bytes, where):
             pass
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    with _no_room(tempfile.gettempdir()):
-        scratch = tempfile.TemporaryDirectory(prefix="adroit-verify-")
-    with scratch as directory:
-        yield Path(directory)
 
 
 @contextmanager

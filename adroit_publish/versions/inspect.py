@@ -35,11 +35,7 @@ from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.version import Version
 
 THREADS = 8
-_WORDS = {
-    State.PUBLISH: "pending",
-    State.UP_TO_DATE: "published",
-    State.OTHER_TARGET: "not here",
-}
+_WORDS = {State.PUBLISH: "pending", State.UP_TO_DATE: "published", State.OTHER_TARGET: "not here"}
 
 
 @dataclass(frozen=True)
