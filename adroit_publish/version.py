@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adroit_publish.bundle.document import BundleRecord, parse_json_object
-from adroit_publish.bundle.manifest import Manifest
+from adroit_publish.bundle.manifest import Manifest, parse_manifest
 from adroit_publish.bundle.record import Record
 from adroit_publish.bundle.version_names import PublishedVersion
 from adroit_publish.edge.once import Once
@@ -31,9 +31,15 @@ class Version:
         self._once = Once()
 
     @property
+    def manifest_bytes(self) -> bytes:
+        """Its manifest, as it is kept."""
+        return self._once("manifest bytes", lambda: self.store.document(self.published.manifest))
+
+    @property
     def manifest(self) -> Manifest:
         """Its manifest."""
-        return self._once("manifest", lambda: self.store.manifest(self.published))
+        where = f"{self.store.location} {self.name}"
+        return self._once("manifest", lambda: parse_manifest(self.manifest_bytes, where))
 
     @property
     def bundle(self) -> BundleRecord:
@@ -46,14 +52,15 @@ class Version:
         return self._once("records", lambda: tuple(records(self.store, self.published)))
 
     @property
+    def config_bytes(self) -> bytes:
+        """The config of its image, as it is kept."""
+        return self._once("config bytes", lambda: self.store.document(self.manifest.config))
+
+    @property
     def image_config(self) -> Mapping[str, Any]:
         """The config of its image."""
-
-        def read() -> Mapping[str, Any]:
-            data = self.store.document(self.manifest.config)
-            return parse_json_object(data, f"{self.store.location} {self.name}, its image config")
-
-        return self._once("image config", read)
+        where = f"{self.store.location} {self.name}, its image config"
+        return self._once("image config", lambda: parse_json_object(self.config_bytes, where))
 
 
 @dataclass(frozen=True)

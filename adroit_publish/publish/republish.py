@@ -100,29 +100,23 @@ def republish(
         bundle = remake(version, (*model, *layers), job.project, job.env)
         receipts = (*carried, *sent, upload_record(bundle, places.all))
         stage.note = sent_note(receipts, places.all)
-    new_flavor = job.options.new_flavor
-    release = drafted(
-        job,
-        bundle,
-        source,
-        receipts,
-        places,
-        flavor=new_flavor or job.flavor.name,
-        copied_from=job.flavor.name if new_flavor else None,
-        run_id=version.bundle.run_id,
-        **_of_the_run(version),
-        republished_from=job.published.version,
-        changes=job.changes,
-    )
+    release = drafted(job, bundle, source, receipts, places, **_facts(job, version))
     made = Made(bundle, checked, job.project.measured_gates, release)
     judge = partial(_replayed, job, versions, stages)
     return finish(job, made, places, versions, stages, origin or {}, judge)
 
 
-def _of_the_run(version: Version) -> dict[str, Any]:
-    """Returns what the version's first record tells of its run, by the names of ``Release``."""
-    names = ("run_url", "metrics", "trained_by", "lineage")
-    return {name: getattr(record, name) for record in version.records[:1] for name in names}
+def _facts(job: RepublishJob, version: Version) -> dict[str, Any]:
+    """Returns what a release says of its flavor, its run and its version before."""
+    new_flavor = job.options.new_flavor
+    of_the_run = ("run_url", "metrics", "trained_by", "lineage")  # by the version's first record
+    return {name: getattr(one, name) for one in version.records[:1] for name in of_the_run} | {
+        "flavor": new_flavor or job.flavor.name,
+        "copied_from": job.flavor.name if new_flavor else None,
+        "run_id": version.bundle.run_id,
+        "republished_from": job.published.version,
+        "changes": job.changes,
+    }
 
 
 def remake(

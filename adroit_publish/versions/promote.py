@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from adroit_publish.bundle.content import Inline
-from adroit_publish.bundle.document import BundleRecord, canonical_json
-from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE, Manifest, parse_manifest
+from adroit_publish.bundle.document import canonical_json
+from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE
 from adroit_publish.bundle.record import SCHEMA, Promoted
 from adroit_publish.checkout import CONDA_ENVS, Checkout
 from adroit_publish.config.conda_envs import CondaEnv
@@ -117,29 +117,29 @@ def promote(
     """
     _check_two(checkout, source, destination)
     source = _as_itself(source, environ)
-    version, here = _read(checkout, name, source)
-    there = open_places(destination, version.published.model_name)
+    version, here, referrers = _read(checkout, name, source)
+    published = version.published
+    there = open_places(destination, version.model_name)
     _check_kind(version, destination)
     kind = choose_verification(verify, destination)
     prove_access(destination)
-    env = env_repository(destination, known_env(checkout, version.record.conda_env_name))
+    env = env_repository(destination, known_env(checkout, version.bundle.conda_env_name))
     carrier = Carrier(here, there, tuple(filter(None, (env, here.images))))
     _check_base(carrier, version, destination)
-    ensure_images(destination, version.published.model_name)
+    ensure_images(destination, version.model_name)
     layers = copy_layers(carrier, version.manifest, progress)
     _put_documents(version, there)
-    opened = Version(here.store, version.published)
-    proof = prove(checkout, opened, there, destination, kind)
-    copy_referrers(version.referrers, version.published, there)
-    _attach_record(version.published, source, destination, here, there, proof)
-    if there.images and (again := there.store.find(opened.model_name, opened.name)):
+    proof = prove(checkout, version, there, destination, kind)
+    copy_referrers(referrers, published, there)
+    _attach_record(published, source, destination, here, there, proof)
+    if there.images and (again := there.store.find(version.model_name, version.name)):
         # Nothing was sent in the place of what the registry says that it has.
         heal_or_refuse(there, Version(there.store, again), destination.name, reread_images=True)
     news = _commit(version, there)
     return Promotion(
-        version.published.model_name,
-        version.published.version,
-        str(version.published.manifest.digest),
+        version.model_name,
+        version.name,
+        str(published.manifest.digest),
         source.name,
         destination.name,
         tuple(place.location for place in there.all),
@@ -149,36 +149,18 @@ def promote(
     )
 
 
-@dataclass(frozen=True)
-class _Version:
-    """What is read of a version before anything is copied: its documents, verified."""
-
-    published: Published
-    manifest: Manifest
-    manifest_bytes: bytes = field(repr=False)
-    config_bytes: bytes = field(repr=False)
-    record: BundleRecord
-    referrers: tuple[Referrer, ...] = field(repr=False)
-
-
-def _read(checkout: Checkout, name: str, source: Target) -> tuple[_Version, Places]:
+def _read(
+    checkout: Checkout, name: str, source: Target
+) -> tuple[Version, Places, tuple[Referrer, ...]]:
+    """Reads every document of a version, verified, before anything is copied."""
     published = find_published(checkout.flavors, open_store(source), name)
     here = open_places(source, published.model_name)
-    store = here.store
-    manifest_bytes = store.document(published.manifest)
-    manifest = parse_manifest(manifest_bytes, f"{store.location} {published.version}")
-    version = _Version(
-        published,
-        manifest,
-        manifest_bytes,
-        store.document(manifest.config),
-        store.bundle_record(published, manifest),
-        read_referrers(here, published),
-    )
-    return version, here
+    version = Version(here.store, published)
+    _ = version.config_bytes, version.bundle
+    return version, here, read_referrers(here, published)
 
 
-def _put_documents(version: _Version, there: Places) -> None:
+def _put_documents(version: Version, there: Places) -> None:
     """Stores config and manifest, by digest, the version still without a name."""
     published, config = version.published, Inline(version.config_bytes)
     there.store.put_blob(version.manifest.config, config)
@@ -188,7 +170,7 @@ def _put_documents(version: _Version, there: Places) -> None:
         there.images.put_manifest(published.manifest, version.manifest_bytes)
 
 
-def _commit(version: _Version, there: Places) -> bool:
+def _commit(version: Version, there: Places) -> bool:
     """Gives the version its name: the registry's tag first, ``index.json`` last."""
     published = version.published
     if there.images:
@@ -213,7 +195,7 @@ def _as_itself(source: Target, environ: Mapping[str, str]) -> Target:
     return replace(source, profile=source.profiles[0])
 
 
-def _check_kind(version: _Version, destination: Target) -> None:
+def _check_kind(version: Version, destination: Target) -> None:
     """Refuses what would be an image without a base, or an image without a registry."""
     base = version.manifest.base_layers
     if bool(base) == (destination.images is not None):
@@ -227,9 +209,9 @@ def _check_kind(version: _Version, destination: Target) -> None:
         got, wanted = "a bundle from a target without images", "one that lies on its env's image"
         next_step = (
             "publish its run there: python publish_mlflow_model_flow.py run --flavor=FLAVOR "
-            f"--mlflow-run-id={version.record.run_id} --target={destination.name}"
+            f"--mlflow-run-id={version.bundle.run_id} --target={destination.name}"
         )
-    where = f"{version.published.version}, target {destination.name}"
+    where = f"{version.name}, target {destination.name}"
     raise RefusedError(what, where=where, got=got, wanted=wanted, next_step=next_step)
 
 
@@ -240,8 +222,8 @@ def known_env(checkout: Checkout, env_name: str) -> CondaEnv | None:
     return checkout.conda_envs.get(env_name)
 
 
-def _check_base(carrier: Carrier, version: _Version, destination: Target) -> None:
-    base, record = version.manifest.base_layers, version.record
+def _check_base(carrier: Carrier, version: Version, destination: Target) -> None:
+    base, record = version.manifest.base_layers, version.bundle
     missing = [layer for layer in base if not carrier.can_have(layer)]
     if missing:
         looked = [repository.location for repository in carrier.repositories]
