@@ -163,11 +163,7 @@ class Checkout:
         return None if data is None else Digest.of(data)
 
     def file(self, path: str, why: str, read: ReadFile | None = None) -> bytes:
-        """Returns the bytes of one file.
-
-        Args:
-            path: Relative to the root.
-        """
+        """Returns the bytes of one file of the checkout; ``why`` tells what it is for."""
 
         def read_once() -> bytes:
             try:
@@ -184,10 +180,6 @@ class Checkout:
 
 def open_checkout(root: Path, environ: Mapping[str, str] | None = None) -> Checkout:
     """Returns the checkout at ``root``, whose flavors.yaml and adroit.toml are right.
-
-    Args:
-        root: Holds flavors.yaml and, unless ``ADROIT_CONFIG`` names another, adroit.toml.
-        environ: The environment; the process's own by default.
 
     Raises:
         ConfigError: One of the two is missing or has problems.

@@ -53,11 +53,7 @@ TO_DO = frozenset({State.PUBLISH, State.REPUBLISH})
 
 @dataclass(frozen=True)
 class FileChanges:
-    """How one set of files differs from another.
-
-    Attributes:
-        changed: Paths whose bytes or executable bit differ.
-    """
+    """How one set of files differs from another: by path, their bytes or executable bit."""
 
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
@@ -84,7 +80,6 @@ class Changes:
     Attributes:
         source: Of the project's files and its includes.
         runtime: Of the files of ``adroit/`` that serve.
-        serve: Whether the serve section of config.yaml differs.
         env: The published conda env's name, where the flavor names another; None where it does not.
     """
 
@@ -117,8 +112,7 @@ class Facts:
     """A published flavor as the checkout, its version and its env are now.
 
     Attributes:
-        source: Every source file that would be packed.
-        env_now: What that name stands for now; None where nothing pins it, or it is not known.
+        env_now: What the env's name stands for now; None where nothing pins it, or it is not known.
         imported: The checkout's files that the version imports, and those that config.yaml says
             are read all the same; None where that is not known.
     """
@@ -195,11 +189,7 @@ class EnvMoved:
 
 @dataclass(frozen=True)
 class Republish:
-    """The checkout says something else than the version holds.
-
-    Attributes:
-        env_now: What the env's name stands for by now, where the version pins something else.
-    """
+    """The checkout says something else than the version holds, and maybe its env moved too."""
 
     state: ClassVar = State.REPUBLISH
     changes: Changes

@@ -19,8 +19,7 @@ class Version:
     """A version of a store, as its documents tell of it; any thread may ask.
 
     A document is read when it is first asked for. Each attribute raises StoreError where the store
-    fails, and VerificationError where the document is damaged or of a schema that this program
-    does not know.
+    fails, and VerificationError where the document is damaged or of an unknown schema.
     """
 
     def __init__(self, store: BundleStore, published: Published) -> None:
@@ -87,12 +86,7 @@ class Versions:
         self._once = Once()
 
     def find(self, model_name: str, version: str) -> Version | None:
-        """Returns a version, or None where it was never committed here.
-
-        Raises:
-            StoreError: The store failed.
-            VerificationError: The version's index is damaged.
-        """
+        """Returns a version, or None where it was never committed here; raises as ``Version``."""
 
         def opened() -> Version | None:
             published = self.store.find(model_name, version)
@@ -112,12 +106,7 @@ class Versions:
         They are those of the first publish, not of the last one, so that many small steps do not
         add up to a large one; where a change of outputs was accepted, they are those it was changed
         to. None where nobody ever verified it or what it was made from, or where its answers
-        vary by themselves.
-
-        Raises:
-            StoreError: The store failed.
-            VerificationError: A record is damaged, or was written by a newer version of this
-                program.
+        vary by themselves. Raises as ``Version``.
         """
         golden, seen = None, set[str]()
         here: Version | None = version

@@ -42,11 +42,7 @@ class Lines(Listener):
 
 
 class Relay(Lines):
-    """Prints lines, and tells the flow's main process of bytes on the move.
-
-    Args:
-        path: Of the main process's socket.
-    """
+    """Prints lines, and tells the flow's main process, at its socket, of bytes on the move."""
 
     def __init__(self, path: str) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -21,11 +21,7 @@ def bytes_text(size_bytes: int) -> str:
 
 
 def made_by(trained_by: Mapping[str, str]) -> Iterator[tuple[str, str, str | None]]:
-    """Yields what a model was trained by: what it is, its name, and its page where it has one.
-
-    Args:
-        trained_by: As ``mlflow.trained_by`` has it.
-    """
+    """Yields what ``trained_by`` says made a model: what it is, its name, its page or None."""
     if METAFLOW_RUN in trained_by:
         yield "trained by", trained_by[METAFLOW_RUN], trained_by.get(METAFLOW_PAGE)
     if TRAINING_JOB in trained_by:

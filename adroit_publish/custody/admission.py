@@ -14,12 +14,8 @@ def admit_lineage(
 ) -> tuple[str, ...]:
     """Returns how a run differs from its model's versions, where that is accepted; a line each.
 
-    Args:
-        versions: Where the model's versions come from, by version.
-        accept: Whether ``--accept-new-lineage`` was given.
-
     Raises:
-        RefusedError: It differs, and that is not accepted.
+        RefusedError: It differs, and ``--accept-new-lineage`` was not given.
     """
     found = differences(run, versions)
     if found and not accept:
@@ -34,11 +30,7 @@ def admit_lineage(
 
 
 def admit_gates(results: Sequence[GateResult], *, where: str) -> None:
-    """Lets results pass.
-
-    Raises:
-        RefusedError: One stands in the way, and is not accepted.
-    """
+    """Lets results pass; raises RefusedError where one stands in the way, and is not accepted."""
     failed = [result for result in results if not result.passed]
     if failed:
         accepted = "; ".join(f"{result.gate}=REASON" for result in failed)

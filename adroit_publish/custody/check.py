@@ -37,7 +37,6 @@ def verify(
     """Looks at a version and its records in every place, and recomputes every digest.
 
     Args:
-        images: The repository of its image, where the target has images.
         shallow: Whether to ask for each object in place of reading it; records are left out.
         manifest: Its manifest, where it was read a moment ago.
 
@@ -45,8 +44,7 @@ def verify(
         What was looked at and every problem found; nothing is raised for a damaged object.
 
     Raises:
-        RefusedError: A place denies access.
-        StoreError: A place cannot be reached.
+        RefusedError, StoreError: A place denies access, or cannot be reached.
     """
     report = VerifyReport(published.version)
     in_store = _Store(store, report, progress)
@@ -68,11 +66,7 @@ def verify_images(
     shallow: bool = False,
     progress: Progress = unheard,
 ) -> None:
-    """Adds to ``report`` what a version lacks in its registry; raises as ``verify`` does.
-
-    Args:
-        manifest: Its manifest, or None where no place gives it.
-    """
+    """Adds to ``report`` what a version lacks in its registry; raises as ``verify`` does."""
     ImageCheck(images, report, progress).check(published, manifest, shallow=shallow)
 
 

@@ -28,12 +28,7 @@ _ORDER = ("blob", "manifest", "tag", "other")
 
 @dataclass
 class Repair:
-    """What a repair did.
-
-    Attributes:
-        healed: A line for each thing that is right again.
-        left: A line for each that is not, with the reason.
-    """
+    """What a repair did: a line for each thing that is right again; and for the rest, why not."""
 
     healed: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
@@ -42,17 +37,10 @@ class Repair:
 def repair(
     places: Places, published: Published, damages: Sequence[Damage], envs: Sequence[Blobs] = ()
 ) -> Repair:
-    """Heals what can be healed of a version.
-
-    Args:
-        envs: Further repositories that may hold layers of its base.
-
-    Returns:
-        What was healed, and what could not be.
+    """Heals what can be healed of a version; ``envs`` may hold layers of its base too.
 
     Raises:
-        RefusedError: A place denies access.
-        StoreError: A place cannot be reached.
+        RefusedError, StoreError: A place denies access, or cannot be reached.
     """
     done = Repair()
     for damage in sorted(damages, key=lambda damage: _ORDER.index(damage.what)):

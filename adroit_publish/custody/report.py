@@ -32,11 +32,7 @@ class Damage:
 
 @dataclass
 class VerifyReport:
-    """What a check of a version found.
-
-    Attributes:
-        objects: How many stored objects were read to their end, or asked for.
-    """
+    """What a check of a version found, and how much was read to its end, or asked for."""
 
     version: str
     places: list[str] = field(default_factory=list)

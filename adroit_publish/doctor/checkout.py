@@ -1,7 +1,7 @@
 """What ``doctor`` finds on this machine and in the checkout: packages, files, git.
 
-A check returns what it found, or raises the PublishError that a publish would end with; it writes
-nothing. The places of a target are ``doctor_places``'.
+A check returns what it found, or raises the PublishError that a publish would end with, with all
+problems of its kind together; it writes nothing. The places of a target are in ``doctor.places``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ class Check:
         state: ``ok``, ``warning`` (some publish works all the same), ``problem`` (none does) or
             ``not needed``.
         found: What is there; of several lines where there is much to say.
-        next_step: What to type or change next, where there is something.
         exit_code: What a publish would end with for this reason; 0 unless it is a problem.
     """
 
@@ -62,9 +61,6 @@ def packages(name: str, project: Path = PROJECT) -> Check:
 
     Args:
         project: Its pyproject.toml; where there is none, whatever is installed will do.
-
-    Raises:
-        ConfigError: One is missing, or of another version than is asked for.
     """
     asked = tomllib.loads(project.read_text())["project"] if project.is_file() else {}
     python = platform.python_version()
@@ -86,16 +82,12 @@ def packages(name: str, project: Path = PROJECT) -> Check:
 
 
 def flavors_file(name: str, checkout: Checkout) -> Check:
-    """Reads flavors.yaml; raises ConfigError with all its problems."""
+    """Reads flavors.yaml."""
     return Check(name, "ok", f"{_count(checkout.flavors, 'flavor')} in {checkout.root}")
 
 
 def conda_envs_file(name: str, checkout: Checkout, flavors: Mapping[str, Flavor]) -> Check:
-    """Reads conda_envs.yaml, and finds each flavor's env and its environment.yml there.
-
-    Raises:
-        ConfigError: The file has problems, or an env is not there; all together.
-    """
+    """Reads conda_envs.yaml, and finds each flavor's env and its environment.yml there."""
     envs = checkout.conda_envs
     _check_each(
         flavors.values(), lambda flavor: checkout.environment_digest(checkout.conda_env(flavor))
@@ -104,22 +96,18 @@ def conda_envs_file(name: str, checkout: Checkout, flavors: Mapping[str, Flavor]
 
 
 def config_files(name: str, checkout: Checkout, flavors: Mapping[str, Flavor]) -> Check:
-    """Reads every flavor's config.yaml; raises ConfigError with all problems of all of them."""
+    """Reads every flavor's config.yaml."""
     _check_each(flavors.values(), checkout.project)
     return Check(name, "ok", _count({flavor.config for flavor in flavors.values()}, "file"))
 
 
 def targets_file(name: str, checkout: Checkout) -> Check:
-    """Reads adroit.toml; raises ConfigError with all its problems."""
+    """Reads adroit.toml."""
     return Check(name, "ok", f"the targets {', '.join(sorted(checkout.targets.by_name))}")
 
 
 def git_checkout(name: str, root: Path) -> Check:
-    """Looks for a commit that is checked out, of a clone that is whole.
-
-    Raises:
-        SourceError: There is no git, no checkout or no commit.
-    """
+    """Looks for a commit that is checked out, of a clone that is whole."""
     head, branch = head_commit(root), current_branch(root)
     head_line = f"{branch or 'a detached HEAD'} at {head[:12]}"
     if read_git(root, "rev-parse", "--is-shallow-repository").strip() == b"true":
@@ -129,7 +117,7 @@ def git_checkout(name: str, root: Path) -> Check:
 
 
 def git_upstream(name: str, root: Path, target: Target | None) -> Check:
-    """Looks for the branch that ``--push`` would push to; raises SourceError where is none."""
+    """Looks for the branch that ``--push`` would push to."""
     if target and target.on_this_machine:
         reason = f"the versions of target {target.name} stay here, so --push is refused"
         return Check(name, "not needed", reason)

@@ -107,9 +107,7 @@ def exit_code(checks: Sequence[Check]) -> int:
 def ask(probes: Sequence[Probe], timeout_s: float) -> list[Check]:
     """Makes all checks at once and returns them in their order.
 
-    Args:
-        timeout_s: How long all of them together are waited for. Threads that hang are left behind:
-            they end with the process.
+    Threads that hang for longer than ``timeout_s`` are left behind: they end with the process.
     """
     made: dict[int, Check] = {}
 

@@ -1,8 +1,7 @@
 """What ``doctor`` finds at the places of a target, and where a publish to it is verified.
 
 A check returns what it found, or raises the PublishError that a publish would end with; it writes
-nothing. Most ask the network, and may take as long as that does: who calls waits no longer than
-they like.
+nothing. Most ask the network, and may take as long as that does.
 """
 
 from __future__ import annotations
@@ -38,7 +37,6 @@ class MetaflowSettings:
         file: Its configuration file, whether it is there or not.
         datastore: Where runs keep their artifacts: ``local``, ``s3``, ...
         bucket: ``s3://...``, if it names one.
-        s3_endpoint: Where S3 is reached, if it says so.
         metadata: Where runs are recorded: ``local`` or ``service``.
         user: Whom Metaflow takes us for; None where it refuses to run.
         user_is_set: Whether that is its own setting, METAFLOW_USER.
@@ -56,12 +54,7 @@ class MetaflowSettings:
 
 
 def aws_account(name: str, target: Target) -> Check:
-    """Holds the account of the AWS credentials against the target's.
-
-    Raises:
-        RefusedError: It is another's, or there are no credentials that can be used.
-        StoreError: AWS could not be reached.
-    """
+    """Holds the account of the AWS credentials against the target's."""
     if target.account is not None:
         prove_account(target, target.account)
         return Check(name, "ok", f"the credentials are of {target.account}, as they have to be")
@@ -73,12 +66,7 @@ def aws_account(name: str, target: Target) -> Check:
 
 
 def bundle_store(name: str, target: Target) -> Check:
-    """Lists the models of the bundle store; a directory also has to be one that can be written.
-
-    Raises:
-        RefusedError: Access is denied, or the bucket is not there or another's.
-        StoreError: It could not be reached.
-    """
+    """Lists the models of the bundle store; a directory also has to be one that can be written."""
     store = open_store(target)
     models = list(store.models())
     if target.on_this_machine:
@@ -87,12 +75,7 @@ def bundle_store(name: str, target: Target) -> Check:
 
 
 def image_registry(name: str, target: Target) -> Check:
-    """Asks the registry whether it lets us in.
-
-    Raises:
-        RefusedError: It does not.
-        StoreError: It could not be reached.
-    """
+    """Asks the registry whether it lets us in."""
     if target.images is None:
         return Check(name, "not needed", f"target {target.name} has no images")
     host = registry_host(target.images)
@@ -106,13 +89,7 @@ def image_registry(name: str, target: Target) -> Check:
 
 
 def sitevar(name: str, target: Target) -> Check:
-    """Reads the sitevar.
-
-    Raises:
-        ConfigError: It is not what it has to be.
-        RefusedError: Access is denied.
-        StoreError: Its place failed.
-    """
+    """Reads the sitevar."""
     if target.sitevars is None:
         return Check(name, "not needed", f"target {target.name} has no sitevars")
     pointers = sitevars_of(target, open_store(target)).pointers()
@@ -120,12 +97,7 @@ def sitevar(name: str, target: Target) -> Check:
 
 
 def databricks(name: str, target: Target) -> Check:
-    """Looks for credentials of the workspace, as a publish does; nothing is asked of it yet.
-
-    Raises:
-        RefusedError: There are none.
-        SourceError: ``~/.databrickscfg`` cannot be read, or names no https address.
-    """
+    """Looks for credentials of the workspace, as a publish does; nothing is asked of it yet."""
     if not addresses.is_databricks(target.tracking_uri):
         return Check(name, "not needed", f"target {target.name} logs to no Databricks workspace")
     from adroit.training.databricks import EXPORTS
@@ -139,12 +111,7 @@ def databricks(name: str, target: Target) -> Check:
 
 
 def tracking_server(name: str, target: Target) -> Check:
-    """Asks the tracking server for next to nothing; a store of this machine is only looked at.
-
-    Raises:
-        SourceError: It is not there, could not be reached, or is none.
-        RefusedError: It wants other credentials.
-    """
+    """Asks the tracking server for next to nothing; a store of this machine is only looked at."""
     uri = target.tracking_uri
     shown = addresses.without_credentials(uri)
     if addresses.is_databricks(uri):
@@ -165,11 +132,7 @@ def tracking_imports(target: Target) -> tuple[str, ...]:
 
 
 def process_sandbox(name: str, target: Target | None) -> Check:
-    """Tries what a model is run in by ``--verify process``.
-
-    Raises:
-        RefusedError: There is none, and the target needs one.
-    """
+    """Tries what a model is run in by ``--verify process``."""
     kind = sandbox.available()
     if kind != "plain":
         return Check(name, "ok", f"{kind} confines the model")
@@ -181,11 +144,7 @@ def process_sandbox(name: str, target: Target | None) -> Check:
 
 
 def docker_engine(name: str, target: Target) -> Check:
-    """Asks for the Docker engine that ``--verify image`` runs the image on.
-
-    Raises:
-        RefusedError: None answers.
-    """
+    """Asks for the Docker engine that ``--verify image`` runs the image on."""
     if target.images is None:
         return Check(name, "not needed", f"target {target.name} has no images")
     choose_verification("image", target)
@@ -201,11 +160,7 @@ def metaflow_configuration(name: str, settings: MetaflowSettings) -> Check:
 
 
 def metaflow_datastore(name: str, settings: MetaflowSettings, target: Target | None) -> Check:
-    """Shows that Metaflow may use its bucket: that it is the target's account's, if that is said.
-
-    Raises:
-        PublishError: It may not, or the bucket could not be reached.
-    """
+    """Shows that Metaflow may use its bucket: that it is the target's account's, if one is said."""
     if settings.datastore != "s3" or not settings.bucket:
         return Check(name, "ok", f"runs are kept in {settings.datastore}")
     account = target.account if target else None

@@ -66,12 +66,7 @@ _LIST = (
 
 @dataclass(frozen=True)
 class BuiltEnv:
-    """An env's image in the registry.
-
-    Attributes:
-        how: As of ``Recipe``.
-        packages: Version by distribution, and of ``python``.
-    """
+    """An env's image in the registry; ``packages`` has the version of ``python`` too."""
 
     name: str
     image: str
@@ -91,10 +86,9 @@ def build_env(
     """Builds a conda env's image and pushes it to the target's registry.
 
     Args:
-        checkout: The checkout, with conda_envs.yaml and the env's environment.yml.
-        target: Where to push; has ``images``.
         base: An image with the environment's Python as python3, for where no channel answers: a
             reference as in conda_envs.yaml.
+        heard: Told each line of the build's log.
 
     Raises:
         ConfigError: There is no such env, or it lacks its image or environment.yml.

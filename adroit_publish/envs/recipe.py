@@ -23,11 +23,7 @@ PIP_ARGUMENTS = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an env's image is made.
-
-    Attributes:
-        how: ``micromamba``, or ``pip`` and the base image: for people and the label.
-    """
+    """How an env's image is made; ``how`` is for people and the label."""
 
     how: str
     dockerfile: str

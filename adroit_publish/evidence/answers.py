@@ -56,14 +56,10 @@ class Reply:
 
 
 class Visit:
-    """One connection to a server, as a context.
+    """One connection to a server, as a context; raises as ``check_address``.
 
     Args:
-        url: ``http://HOST[:PORT][/PATH]`` or ``https``.
         timeout_s: How long the server may be silent, and how long an answer's body may take.
-
-    Raises:
-        ConfigError: ``url`` is not an address, or holds credentials.
     """
 
     def __init__(self, url: str, timeout_s: float) -> None:
@@ -94,14 +90,10 @@ class Visit:
         *,
         limit_bytes: int = 1 << 20,
     ) -> Reply:
-        """Returns the answer to a GET, or to a POST where there is a body.
-
-        Args:
-            body: JSON as bytes, or the fields of a form.
-            limit_bytes: Largest body of the answer.
+        """Returns the answer to a GET, or to a POST of JSON as bytes, or of a form's fields.
 
         Raises:
-            StoreError: Nothing answers, too much, or too slowly.
+            StoreError: Nothing answers, more than ``limit_bytes``, or too slowly.
         """
         where = self.url + path
         headers = {"Content-Type": "application/json"} if isinstance(body, bytes) else {}
@@ -139,12 +131,7 @@ class Visit:
 
 
 def check_address(url: str) -> None:
-    """Refuses what is not a server's plain address.
-
-    Raises:
-        ConfigError: ``url`` is not ``http`` or ``https`` with a host, or holds credentials, a
-            query or a fragment.
-    """
+    """Refuses, as a ConfigError, what is not a plain ``http`` or ``https`` address."""
     try:
         parts = urlsplit(url)
         plain = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0

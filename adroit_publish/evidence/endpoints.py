@@ -47,11 +47,7 @@ class UrlReading:
 
 @dataclass(frozen=True)
 class EndpointReading:
-    """What was found at every URL.
-
-    Attributes:
-        urls: In the order they were given.
-    """
+    """What was found at every URL, in the order they were given."""
 
     utc: datetime
     bundle_id: str
@@ -93,11 +89,9 @@ def probe(
     """Returns what runs behind each of ``urls``.
 
     Args:
-        urls: Where the version is served, one for each region, say.
         request: The golden input as JSON, sent to ``/invocations``; None where the model has none.
         matches: Compares the predictions with the recorded outputs.
         replicas: How many processes have to be met behind each URL; None for any one.
-        timeout_s: How long a server may be silent.
     """
     if not urls:
         raise ValueError("nowhere to look")
@@ -138,12 +132,7 @@ def _read(url: str, wanted: _Wanted) -> UrlReading:
 
 
 def _meet(visit: Visit, wanted: _Wanted, met: dict[str, str | None]) -> None:
-    """Adds who answers to ``met``, with how its answer to the golden input differs, if it does.
-
-    Raises:
-        StoreError: Nothing of ours answers.
-        VerificationError: It serves another bundle.
-    """
+    """Adds who answers to ``met``, with how its answer to the golden input differs, if it does."""
     said = visit.ask("/bundle").json()
     bundle_id, instance = said.get("bundle_id"), said.get("instance_id")
     if bundle_id != wanted.bundle_id:

@@ -46,13 +46,10 @@ _Series = tuple[dict[str, str], list[tuple[float, float]]]
 
 
 class PrometheusTraffic:
-    """A ``Traffic`` that asks a Prometheus server.
+    """A ``Traffic`` that asks a Prometheus server; raises as ``check_address``.
 
     Args:
         url: ``http://HOST:9090``; the path before ``/api/v1``, where there is one, goes with it.
-
-    Raises:
-        ConfigError: ``url`` is not an address, or holds credentials.
     """
 
     watches = False
@@ -146,14 +143,10 @@ class _Reader:
 
 
 def increase(samples: Sequence[tuple[float, float]], start: float) -> int:
-    """Returns by how much a counter grew after ``start``.
+    """Returns by how much a counter grew after ``start``, by (unix seconds, value), oldest first.
 
     A counter that fell began again from 0. One without a sample at or before ``start`` began after
     it, so that its first sample counts whole.
-
-    Args:
-        samples: (unix seconds, value), oldest first.
-        start: Unix seconds.
     """
     total = before = 0.0
     for when, value in samples:

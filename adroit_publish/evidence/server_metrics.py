@@ -43,19 +43,12 @@ class _Server:
 
 
 class MetricsTraffic:
-    """A ``Traffic`` that scrapes servers.
+    """A ``Traffic`` that scrapes servers; raises as ``check_address``.
 
     Args:
         urls: One for each server, old and new ones.
         state: What ``state`` was after the reading before; None begins the watch.
         clock: Gives the time, aware of its zone.
-        timeout_s: How long a server may be silent.
-
-    Attributes:
-        state: To be kept for the next reading; JSON values.
-
-    Raises:
-        ConfigError: A URL is not an address, or holds credentials.
     """
 
     watches = True
@@ -74,11 +67,7 @@ class MetricsTraffic:
         self._urls, self._clock, self._timeout_s = tuple(urls), clock, timeout_s
 
     def read(self, bundle_ids: Sequence[str], window_s: float) -> TrafficReading:
-        """Returns the traffic of the last ``window_s`` seconds; see ``Traffic.read``.
-
-        Raises:
-            StoreError: No server answers.
-        """
+        """Returns the traffic of the last ``window_s`` seconds; see ``Traffic.read``."""
         check_question(bundle_ids, window_s)
         now = self._clock()
         servers, problems = self._scrape()

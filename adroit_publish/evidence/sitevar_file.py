@@ -1,8 +1,4 @@
-"""Sitevars in files of one directory: read, compared and replaced under a lock.
-
-Under the file's lock (``edge.files``) it is read afresh, and replaced as a whole where it still is
-what was seen.
-"""
+"""Sitevars in files of one directory: read, compared and replaced under a lock."""
 
 from __future__ import annotations
 
@@ -21,11 +17,7 @@ _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP}
 
 
 class FileDocuments:
-    """Documents as files of one directory, which is made when the first one is.
-
-    Args:
-        directory: The directory; keys are names of files in it.
-    """
+    """Documents as files of one directory, by name; it is made when the first one is."""
 
     def __init__(self, directory: Path) -> None:
         self.location = f"file:{directory}"

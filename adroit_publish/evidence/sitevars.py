@@ -40,24 +40,16 @@ _ATTEMPTS = 40
 
 @dataclass(frozen=True)
 class Seen:
-    """A document as it was read.
-
-    Attributes:
-        data: Its bytes.
-        tag: What it is replaced by: it changes whenever the document does.
-    """
+    """A document as it was read; its tag changes whenever the document does."""
 
     data: bytes
     tag: str
 
 
 class Documents(Protocol):
-    """A place of small documents that change.
+    """A place of small documents that change; ``location`` is as a user names it.
 
     Every method raises StoreError where the place fails and RefusedError where it denies access.
-
-    Attributes:
-        location: The place as a user names it; no credentials.
     """
 
     location: str
@@ -89,7 +81,6 @@ class PointerReading:
     """A model's pointer as it was read.
 
     Attributes:
-        pointer: None where the sitevar has no entry for the model.
         tag: Of the document it stands in; another tag means that something in it was changed.
     """
 
@@ -100,11 +91,9 @@ class PointerReading:
 
 @dataclass(frozen=True)
 class Change:
-    """One change of a model's pointer.
+    """One change of a model's pointer; None where there was no pointer.
 
     Attributes:
-        before: The pointer until then; None where there was none.
-        after: The pointer from then on.
         number: Its number in the history; 0 for what the first release wrote.
     """
 
@@ -131,8 +120,7 @@ class Sitevars:
 
         Raises:
             ConfigError: The document is not what it has to be, or no model can be called so.
-            RefusedError: Access is denied.
-            StoreError: The place failed.
+            RefusedError, StoreError: Access is denied, or the place failed.
         """
         check_model_name(model)
         now, seen = datetime.now(UTC), self._documents.read(self._key(model))
@@ -192,11 +180,10 @@ class Sitevars:
         return None
 
     def history(self, model: str) -> list[Change]:
-        """Returns the recorded changes of a model's pointer, oldest first.
+        """Returns the recorded changes of a model's pointer, oldest first; raises as ``get``.
 
         Raises:
             VerificationError: A record is damaged.
-            RefusedError, StoreError: As ``get`` does.
         """
         check_model_name(model)
         keys = sorted(self._kept.keys(_history(model)), key=_number)  # else by their names' times

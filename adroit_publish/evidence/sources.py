@@ -33,10 +33,9 @@ SOURCES: dict[str, Callable[[Sequence[str], State | None], Traffic]] = {
 
 
 def open_traffic(addresses: Sequence[str], state: State | None = None) -> Traffic:
-    """Returns the source that counts traffic at ``addresses``.
+    """Returns the source that counts traffic at ``addresses``: ``SCHEME:URL``, all of one scheme.
 
     Args:
-        addresses: ``SCHEME:URL``, all of one scheme; one at least.
         state: What the source's ``state`` was after the reading before; None begins anew.
 
     Raises:

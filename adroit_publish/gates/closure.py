@@ -116,11 +116,7 @@ def _imports(closure: Closure, homes: Mapping[str, str]) -> Imports:
 
 
 def _homes(served: Served) -> tuple[dict[str, str], tuple[BundleFinding, ...]]:
-    """Returns the checkout's directory of modules that the model imports by another path.
-
-    Raises:
-        VerificationError: The checkout has several for one of them.
-    """
+    """Returns the checkout's one directory of each module that the model imports otherwise."""
     homes = own_modules.homes(served.below("model"), served.below("source"), served.model_name)
     unclear = {top: roots for top, roots in homes.items() if len(roots) > 1}
     findings = [

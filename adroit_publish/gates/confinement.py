@@ -256,10 +256,7 @@ exec chroot "$root" "$@"
 
 
 def dropping_user_is_possible(bundle: Path, interpreter: Interpreter) -> bool:
-    """Returns whether another user could read all that is shown, and become one at all.
-
-    Root gives its identity away only where the run still works without it.
-    """
+    """Returns whether another user could read all that is shown, and root can become one."""
     if os.geteuid() != 0 or not _maps(SANDBOX_ID):
         return False
     shown: Sequence[Path] = [*interpreter.directories, interpreter.executable, *bundle.iterdir()]

@@ -58,9 +58,6 @@ def predict_in_image(
             to be anonymous. The Docker config is not asked.
         model_env: Environment variables that the model finds, next to the image's own.
 
-    Returns:
-        What was seen; ``how`` is ``image``.
-
     Raises:
         VerificationError: The image does not start, or as ``predict_in_sandbox``.
         RefusedError: No Docker engine answers, or the registry denies it the image.
@@ -180,10 +177,7 @@ def _run(container: Container, reference: str, python: str) -> CompletedRun:
 
 
 class _Output(threading.Thread):
-    """Reads what a container writes, and keeps the first of stdout and the last of stderr.
-
-    Attached before the container starts, so that nothing is missed.
-    """
+    """Reads what a container writes, from before its start; keeps as ``CompletedRun`` says."""
 
     def __init__(self, container: Container) -> None:
         super().__init__(daemon=True)

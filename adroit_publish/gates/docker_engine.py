@@ -67,16 +67,11 @@ def pull(
     auth: Mapping[str, str],
     pulled: Callable[[int], None] = lambda size_bytes: None,
 ) -> None:
-    """Has the engine pull an image, which it verifies against the digest.
+    """Has the engine pull an image, which it verifies against the digest; raises as ``failures``.
 
     Args:
         reference: ``host[:port]/repository@sha256:...``.
-        auth: ``username`` and ``password``, or ``identitytoken``; empty to be anonymous. The Docker
-            config is not asked.
-
-    Raises:
-        RefusedError: The registry denies it.
-        StoreError: It cannot be pulled.
+        auth: As for ``predict_in_image``; empty to be anonymous.
     """
     repository, _, digest = reference.partition("@")
     layers: dict[str, tuple[int, int]] = {}  # bytes that have arrived, and all there are
@@ -109,12 +104,7 @@ def events(stream: Iterable[Any], what: str, where: str) -> Iterator[Mapping[str
 
 @contextmanager
 def failures(what: str, where: str) -> Iterator[None]:
-    """Turns what the engine refuses into ours.
-
-    Raises:
-        RefusedError: A registry denies it.
-        StoreError: Anything else that the engine says.
-    """
+    """Turns what the engine says into RefusedError where a registry denies it, else StoreError."""
     import docker
 
     try:

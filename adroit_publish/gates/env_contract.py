@@ -98,12 +98,7 @@ class EnvRow:
 
 @dataclass(frozen=True)
 class EnvReport:
-    """Everything that was wanted of an environment, kept in the record of a publish.
-
-    Attributes:
-        rows: One for each want, in their order.
-        looked_at: What was read to know what is there.
-    """
+    """Everything that was wanted of an environment, kept in the record of a publish."""
 
     rows: tuple[EnvRow, ...]
     looked_at: str
@@ -130,8 +125,6 @@ def check_env(
     """Returns the table of what the model and the runtime want against what ``env`` holds.
 
     Args:
-        wanted: What the model wants, from ``model_requirements``.
-        env_name: Its name in conda_envs.yaml, for the message.
         accept: Names whose mismatch is waived: distributions, or ``python``.
 
     Raises:
@@ -196,10 +189,7 @@ def listed_env(
 
 
 def _listed(line: str) -> tuple[str, str]:
-    """Returns the name and the version of one dependency; an empty version where it is not pinned.
-
-    A conda package is taken for the distribution that it brings.
-    """
+    """Returns the distribution and version of one dependency; empty where that is not pinned."""
     name, exact, rest = _LISTED.fullmatch(line.strip().rpartition("::")[2]).groups()  # type: ignore[union-attr]
     canonical = str(canonicalize_name(name))
     pinned = exact == "==" or (exact == "=" and rest.count(".") >= 2)

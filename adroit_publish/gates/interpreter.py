@@ -31,8 +31,7 @@ class Interpreter:
 
     Attributes:
         executable: Absolute and not resolved: a venv is recognised by where its python lies.
-        directories: To be shown read-only at their own paths; none holds another, none is below
-            a system directory.
+        directories: Shown read-only at their own paths; none is below another or the system's.
         links: (target, path) of symbolic links outside them that lead to the interpreter.
     """
 

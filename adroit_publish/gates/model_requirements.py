@@ -60,11 +60,9 @@ class Wanted:
 def model_requirements(
     files: Mapping[str, Readable], python_version: str | None
 ) -> tuple[Wanted, ...]:
-    """Returns what a model wants, each thing once, Python first.
+    """Returns what a model's files, by path, want, each thing once, Python first.
 
-    Args:
-        files: The model's files by path relative to the model's directory.
-        python_version: MLmodel's word, such as ``3.11.7``; it wins over the other files'.
+    MLmodel's ``python_version``, such as ``3.11.7``, wins over the other files'.
     """
     conda, python_env = _yaml(files, "conda.yaml"), _yaml(files, "python_env.yaml")
     wanted = [*_python(python_version, python_env, conda)]

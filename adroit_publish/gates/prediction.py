@@ -1,8 +1,4 @@
-"""The gate that shows a bundle is served, where it can do no harm: in a sandbox.
-
-``predict_in_sandbox`` runs ``reporter`` in a sandbox, which starts the bundle's server and asks it;
-``report`` judges what it wrote.
-"""
+"""The gate that shows a bundle is served, where it can do no harm: in a sandbox."""
 
 from __future__ import annotations
 
@@ -32,13 +28,10 @@ def predict_in_sandbox(
         layout: The directory that holds model/, runtime/, source/ and bundle.json. It is shown
             read-only, except under ``plain``, which can only ask the model to leave it alone.
         allow_plain: Whether a process that is not confined will do where nothing better is.
-        model_env: Environment variables that the model finds.
-        check_env: Told what the interpreter's environment holds before the answer is judged; what
-            it raises goes first, for it says why a model did not load.
+        check_env: As for ``report.judged``.
 
     Returns:
-        What was seen. Of a model without an input example the server is started, and ``predicted``
-        is False.
+        What was seen; of a model without an input example, that the server started.
 
     Raises:
         VerificationError: The bundle does not load, does not predict, or its answer cannot be

@@ -63,8 +63,7 @@ class Replay:
 
     Attributes:
         rows: How many rows were compared; None where the outputs have none.
-        leaves: How many leaves were compared.
-        differing: How many of them differ by more than is allowed.
+        leaves: How many leaves were compared; ``differing`` ones by more than is allowed.
         largest: The largest differences, at most ``SHOWN``, the largest first.
         worst: The largest relative difference of two numbers that was seen, allowed ones too.
     """
@@ -98,11 +97,9 @@ class Replay:
 
 
 def compare_outputs(recorded: Any, now: Any, rtol: float, *, truncated: bool = False) -> Replay:
-    """Returns how two outputs compare.
+    """Returns how two JSON outputs of the same input compare.
 
     Args:
-        recorded: JSON outputs, as a record keeps them.
-        now: JSON outputs of the same input.
         rtol: Allowed relative difference of two numbers.
         truncated: One of the two is cut: only the rows that both have are compared.
     """
@@ -176,12 +173,7 @@ def _column(path: tuple[int | str, ...]) -> str:
 
 
 def unexpected(outputs: Any, columns: Any) -> tuple[BundleFinding, ...]:
-    """Returns how outputs differ from what a signature promises, as one finding or none.
-
-    Args:
-        outputs: JSON.
-        columns: The signature's ``outputs``, as MLflow writes them.
-    """
+    """Returns how JSON outputs differ from a signature's ``outputs``, as one finding or none."""
     if not isinstance(columns, list) or not all(isinstance(one, Mapping) for one in columns):
         return ()
     lines = list(dict.fromkeys(_differences(outputs, columns)))

@@ -125,11 +125,7 @@ def _answered(server: _ModelServer, question: bytes) -> dict[str, Any]:
 
 
 def outputs_of(answer: bytes) -> Any:
-    """Returns the outputs in the body of an answer, as strict JSON values.
-
-    Raises:
-        ValueError: The body is not JSON.
-    """
+    """Returns the outputs in an answer's body, as strict JSON; ValueError where it is not JSON."""
     return outputs_in(json.loads(answer))
 
 
@@ -150,13 +146,7 @@ def sha256(value: Any) -> str:
 
 
 def bounded(value: Any, rows: int = ROWS, size_bytes: int = ROWS_BYTES) -> Any:
-    """Returns ``value``, or as many of its first rows as keep both limits; None where not one does.
-
-    Args:
-        value: JSON; only a list has rows.
-        rows: Most rows.
-        size_bytes: Most bytes of ``canonical``.
-    """
+    """Returns JSON, or as many first rows as keep both limits; None where not one does."""
     if isinstance(value, list):
         value = value[:rows]
     while len(canonical(value)) > size_bytes:

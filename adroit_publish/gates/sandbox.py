@@ -47,7 +47,6 @@ class CompletedRun:
         exit_code: Its exit code; see ``signal_name``.
         stdout: The first ``STDOUT_BYTES``, and one byte more where there was more.
         stderr: The last ``STDERR_BYTES``.
-        timed_out: Whether it was ended for taking too long.
     """
 
     kind: Kind | Literal["image"]
@@ -58,11 +57,7 @@ class CompletedRun:
 
 
 def signal_name(exit_code: int) -> str | None:
-    """Returns the signal that ended a process, as ``SIGSEGV``; None where none did.
-
-    Args:
-        exit_code: 128 + N, or -N, where signal N ended it.
-    """
+    """Returns the signal N that ended a process (128 + N, or -N), as ``SIGSEGV``; None for none."""
     with suppress(ValueError):
         return signal.Signals(-exit_code if exit_code < 0 else exit_code - 128).name
     return None
@@ -70,21 +65,13 @@ def signal_name(exit_code: int) -> str | None:
 
 @functools.cache
 def available(python: str = sys.executable) -> Kind:
-    """Returns the strongest kind that works here with this interpreter; tried once per process.
-
-    Raises:
-        RefusedError: The interpreter's environment includes the home directory.
-    """
+    """Returns the strongest kind that works with this interpreter; raises as ``interpreter_of``."""
     return next((kind for kind in ("bubblewrap", "namespaces") if works(kind, python)), "plain")
 
 
 @functools.cache
 def works(kind: Kind, python: str = sys.executable) -> bool:
-    """Returns whether ``kind`` runs a process here; tried once per process.
-
-    Raises:
-        RefusedError: The interpreter's environment includes the home directory.
-    """
+    """Returns whether ``kind`` runs a process here, tried once; raises as ``interpreter_of``."""
     if not sys.platform.startswith("linux") and kind != "plain":
         return False
     with tempfile.TemporaryDirectory(prefix="adroit-probe-") as empty:
@@ -108,18 +95,14 @@ def run(
     memory_bytes: int | None = None,
     given: bytes = b"",
 ) -> CompletedRun:
-    """Runs ``python arguments...`` in a sandbox and returns how it ended.
+    """Runs ``python arguments...`` in a sandbox; raises as ``interpreter_of``.
 
     Args:
-        arguments: What follows the interpreter on the command line.
         bundle: The directory shown read-only as /opt/adroit (under ``plain``, where it is: see
             ``bundle_root``); its ``runtime/`` is on PYTHONPATH.
         timeout_s: Wall-clock seconds before the process tree is killed.
         memory_bytes: Most private writable memory of one process; None for the machine's.
         given: What it finds on standard input, at most a few KiB.
-
-    Raises:
-        RefusedError: The interpreter's environment includes the home directory.
     """
     interpreter = interpreter_of(python)
     with _workspace() as workspace:

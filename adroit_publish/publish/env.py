@@ -63,12 +63,7 @@ def resolve_env(checkout: Checkout, flavor: Flavor, target: Target) -> EnvRefere
 def carried_env(
     checkout: Checkout, flavor: Flavor, target: Target, version: Version
 ) -> EnvReference:
-    """Returns the env that a version pins, whatever its name stands for now.
-
-    Raises:
-        StoreError: The store failed.
-        VerificationError: The version is damaged.
-    """
+    """Returns the env that a version pins, whatever its name means now; raises as ``Version``."""
     config, bundle = version.image_config, version.bundle
     repository = images_of(target, version.model_name)
     reference = f"{repository}@{version.published.manifest.digest}"  # it holds the env's layers too
@@ -144,10 +139,7 @@ def _required_by(name: str) -> list[str] | None:
 
 
 def env_of_image(job: Job, base: BaseImage) -> ObservedEnv | None:
-    """Returns what an env's image holds, read from its layers once and then from the cache.
-
-    None where its layers cannot be read here.
-    """
+    """Returns what the layers of an env's image hold; None where they cannot be read here."""
     cached = Path(job.root) / ".adroit" / "cache" / "envs" / f"{base.digest.hex}.json"
     try:
         known = json.loads(cached.read_text())

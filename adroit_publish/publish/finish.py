@@ -1,9 +1,4 @@
-"""The last stages of a publish and of a republish: from stored layers to a version.
-
-upload manifest   by digest, still without a name
-verify            exactly this bundle loads and predicts, in its image or in a sandbox
-commit            the record, the registry's tag, ``index.json``: from here on it is published
-"""
+"""The last stages of a publish and of a republish: from stored layers to a version."""
 
 from __future__ import annotations
 
@@ -43,7 +38,6 @@ class Made:
 
     Attributes:
         checked: What its text says.
-        gates: What its run and itself have to pass.
         release: What is known of its release before it is verified.
     """
 
@@ -61,12 +55,7 @@ def drafted(
     places: Places,
     **of_the_run: Any,
 ) -> Release:
-    """Returns what is known of a release before it is verified.
-
-    Args:
-        layers: Receipts, bottom up.
-        of_the_run: What else it says, by its attributes.
-    """
+    """Returns what is known of a release before it is verified: of its run, by its attributes."""
     facts: dict[str, Any] = {"flavor": job.flavor.name} | of_the_run
     return Release(
         model_name=job.project.model_name,
@@ -97,7 +86,6 @@ def finish(
     """Verifies a bundle and gives it its version.
 
     Args:
-        made: The bundle; its layers are in every place.
         versions: Of the places' store, as they were before.
         origin: What started the publish, for the record.
         judge: Adds to the outcome of the verification, or raises where it is not good enough.

@@ -50,10 +50,9 @@ THREADS = 8
 
 @dataclass(frozen=True)
 class Line:
-    """A line of flavors.yaml that would change.
+    """A line of flavors.yaml, from 1, that would change.
 
     Attributes:
-        number: From 1.
         after: As it would be; where the version is not known yet, with ``...`` for the rest of it.
     """
 
@@ -67,9 +66,7 @@ class Plan:
     """What would be done about one flavor.
 
     Attributes:
-        why: What the state follows from, a line each.
-        model: The model that would be published, and its size in bytes; None for other states.
-        model_bytes: Its size; None where no model was resolved.
+        model: The model that would be published; None for other states, as is ``model_bytes``.
         new_version: The version it would become; None where that is known only from the bytes.
         send_bytes: Bytes to send, by place; for a publish, at most.
         reuse_bytes: Bytes that are there, by place.
@@ -110,10 +107,6 @@ def plan(
     checkout: Checkout, target_name: str | None = None, names: Sequence[str] = ()
 ) -> tuple[Plan, ...]:
     """Returns what would be done about every flavor, or about those that are named.
-
-    Args:
-        target_name: Name of the target; None lets the environment decide.
-        names: Flavors; all of them where none is named.
 
     Raises:
         ConfigError: There is no such target or flavor.

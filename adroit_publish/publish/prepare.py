@@ -56,10 +56,7 @@ def admit(checkout: Checkout, options: Options) -> tuple[Survey, str]:
 def prepare(
     checkout: Checkout, names: Sequence[str], options: PublishOptions
 ) -> tuple[Prepared, ...]:
-    """Returns what has to be done for each of the flavors, in the order given.
-
-    Args:
-        names: Flavors, each once.
+    """Returns what has to be done for each of the flavors, once each, in the order given.
 
     Raises:
         ConfigError: An unknown flavor or target, or options that do not go together.

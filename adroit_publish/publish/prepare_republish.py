@@ -1,7 +1,6 @@
 """The first step of a republish: what differs from each version, and whether it can be made again.
 
-Each flavor becomes a ``RepublishJob``, a ``Release`` without ``news`` (nothing changed) or a
-``Failure``, as in ``prepare``.
+Each flavor becomes a ``RepublishJob``, or as in ``prepare`` a ``Release`` or a ``Failure``.
 """
 
 from __future__ import annotations
@@ -42,15 +41,7 @@ class NothingImportsIt(RefusedError):
 def prepare_republish(
     checkout: Checkout, names: Sequence[str], options: RepublishOptions
 ) -> tuple[Prepared, ...]:
-    """Returns what has to be done for each of the flavors, in the order given.
-
-    Args:
-        names: Flavors, each once.
-
-    Raises:
-        ConfigError: An unknown flavor or target, or options that do not go together.
-        RefusedError, StoreError: As ``admit``.
-    """
+    """Returns what has to be done for each of the flavors; raises as ``prepare``."""
     flavors = [find_flavor(checkout.flavors, name) for name in dict.fromkeys(names)]
     _check_options(options, flavors)
     return _prepare_all(*admit(checkout, options), flavors, options)
@@ -66,8 +57,7 @@ def prepare_stale(
         and for everything of an unchanged one that was damaged and is right again.
 
     Raises:
-        ConfigError: There is no such target.
-        RefusedError, StoreError: As ``admit``.
+        PublishError: As ``admit``.
     """
     survey, verify = admit(checkout, options)
     flavors, left_out = [], []
@@ -90,12 +80,8 @@ def flavor_of_version(
 ) -> Flavor:
     """Returns the flavor that the older spelling of a republish means.
 
-    Args:
-        config: The config.yaml to take where no flavor has this version.
-
-    Returns:
-        The one flavor that has the version; where none has it, a flavor of no name, whose new
-        version is printed and written nowhere.
+    It is the one flavor that has the version; where none has it, a flavor of no name with this
+    ``config``, whose new version is printed and written nowhere.
 
     Raises:
         ConfigError: Several flavors have it, or there is no such version.

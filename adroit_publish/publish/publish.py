@@ -43,14 +43,11 @@ from adroit_publish.version import Versions
 def publish(
     job: PublishJob, listener: Listener | None = None, origin: Mapping[str, str] | None = None
 ) -> Release:
-    """Publishes one flavor to its target; flavors.yaml is left to ``write_versions``.
+    """Publishes one flavor, or finds that it is; flavors.yaml is left to ``writeback``.
 
     Args:
         listener: Hears of stages and bytes; nobody by default.
         origin: What started the publish, for the record.
-
-    Returns:
-        What was published, or was already.
 
     Raises:
         SourceError: The model or the source is gone or not what it was.

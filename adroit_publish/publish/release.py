@@ -64,7 +64,6 @@ class RepublishOptions(Options):
     Attributes:
         runtime: Another runtime alone is a reason as well.
         take_env: Take over what the env's name stands for now.
-        accept_output_change: Go on where the golden outputs moved.
     """
 
     new_flavor: str | None = None
@@ -134,7 +133,6 @@ class RepublishJob(Job):
     """A version whose model is to be published with other source.
 
     Attributes:
-        changes: What differs from it, a line each.
         moved_to: What the env's name stands for now, where that is not what is taken over.
     """
 
@@ -167,7 +165,6 @@ class Release:
     """One flavor that is published.
 
     Attributes:
-        version: What the flavor's ``version`` is to be.
         places: Where the bundle is: the store, and the repository of its image.
         dirty: Paths that were packed from the working tree instead.
         layers: Receipts of the layers, bottom up.
@@ -178,7 +175,6 @@ class Release:
         changes: What differs from that version, a line each.
         lineage: Where the run comes from; None where that is not known.
         accepted_lineage: How that differs from the model's versions, where it was accepted.
-        gates: How the gates of config.yaml were judged.
         copied_from: The flavor that this new one is a copy of; None where it is no new one.
     """
 

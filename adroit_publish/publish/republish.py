@@ -58,13 +58,10 @@ def model_layers(version: Version) -> tuple[Layer, ...]:
 def republish(
     job: RepublishJob, listener: Listener | None = None, origin: Mapping[str, str] | None = None
 ) -> Release:
-    """Republishes one flavor to its target; flavors.yaml is left to ``write_back``.
+    """Republishes one flavor, or finds that it is; flavors.yaml is left to ``writeback``.
 
     Args:
         listener: Hears of stages and bytes; nobody by default.
-
-    Returns:
-        What was published, or was already.
 
     Raises:
         SourceError: The source is gone or not what it was.
@@ -135,11 +132,7 @@ def remake(
 def _with_files(
     job: RepublishJob, model: Sequence[Layer], store: BundleStore, stage: Stage
 ) -> tuple[Layer, ...]:
-    """Returns the model layers with their files, as far as they will be looked at.
-
-    A sandbox here needs all of them; a container gets them from the registry, and here only the
-    small ones are read; without a verification nothing is pulled.
-    """
+    """Returns the layers, with files as far as they will be looked at: by a sandbox here, all."""
     here = ModelFiles(Path(job.root))
     layers, pulled_bytes = [], 0
     total_bytes = sum(layer.descriptor.size_bytes for layer in model)
@@ -167,8 +160,7 @@ def _known_files(layer: Layer) -> tuple[PackedFile, ...]:
 def _carry(
     job: RepublishJob, model: tuple[Layer, ...], places: Places, stage: Stage
 ) -> tuple[LayerReceipt, ...]:
-    """Makes sure that the model's layers are in every place: asks, and gives the registry what
-    it lacks."""
+    """Makes sure that every place has the model's layers; sends the registry what it lacks."""
 
     def sent_to(layer: Layer) -> dict[str, bool]:
         named, store, images = layer.descriptor, places.store, places.images
@@ -203,11 +195,7 @@ def _gone(job: RepublishJob, store: BundleStore, layer: Descriptor) -> StoreErro
 def _replayed(
     job: RepublishJob, versions: Versions, stages: Stages, seen: Verification
 ) -> Verification:
-    """Returns a verification with the outcome of the golden replay.
-
-    Raises:
-        VerificationError: The outputs moved by more than is allowed, and that was not accepted.
-    """
+    """Returns a verification with the outcome of the golden replay; raises where outputs moved."""
     golden = versions.golden_outputs(versions.open(job.published))
     skipped = None
     if not seen.looked:

@@ -17,11 +17,7 @@ from adroit_publish.config.targets import Target
 
 
 def note_seen(root: Path, manifest: Digest, verification: Verification) -> None:
-    """Notes that this machine made a verification; one that was waived leaves no note.
-
-    Args:
-        verification: What was seen of it, exactly as the record keeps it.
-    """
+    """Notes that this machine made a verification, as the record keeps it; not of one waived."""
     if not verification.looked:
         return
     mark = _mark(root, manifest, verification)

@@ -61,7 +61,7 @@ def project_source(checkout: Checkout, flavor: Flavor, *, allow_dirty: bool) -> 
 
 
 def source_of(job: Job) -> Source:
-    """Returns the source of a job, which is that of the commit its plan was made at.
+    """Returns the source of a job: of the commit that its plan was made at.
 
     Raises:
         SourceError: As ``project_source``; or HEAD moved since, or what decides changed.

@@ -1,7 +1,4 @@
-"""The stages of a publish as the user sees them: a line each, bytes on the move, seconds.
-
-A stage's name is its log line. What listens (a terminal, a log, nobody) is handed in.
-"""
+"""The stages of a publish as the user sees them; a stage's name is its log line."""
 
 from __future__ import annotations
 
@@ -31,11 +28,7 @@ class Listener:
 
 
 class Stage:
-    """One running stage.
-
-    Attributes:
-        note: What the line at its end says beside the seconds.
-    """
+    """One running stage; ``note`` is what the line at its end says beside the seconds."""
 
     def __init__(self, moved: Callable[[str, int, int], None]) -> None:
         self.note = ""
@@ -57,11 +50,7 @@ class Stage:
 
 
 class Stages:
-    """The stages of one flavor's publish.
-
-    Attributes:
-        seconds: Seconds by stage, in their order.
-    """
+    """The stages of one flavor's publish, and the seconds that each took."""
 
     def __init__(self, flavor: str, listener: Listener) -> None:
         self.flavor = flavor

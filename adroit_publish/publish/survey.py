@@ -1,8 +1,4 @@
-"""One command's look at its flavors: each file, version and env is opened once, then one decision.
-
-``plan``, ``publish``, ``republish`` and ``status`` ask the same survey; what the decision follows
-from is ``decide``'s table.
-"""
+"""A command's look at its flavors: each file, version and env is opened once, then one decision."""
 
 from __future__ import annotations
 
@@ -41,11 +37,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class Standing:
-    """What has to be done about one flavor.
-
-    Attributes:
-        opened: Of a published flavor that can be judged; None for any other.
-    """
+    """What has to be done about one flavor; ``opened`` where it is published and can be judged."""
 
     flavor: Flavor
     decision: Decision
@@ -53,11 +45,7 @@ class Standing:
 
 
 class Survey:
-    """A checkout against one target; any thread may ask.
-
-    Args:
-        allow_dirty: Whether source that is not committed is packed.
-    """
+    """A checkout against one target; any thread may ask."""
 
     def __init__(
         self, checkout: Checkout, target: Target, store: BundleStore, *, allow_dirty: bool
@@ -94,11 +82,7 @@ class Survey:
         )
 
     def env_before(self, flavor: Flavor) -> str | None:
-        """Returns what versions in flavors.yaml pin for a flavor's env, where it moved since.
-
-        Only versions of its model that flavors.yaml names are looked at: those that are served, or
-        about to be.
-        """
+        """Returns what a version of its model in flavors.yaml pins, where the env moved since."""
         now = self.env(flavor).digest
         model_name = self.checkout.project(flavor).model_name
         for other in self.checkout.flavors.values():

@@ -23,11 +23,10 @@ def hash_and_upload(
     """Hashes every layer once and puts it into every place that lacks it.
 
     Args:
-        recipes: The layers, bottom up.
         progress_to: Gives what is told as bytes are accepted, by the place's location.
 
     Returns:
-        The layers and their receipts, both in the order of ``recipes``.
+        The layers and their receipts, both in the order of ``recipes``, which is bottom up.
 
     Raises:
         PublishError: Whatever a file or a place failed with; the rest is stopped.

@@ -88,13 +88,7 @@ def earlier_verification(job: Job, bundle: Bundle, versions: Versions) -> Verifi
 def verify_bundle(
     job: Job, bundle: Bundle, checked: SourceCheck, places: Places, stages: Stages, stage: Stage
 ) -> Verification:
-    """Lets the bundle load and predict, and compares its env with what it needs.
-
-    Args:
-        bundle: Already stored, by digest.
-
-    Returns:
-        The outcome, golden outputs and the table of the env included.
+    """Lets a stored bundle load and predict, and compares its env with what it needs.
 
     Raises:
         VerificationError: It does not load or predict, or the env lacks what it needs.
@@ -135,12 +129,7 @@ def verify_bundle(
 
 @dataclass
 class Contract:
-    """One bundle against its conda env; ``check`` is called once it is known what that holds.
-
-    Attributes:
-        files: The bundle's files by path below ``opt/adroit``.
-        report: What the model requires against what is there; None before ``check``.
-    """
+    """One bundle against its conda env; ``check`` is told what that holds, and makes ``report``."""
 
     job: Job
     files: Mapping[str, Readable]

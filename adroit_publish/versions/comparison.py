@@ -29,7 +29,6 @@ class Compared:
 
     Attributes:
         layer_sizes: Bytes by layer kind; ``env`` for the conda env image's.
-        records: What is recorded of it, oldest first.
     """
 
     asked: str
@@ -63,7 +62,6 @@ class FileChange:
         kind: ``model``, ``runtime`` or ``source``.
         path: Below the kind's directory.
         change: ``added``, ``removed``, ``changed``, ``same``, or ``packed differently``.
-        before_bytes: Its length in A, or None.
         before: Its digest in A, or the digest of the layer that it is alone in.
     """
 
@@ -91,7 +89,6 @@ class TextDiff:
 
     Attributes:
         lines: A unified diff, a line each without its end; empty where ``note`` says why.
-        note: Why there is none, or that it was cut.
     """
 
     path: str
@@ -101,12 +98,7 @@ class TextDiff:
 
 @dataclass(frozen=True)
 class Outputs:
-    """How the golden outputs compare.
-
-    Attributes:
-        note: What came of it, or why they could not be compared.
-        replay: The comparison, where there was one.
-    """
+    """How the golden outputs compare, or why they could not be compared."""
 
     note: str
     replay: Replay | None = None
@@ -122,9 +114,7 @@ class Diff:
         serve: The serve section of config.yaml, by dotted path.
         env: The conda env: name, digest, Python, the model's Python.
         packages: Installed packages, as the verifications saw them.
-        packages_note: Whose packages those are, or why they could not be compared.
         requirements: The model's pip requirements: added and removed lines.
-        signature: Inputs, outputs and params of the signature.
         layer_sizes: Bytes by layer kind, changed or not.
     """
 
@@ -157,11 +147,7 @@ class Diff:
 
 
 def compare(a: Compared, b: Compared, texts: Iterable[TextDiff]) -> Diff:
-    """Returns what differs between two versions.
-
-    Args:
-        texts: Diffs of the changed source files, from ``text_diff``.
-    """
+    """Returns what differs between two versions; ``texts`` are those of changed source files."""
     seen_a, seen_b = a.verification, b.verification
     return Diff(
         before=_facts(a),

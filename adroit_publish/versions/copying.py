@@ -93,13 +93,10 @@ class Carrier:
 def copy_layers(
     carrier: Carrier, manifest: Manifest, progress: Progress
 ) -> tuple[CopiedLayer, ...]:
-    """Makes sure that the destination has every layer, several at once.
+    """Makes sure that the destination has every layer; returns what became of each, bottom up.
 
     Args:
         progress: Told of every byte that is there, just copied or from before.
-
-    Returns:
-        What became of each layer, bottom up.
 
     Raises:
         PublishError: Whatever a place failed with; the other copies are stopped.
@@ -141,12 +138,7 @@ def _carried(
 
 
 def read_referrers(here: Places, published: Published) -> tuple[Referrer, ...]:
-    """Returns everything that refers to a version, in the store or in the registry, verified.
-
-    Raises:
-        StoreError: A place failed.
-        VerificationError: A referrer is not what its digest says.
-    """
+    """Returns everything that refers to a version, in the store or in the registry, verified."""
     by_digest = {}
     for name in here.store.referrers(published):
         manifest = here.store.referrer(published, name)[0]
@@ -164,10 +156,7 @@ def read_referrers(here: Places, published: Published) -> tuple[Referrer, ...]:
 
 
 def copy_referrers(referrers: tuple[Referrer, ...], published: Published, there: Places) -> None:
-    """Makes sure that the destination has every referrer, byte for byte.
-
-    The store's come to the store, and all of them to the registry.
-    """
+    """Gives the registry every referrer, byte for byte, and the store what the store had."""
     for referrer in referrers:
         manifest, data = referrer.manifest, referrer.data
         if referrer.stored:

@@ -18,14 +18,11 @@ def manifests_of(
     """Returns the documents that run a version of ``target``, in the order they are applied.
 
     Args:
-        target: Where the version's image is.
         kind: One of ``bundle.deployment.KINDS``.
 
     Raises:
         RefusedError: The target has no images, so there is nothing that a cluster could pull.
         ConfigError: As ``bundle.deployment.manifests``.
-        StoreError: The store failed.
-        VerificationError: A document of the version is damaged.
     """
     repository = images_of(target, published.model_name)
     if repository is None:

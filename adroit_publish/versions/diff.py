@@ -35,17 +35,11 @@ ALL_TEXTS_LIMIT_BYTES = 16 << 20
 
 
 def diff(checkout: Checkout, store: BundleStore, a: str, b: str) -> Diff:
-    """Returns what differs between two published versions.
-
-    Args:
-        a: The one before: a version, a flavor, or ``flavor@REF``.
+    """Returns what differs between two published versions; raises as ``Version`` too.
 
     Raises:
         ConfigError: There is no such flavor or version, or the flavor was not published then.
         SourceError: git knows no such commit.
-        StoreError: The store failed.
-        VerificationError: A document or the source of a version is damaged, or a version was made
-            by another schema of this program.
     """
     versions = Versions(store)
     before, after = (_find(checkout, versions, name) for name in (a, b))

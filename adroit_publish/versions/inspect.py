@@ -43,7 +43,6 @@ class VersionRow:
     """One published version in a list.
 
     Attributes:
-        run_id: The MLflow run it was made from.
         created_utc: When it was first published, ISO 8601, or None where no record says.
         size_bytes: Its own layers together.
         flavors: Flavors of the checkout that name it.
@@ -81,12 +80,7 @@ class FlavorRow:
 def list_versions(
     checkout: Checkout | None, store: BundleStore, model_name: str
 ) -> list[VersionRow]:
-    """Returns the published versions of a model, oldest first.
-
-    Raises:
-        StoreError: The store failed.
-        VerificationError: A document of a version is damaged.
-    """
+    """Returns the published versions of a model, oldest first; raises as ``Version``."""
     named: dict[str, list[str]] = {}
     for flavor in checkout.flavors.values() if checkout else ():
         named.setdefault(flavor.version or "", []).append(flavor.name)
@@ -112,7 +106,6 @@ def check_model(store: BundleStore, model_name: str) -> None:
 
     Raises:
         ConfigError: There is no such model; the names most like it are listed.
-        StoreError: The store failed.
     """
     known = {*store.models(), *store.objects.children("ledger/")}
     if model_name not in known:
@@ -147,9 +140,6 @@ def status(
 ) -> list[FlavorRow]:
     """Returns the state of every flavor against one target; a damaged version is a detail.
 
-    Args:
-        pointers: What the sitevar says, by model.
-
     Raises:
         StoreError, RefusedError: The store is away, or denies access.
     """
@@ -161,12 +151,7 @@ def status(
 
 
 def with_custody(rows: Sequence[FlavorRow], checkout: Checkout, target: Target) -> list[FlavorRow]:
-    """Returns the rows, those ``damaged`` whose versions are not whole in every place.
-
-    Raises:
-        RefusedError: A place denies access.
-        StoreError: A place cannot be reached.
-    """
+    """Returns the rows, ``damaged`` where a version is not whole; raises as ``status``."""
 
     def looked_at(row: FlavorRow) -> FlavorRow:
         if not isinstance(row.version, PublishedVersion):

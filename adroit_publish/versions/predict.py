@@ -29,7 +29,6 @@ class Prediction:
     """What a server answered.
 
     Attributes:
-        answer: The parsed body, ``{"predictions": ...}``.
         request_id: As the server's log has it, or None where another kind of server answered.
         seconds: How long it took, the network included.
     """
@@ -66,7 +65,6 @@ def example_request(store: BundleStore, published: Published) -> bytes:
 
     Raises:
         ConfigError: The model was logged without one.
-        StoreError: The store failed.
         VerificationError: The version's bytes are not what they should be.
     """
     files = stored_files(store, published, "model", _EXAMPLES)

@@ -61,7 +61,6 @@ class Promotion:
     """What came of a promotion.
 
     Attributes:
-        version: The version, the same at both targets.
         places: Where it is now: the store, and the repository of its image.
         layers: What became of each layer, bottom up.
         news: False where the destination had published it before.

@@ -27,11 +27,7 @@ from adroit_publish.versions.pull import pull
 
 @dataclass(frozen=True)
 class Proof:
-    """What is known of a version that is to be promoted.
-
-    Attributes:
-        made_now: Whether it was looked at just now, or the look was waived just now.
-    """
+    """What is known of a version that is to be promoted, and whether it was looked at just now."""
 
     verification: Verification
     made_now: bool
@@ -41,10 +37,6 @@ def prove(
     checkout: Checkout, version: Version, there: Places, destination: Target, kind: str
 ) -> Proof:
     """Returns a proof of a version whose bytes the destination holds, made now if need be.
-
-    Args:
-        checkout: Where this machine notes what it saw, and config.yaml says what the model needs.
-        kind: ``image``, ``process`` or ``none``.
 
     Raises:
         ConfigError: The model's config.yaml is not what it has to be.

@@ -28,14 +28,10 @@ def pull(
 ) -> None:
     """Makes ``directory`` hold a version the way an image has it under ``/opt/adroit``.
 
-    Args:
-        directory: Must not exist, or be empty.
-
     Raises:
         RefusedError: Something is in ``directory`` already.
         StoreError: The store, or the disk, failed.
-        VerificationError: The version's bytes are not what they should be; ``directory`` is as it
-            was.
+        VerificationError: The version's bytes are not what they should be; nothing was written.
     """
     with _made_beside(directory) as scratch:
         for layer in store.manifest(published).own_layers:
@@ -45,16 +41,11 @@ def pull(
 def pull_oci(
     places: Places, published: Published, directory: Path, progress: Progress = unheard
 ) -> None:
-    """Makes ``directory`` a complete OCI layout of a version, for tools that know nothing of us.
-
-    Args:
-        places: Where the version is; the layers of its conda env come from the registry.
-        directory: Must not exist, or be empty.
+    """Makes ``directory`` a complete OCI layout, with the env's layers from the registry.
 
     Raises:
-        RefusedError: As ``pull``; or the version has an env's layers, and the target no registry.
-        StoreError: A place, or the disk, failed.
-        VerificationError: The version's bytes are not what they should be.
+        PublishError: As ``pull``.
+        RefusedError: The version has an env's layers, and the target no registry.
     """
     store, images = places.store, places.images
     manifest = store.manifest(published)

@@ -34,7 +34,6 @@ def find_published(flavors: Mapping[str, Flavor], store: BundleStore, name: str)
 
     Raises:
         ConfigError: There is no such flavor or version, or the flavor is not published yet.
-        VerificationError: The version's index is damaged.
     """
     flavor = flavors.get(name)
     if flavor is None:
@@ -61,7 +60,6 @@ def serve(
     """Serves a version on loopback until SIGINT or SIGTERM, which the server gets as well.
 
     Args:
-        checkout: Where the version is kept while it is served, below ``.adroit``.
         port: On 127.0.0.1; 0 for one that is free, which the server's log names.
 
     Raises:
@@ -123,10 +121,7 @@ def _environment(root: Path, home: Path, version: str) -> dict[str, str]:
 
 @contextmanager
 def _ended_with_us(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
-    """Passes SIGTERM on; whatever ends the block, the process has ended after it.
-
-    Yields the signals that were passed on so far.
-    """
+    """Passes SIGTERM on, and yields what was; whatever ends the block, the process has ended."""
     passed: list[int] = []
 
     def pass_on(number: int, _frame: object) -> None:

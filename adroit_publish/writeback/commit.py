@@ -1,8 +1,7 @@
 """What was written back to flavors.yaml, as one commit, on HEAD or on a branch of a remote.
 
-The commit holds edits of flavors.yaml and nothing else: what the user has staged or changed beside
-them stays as it is. Nothing changed means no commit. Afterwards the branch that is checked out has
-the commit too, wherever that loses nothing.
+What the user has staged or changed beside it stays as it is; nothing changed means no commit.
+Afterwards the branch that is checked out has the commit too, wherever that loses nothing.
 """
 
 from __future__ import annotations
@@ -34,16 +33,12 @@ def commit_edits(
     push: bool,
     branch: str | None = None,
 ) -> Committed:
-    """Commits edits of flavors.yaml, and nothing else.
+    """Commits edits of flavors.yaml, which the working tree has already, and nothing else.
 
     Args:
-        root: The directory of flavors.yaml; the working tree has the edits already.
         edits: Flavor -> its edit, which raises RefusedError where another writer was there.
         push: Whether it goes to the remote. Otherwise it is made on HEAD.
         branch: The remote's branch; None for the upstream of the one that is checked out.
-
-    Returns:
-        The commit, durable when this returns.
 
     Raises:
         ConfigError, SourceError: As ``check_commit``.

@@ -48,11 +48,9 @@ def check_commit(
     Args:
         push: Whether the commit is to be pushed; this asks the remote.
         branch: The remote's branch; None for the upstream of the one that is checked out.
-        flavors: Flavors whose version is to be set.
 
     Raises:
-        ConfigError: ``branch`` is no name of a branch, or flavors.yaml as committed is not
-            acceptable.
+        ConfigError: ``branch`` is no name of a branch, or the committed flavors.yaml is not right.
         SourceError: No checkout, no commit, an operation of git underway, staged changes of
             flavors.yaml, a flavor that is not committed, or nowhere to push to.
         RefusedError: HEAD has commits that the branch has not: the push would need them.

@@ -20,12 +20,7 @@ _SUBJECT_CHARACTERS = 100
 
 @dataclass(frozen=True)
 class VersionChange:
-    """What a commit does to one flavor.
-
-    Attributes:
-        old: The version before; None where it had none.
-        run_id: The MLflow run that the new version was made from; None where it is not known.
-    """
+    """What a commit does to one flavor; None where it had no version, or its run is not known."""
 
     flavor: str
     old: str | None
@@ -35,11 +30,7 @@ class VersionChange:
 
 @dataclass(frozen=True)
 class CommitMessage:
-    """What a commit says.
-
-    Attributes:
-        changes: At least one.
-    """
+    """What a commit of one change or more says."""
 
     changes: tuple[VersionChange, ...]
     target: str

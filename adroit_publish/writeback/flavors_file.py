@@ -26,11 +26,7 @@ Edit = Callable[[bytes], bytes]
 
 @dataclass(frozen=True)
 class Edited:
-    """What came of the edits of several flavors.
-
-    Attributes:
-        failures: By flavor, why each of the others could not be.
-    """
+    """What came of the edits of several flavors: the file, who changed, and why others did not."""
 
     data: bytes
     changed: tuple[str, ...]
@@ -38,11 +34,7 @@ class Edited:
 
 
 def apply_edits(data: bytes, edits: Mapping[str, Edit]) -> Edited:
-    """Makes the edits that can be made.
-
-    Args:
-        edits: By flavor; one that raises ConfigError or RefusedError leaves its flavor as it is.
-    """
+    """Makes the edits that can be made; one that raises leaves its flavor as it is."""
     changed, failures = [], {}
     for flavor, edit in edits.items():
         try:
@@ -57,14 +49,10 @@ def apply_edits(data: bytes, edits: Mapping[str, Edit]) -> Edited:
 def try_edits(
     path: Path, edits: Mapping[str, Edit]
 ) -> tuple[tuple[str, ...], Mapping[str, PublishError]]:
-    """Makes the edits that can be made, in one write; raises only where the file itself fails.
+    """Makes the edits that can be made, in one write; raises as ``edit_file`` of the file itself.
 
     Returns:
-        The flavors that were changed, durable when this returns; and why each of the others could
-        not be.
-
-    Raises:
-        ConfigError, RefusedError, StoreError: As ``edit_file``, of the file itself.
+        The flavors that were changed, durable by now; and why each of the others could not be.
     """
     edited = Edited(b"", (), {})
 

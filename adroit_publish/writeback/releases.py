@@ -21,19 +21,13 @@ from adroit_publish.writeback.push import Committed
 
 
 def write_releases(checkout: Checkout, releases: Sequence[Release]) -> tuple[str, ...]:
-    """Writes what is new into flavors.yaml, in one edit.
+    """Writes what is new into flavors.yaml, in one edit; returns who was changed, durable by now.
 
-    Args:
-        checkout: What the releases were made from: a flavor's version has to be what it is there.
-        releases: Of one target; those without news change nothing.
-
-    Returns:
-        The flavors that were changed; durable when this returns.
+    A flavor's version has to be what it is in ``checkout``. Where some flavors cannot be set, the
+    others are written before this raises.
 
     Raises:
         ConfigError, RefusedError, StoreError: As ``edit_file`` and ``set_version``.
-
-    Where some flavors cannot be set, the others are written before this raises.
     """
     before = {name: flavor.version for name, flavor in checkout.flavors.items()}
     return written(*try_releases(checkout.flavors_file, releases, before))
@@ -45,7 +39,6 @@ def try_releases(
     """Writes what can be written, as ``write_releases``; and returns why the rest cannot.
 
     Args:
-        path: flavors.yaml.
         before: The version that each flavor has to have still.
     """
     edits = {
@@ -57,16 +50,9 @@ def try_releases(
 
 
 def commit_releases(root: Path, releases: Sequence[Release], *, push: bool) -> Committed:
-    """Commits what releases change, against what HEAD says; see ``git_commit.commit_edits``.
+    """Commits what releases change, against what HEAD says; raises as ``commit_edits``.
 
     A release without news is committed too, where an earlier run was killed after the write-back.
-
-    Args:
-        root: The directory of flavors.yaml, which has the edits already.
-        releases: At least one, each of a flavor.
-
-    Raises:
-        ConfigError, SourceError, RefusedError, StoreError: As ``commit_edits``.
     """
     known = parse_flavors(bytes_at(root, head_commit(root)))
     edits, changes = {}, []

@@ -18,12 +18,7 @@ _CELL_CHARS = 2000
 
 @dataclass(frozen=True)
 class DiffSection:
-    """One table of a diff.
-
-    Attributes:
-        headers: Of its columns, the mark's first.
-        rows: Printable texts, a mark first: one of ``MARKS``, or empty.
-    """
+    """One table of a diff; a row is printable and begins with one of ``MARKS``, or nothing."""
 
     title: str
     headers: tuple[str, ...]

@@ -35,11 +35,7 @@ class PublishingFlow(FlowSpec):
     branch = Parameter("branch", help="the branch of --repo; by default its own default")
 
     def plan(self, only: str | None = None) -> Any:
-        """Returns what has to be done for each flavor; each flow has its own.
-
-        Args:
-            only: Names with commas between them, in the place of those that were asked for.
-        """
+        """Returns what has to be done for each flavor, or for those that ``only`` names."""
         raise NotImplementedError
 
     def asked(self) -> dict[str, Any]:

@@ -22,11 +22,7 @@ if TYPE_CHECKING:
 def components(
     outcomes: Sequence[Release | Failure], run_id: str, run_facts: Mapping[str, str]
 ) -> list[MetaflowCardComponent]:
-    """Returns the card's parts.
-
-    Args:
-        run_facts: As ``steps.run_facts`` has them.
-    """
+    """Returns the card's parts."""
     parts = [_text(f"# Publish run {link(run_id, run_facts.get('page'))}"), _overview(outcomes)]
     for item in outcomes:
         parts += _failure(item) if isinstance(item, Failure) else _release(item)

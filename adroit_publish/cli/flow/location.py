@@ -57,11 +57,7 @@ class Location:
 def check_commit_wish(
     checkout: Checkout, location: Location, options: Options, names: Sequence[str]
 ) -> None:
-    """Shows, before any work, that what is written back can be committed, and pushed.
-
-    Raises:
-        ConfigError, SourceError, RefusedError, StoreError: As ``commit_checks.check_commit``.
-    """
+    """Shows, before any work, that what is written back can be committed, and pushed."""
     if location.repo is not None and not location.push:
         raise ConfigError(
             "--repo goes with --push: the clone is gone after the run.", next_step="add --push"

@@ -89,11 +89,7 @@ def main(flow: Callable[..., object], *, command: str | None = None) -> NoReturn
 
 
 def _run(flow: Callable[..., object], outcome: Path) -> int | str | None:
-    """Returns what Metaflow ends with, or 130 where the user interrupted it.
-
-    Args:
-        outcome: Where a step leaves why it failed; what Metaflow has to say of that is not shown.
-    """
+    """Returns what Metaflow ends with, or 130; a step that left its outcome said why it failed."""
     from metaflow import cli, parameters
     from metaflow.exception import MetaflowException
 

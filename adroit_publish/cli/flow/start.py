@@ -31,10 +31,6 @@ def prepare_publish(
 ) -> tuple[Prepared | None, ...]:
     """The ``start`` step of a publish: what has to be done for each flavor.
 
-    Args:
-        flavors: Names with commas between them, or None.
-        all_pending: Take every flavor whose version is a run id.
-
     Raises:
         PublishError: The request itself is refused, or every single flavor is.
     """
@@ -60,10 +56,7 @@ def prepare_publish(
 def prepare_republishes(
     location: Location, flavors: str | None, all_stale: bool, options: RepublishOptions
 ) -> tuple[Prepared | None, ...]:
-    """The ``start`` step of a republish: what changed under each flavor.
-
-    Args, Raises: As for ``prepare_publish``; ``all_stale`` takes every flavor that changed.
-    """
+    """The ``start`` step of a republish: what changed under each flavor; raises the same."""
     if all_stale == bool(flavors):
         raise ConfigError(
             "Say which flavors are to be republished.",
@@ -94,9 +87,6 @@ def prepare_version(
     Args:
         version: A published version: that of the one flavor that has it, or of none.
         config: The config.yaml to take where no flavor has it.
-
-    Raises:
-        PublishError: The request is refused.
     """
     if not (model_name and version and config):
         raise ConfigError(

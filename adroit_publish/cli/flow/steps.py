@@ -39,10 +39,9 @@ class FlowRelease(Release):
 
 
 def work_on(item: Prepared | None, location: Location, attempts_left: int) -> Outcome | None:
-    """The ``publish`` step: one flavor, all the way.
+    """The ``publish`` step: one flavor, all the way; anything but a job passes through.
 
     Args:
-        item: What ``start`` found; anything but a job passes through.
         attempts_left: How often Metaflow would run this step again; a transient failure is raised
             for it to do so, any other is an outcome.
     """
@@ -142,14 +141,7 @@ def work_again(
     outcomes: Sequence[Outcome],
     plan: Callable[[str], Sequence[Prepared | None]],
 ) -> tuple[Outcome, ...]:
-    """What ``resume`` is for: what failed is planned anew, worked on and written back.
-
-    Returns:
-        What was published before, and what came of the rest now.
-
-    Raises:
-        PublishError: As ``write_back``.
-    """
+    """What ``resume`` is for: what failed is planned anew, worked on and written back."""
     failed = [item.flavor for item in outcomes if isinstance(item, Failure)]
     if not failed:
         return tuple(outcomes)
