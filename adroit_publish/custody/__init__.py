@@ -2,6 +2,4 @@
 
 Floor 4: imports the floors below, and ``places``."""
 
-from __future__ import annotations
-
 __all__: list[str] = []

@@ -53,21 +53,8 @@ def verify(
         manifest = _manifest_of_images(images, published)
     in_store.check(published, manifest, shallow=shallow)
     if images:
-        verify_images(images, published, manifest, report, shallow=shallow, progress=progress)
+        ImageCheck(images, report, progress).check(published, manifest, shallow=shallow)
     return report
-
-
-def verify_images(
-    images: ImageRepository,
-    published: Published,
-    manifest: Manifest | None,
-    report: VerifyReport,
-    *,
-    shallow: bool = False,
-    progress: Progress = unheard,
-) -> None:
-    """Adds to ``report`` what a version lacks in its registry; raises as ``verify`` does."""
-    ImageCheck(images, report, progress).check(published, manifest, shallow=shallow)
 
 
 def _manifest_of_images(images: ImageRepository, published: Published) -> Manifest | None:

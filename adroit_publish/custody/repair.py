@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from adroit_publish.bundle.content import Content, Inline
 from adroit_publish.bundle.digest import Descriptor
-from adroit_publish.custody.check import verify, verify_images
+from adroit_publish.custody.check import verify
+from adroit_publish.custody.image import ImageCheck
 from adroit_publish.custody.report import Damage, VerifyReport, is_of_the_place
 from adroit_publish.errors import PublishError, VerificationError
 from adroit_publish.places import Places
@@ -20,6 +21,7 @@ from adroit_publish.registry.blobs import Blobs
 from adroit_publish.registry.errors import StaysDamaged, stays_damaged
 from adroit_publish.registry.image_reference import Tag
 from adroit_publish.stores.bundle_store import Published
+from adroit_publish.stores.contract import unheard
 from adroit_publish.stores.stored_blob import StoredBlob
 from adroit_publish.version import Version
 
@@ -72,7 +74,7 @@ def heal_or_refuse(
     published, manifest = version.published, version.manifest
     if reread_images and places.images:
         report = VerifyReport(version.name)
-        verify_images(places.images, published, manifest, report)
+        ImageCheck(places.images, report, unheard).check(published, manifest, shallow=False)
         # A publish gives its tag itself, and refuses one that was moved.
         report.damages = [damage for damage in report.damages if damage.what != "tag"]
     else:

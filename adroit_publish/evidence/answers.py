@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -75,12 +73,7 @@ class Visit:
     def __enter__(self) -> Visit:
         return self
 
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._session.close()
 
     def ask(
@@ -95,21 +88,30 @@ class Visit:
         Raises:
             StoreError: Nothing answers, more than ``limit_bytes``, or too slowly.
         """
+        import requests
+        import urllib3
+
         where = self.url + path
-        headers = {"Content-Type": "application/json"} if isinstance(body, bytes) else {}
-        with (
-            _translated(where),
-            self._session.request(
+        try:
+            with self._session.request(
                 "GET" if body is None else "POST",
                 where,
                 data=body,
-                headers=headers,
+                headers={"Content-Type": "application/json"} if isinstance(body, bytes) else {},
                 timeout=self._timeout_s,
                 allow_redirects=False,
                 stream=True,
-            ) as response,
-        ):
-            return Reply(where, response.status_code, self._body(response, where, limit_bytes))
+            ) as response:
+                return Reply(where, response.status_code, self._body(response, where, limit_bytes))
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise StoreError(
+                "A server does not answer.",
+                where=where,
+                got=type(error).__name__,  # its text can repeat headers and proxies
+                transient=True,
+                next_step="see that it runs and can be reached from here, and run the command "
+                "again",
+            ) from error
 
     def _body(self, response: requests.Response, where: str, limit_bytes: int) -> bytes:
         deadline = time.monotonic() + self._timeout_s
@@ -152,20 +154,3 @@ def check_address(url: str) -> None:
             got=printable(url.partition("?")[0], SHOWN_CHARS),
             wanted="http://HOST:PORT or https://HOST",
         )
-
-
-@contextmanager
-def _translated(where: str) -> Iterator[None]:
-    import requests
-    import urllib3
-
-    try:
-        yield
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-        raise StoreError(
-            "A server does not answer.",
-            where=where,
-            got=type(error).__name__,  # its text can repeat headers and proxies
-            transient=True,
-            next_step="see that it runs and can be reached from here, and run the command again",
-        ) from error

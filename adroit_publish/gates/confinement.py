@@ -175,16 +175,12 @@ def _mount_script(task: Task) -> str:
     lines = [f"{python} -I -S -c {shlex.quote(_LOOPBACK)}", _PRIVATE_MOUNTS]
     lines += [f"root={shlex.quote(str(root))}", _EMPTY_ROOT, _PROC_DEV_TMP]
     for source, path in _shown(task):
-        lines.append(f"show {_quoted(source, path)}")
+        lines.append(f"show {shlex.join((str(source), str(path)))}")
     for target, path in _links(task):
         lines.append(f'mkdir -p "$root"{shlex.quote(str(path.parent))}')
         lines.append(f'ln -s {shlex.quote(target)} "$root"{shlex.quote(str(path))}')
     lines += [_READ_ONLY, _ENTER]
     return "\n".join(lines)
-
-
-def _quoted(*values: object) -> str:
-    return shlex.join(str(value) for value in values)
 
 
 # A new network namespace has a loopback that is down; no tool for it is on every machine.

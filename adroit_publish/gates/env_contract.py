@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from packaging.markers import Marker, default_environment
@@ -157,7 +157,7 @@ def compare(wanted: Iterable[Wanted], env: ObservedEnv, accept: Collection[str] 
     for want in (*RUNTIME_NEEDS, *wanted):
         row = _row(want, packages, env)
         if row is not None and row.verdict == "refused" and row.name in waived:
-            row = EnvRow(row.name, row.wanted, row.by, row.got, "accepted", row.why)
+            row = replace(row, verdict="accepted")
         if row is not None:
             rows.append(row)
     return EnvReport(tuple(rows), env.looked_at)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from typing import Any
 
 from adroit_publish.bundle.imports import BundleFinding
@@ -128,14 +129,10 @@ def _leaves(
         for key in sorted(before.keys() | after.keys()):
             yield from _leaves((*path, key), before.get(key, _ABSENT), after.get(key, _ABSENT))
     elif isinstance(before, list) and isinstance(after, list):
-        for index in range(max(len(before), len(after))):
-            yield from _leaves((*path, index), _at(before, index), _at(after, index))
+        for index, pair in enumerate(zip_longest(before, after, fillvalue=_ABSENT)):
+            yield from _leaves((*path, index), *pair)
     else:
         yield path, before, after
-
-
-def _at(values: list[Any], index: int) -> Any:
-    return values[index] if index < len(values) else _ABSENT
 
 
 def _is_number(value: Any) -> bool:

@@ -21,8 +21,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
@@ -105,7 +105,8 @@ def run(
         given: What it finds on standard input, at most a few KiB.
     """
     interpreter = interpreter_of(python)
-    with _workspace() as workspace:
+    with tempfile.TemporaryDirectory(prefix="adroit-sandbox-", ignore_cleanup_errors=True) as name:
+        workspace = Path(name)
         task = confinement.Task(
             interpreter=interpreter,
             arguments=tuple(arguments),
@@ -120,15 +121,14 @@ def run(
             home.mkdir()
         else:
             confinement.write_etc(workspace)
-        build = {
+        command = {
             "bubblewrap": confinement.bubblewrap,
             "namespaces": confinement.namespaces,
             "plain": confinement.plain,
-        }[kind]
+        }[kind](task)
         environment = _environment(home, bundle_root(bundle, kind))
-        return _completed(
-            kind, build(task), environment, home if kind == "plain" else None, given, timeout_s
-        )
+        cwd = home if kind == "plain" else Path("/")
+        return _completed(kind, command, environment, cwd, given, timeout_s)
 
 
 def bundle_root(bundle: Path, kind: Kind) -> Path:
@@ -173,7 +173,7 @@ def _completed(
     kind: Kind,
     command: list[str],
     environment: dict[str, str],
-    cwd: Path | None,
+    cwd: Path,
     given: bytes,
     timeout_s: float,
 ) -> CompletedRun:
@@ -182,7 +182,7 @@ def _completed(
     process = subprocess.Popen(
         command,
         env=environment,
-        cwd=cwd or "/",
+        cwd=cwd,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -234,12 +234,6 @@ class _Tail(_Head):
     def _keep(self, chunk: bytes) -> None:
         self._bytes += chunk
         del self._bytes[: -self._limit]
-
-
-@contextmanager
-def _workspace() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="adroit-sandbox-", ignore_cleanup_errors=True) as name:
-        yield Path(name)
 
 
 def _physical_memory_bytes() -> int:

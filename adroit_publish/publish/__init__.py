@@ -2,6 +2,4 @@
 
 Floor 5: imports the floors below."""
 
-from __future__ import annotations
-
 __all__: list[str] = []

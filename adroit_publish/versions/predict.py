@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -127,16 +125,23 @@ def _ask(method: str, url: str, path: str, body: bytes | None = None) -> request
             wanted="JSON in one of MLflow's forms on standard input",
             next_step="pipe a request in, or add --example",
         )
-    headers = {"Content-Type": "application/json"}
-    with _translated(url):
+    try:
         return requests.request(
             method,
             url.rstrip("/") + path,
             data=body,
-            headers=headers,
+            headers={"Content-Type": "application/json"},
             timeout=TIMEOUT_S,
             allow_redirects=False,
         )
+    except requests.RequestException as error:
+        raise StoreError(
+            "The server does not answer.",
+            where=_shown(url),
+            got=type(error).__name__,  # its text repeats the URL, credentials included
+            transient=True,
+            next_step="python -m adroit_publish serve VERSION, or look at the server's log",
+        ) from error
 
 
 def _json_of(response: requests.Response, where: str) -> Any:
@@ -159,22 +164,6 @@ def _json_of(response: requests.Response, where: str) -> Any:
             wanted="200 and JSON",
         )
     return value
-
-
-@contextmanager
-def _translated(url: str) -> Iterator[None]:
-    import requests
-
-    try:
-        yield
-    except requests.RequestException as error:
-        raise StoreError(
-            "The server does not answer.",
-            where=_shown(url),
-            got=type(error).__name__,  # its text repeats the URL, credentials included
-            transient=True,
-            next_step="python -m adroit_publish serve VERSION, or look at the server's log",
-        ) from error
 
 
 def _shown(url: str) -> str:

@@ -1,5 +1,3 @@
 """How a diff of two versions is shown: as tables on a terminal, and as one page of HTML."""
 
-from __future__ import annotations
-
 __all__: list[str] = []

@@ -5,6 +5,4 @@ do, ``location`` where they find their files, ``card`` what they leave to be rea
 flow ends as a program.
 """
 
-from __future__ import annotations
-
 __all__: list[str] = []
