@@ -110,5 +110,10 @@ def _json(pointer: Pointer | None) -> Any:
 
 
 def _change(change: Change) -> dict[str, Any]:
-    pointers = {"before": _json(change.before), "after": _json(change.after)}
-    return vars(change) | {"utc": change.utc.isoformat()} | pointers
+    return {
+        "utc": change.utc.isoformat(),
+        "who": change.who,
+        "why": change.why,
+        "before": _json(change.before),
+        "after": _json(change.after),
+    }

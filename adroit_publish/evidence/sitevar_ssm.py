@@ -40,6 +40,7 @@ class Parameters:
     """Documents as parameters below one prefix, their keys the last part of the name.
 
     Args:
+        prefix: ``/adroit/versions``.
         account: The 12 digits of the account they must be in; None where nobody said.
         lock: Gives the lock of a key.
     """

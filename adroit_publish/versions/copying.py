@@ -138,7 +138,12 @@ def _carried(
 
 
 def read_referrers(here: Places, published: Published) -> tuple[Referrer, ...]:
-    """Returns everything that refers to a version, in the store or in the registry, verified."""
+    """Returns everything that refers to a version, in the store or in the registry, verified.
+
+    Raises:
+        StoreError: A place failed.
+        VerificationError: A referrer is not what its digest says.
+    """
     by_digest = {}
     for name in here.store.referrers(published):
         manifest = here.store.referrer(published, name)[0]

@@ -23,6 +23,7 @@ def manifests_of(
     Raises:
         RefusedError: The target has no images, so there is nothing that a cluster could pull.
         ConfigError: As ``bundle.deployment.manifests``.
+        StoreError, VerificationError: As ``Version``.
     """
     repository = images_of(target, published.model_name)
     if repository is None:

@@ -106,6 +106,7 @@ def check_model(store: BundleStore, model_name: str) -> None:
 
     Raises:
         ConfigError: There is no such model; the names most like it are listed.
+        StoreError: The store failed.
     """
     known = {*store.models(), *store.objects.children("ledger/")}
     if model_name not in known:

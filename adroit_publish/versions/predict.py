@@ -63,6 +63,7 @@ def example_request(store: BundleStore, published: Published) -> bytes:
 
     Raises:
         ConfigError: The model was logged without one.
+        StoreError: The store failed.
         VerificationError: The version's bytes are not what they should be.
     """
     files = stored_files(store, published, "model", _EXAMPLES)

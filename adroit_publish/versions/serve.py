@@ -34,6 +34,7 @@ def find_published(flavors: Mapping[str, Flavor], store: BundleStore, name: str)
 
     Raises:
         ConfigError: There is no such flavor or version, or the flavor is not published yet.
+        VerificationError: The version's index is damaged.
     """
     flavor = flavors.get(name)
     if flavor is None:
