@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 
 def flow_name() -> str | None:
@@ -68,3 +69,17 @@ def tag_metaflow_run(run_id: str) -> None:
         Run(f"{current.flow_name}/{current.run_id}").add_tag(f"mlflow:{run_id}")
     except Exception as error:  # noqa: BLE001 - each metadata provider has errors of its own
         print(f"The Metaflow run was not tagged mlflow:{run_id}: {error}", file=sys.stderr)
+
+
+def outcome() -> Callable[[], bool]:
+    """Returns what tells, once the task of this process has ended, whether it failed.
+
+    Metaflow makes an exit code of an exception before the interpreter hears of it.
+    """
+    if flow_name() is None:
+        return bool
+    from metaflow._vendor import click
+
+    context = click.get_current_context(silent=True)  # type: ignore[no-untyped-call]
+    flow = getattr(context.obj, "flow", None) if context else None
+    return lambda: not getattr(flow, "_task_ok", True)

@@ -11,11 +11,13 @@
         self.next(self.end)
 
 The constructor does what can fail before hours of training: it finds the tracking store and the
-user, and makes the experiment. The run begins with the first thing that is logged, and is finished
-once a model is in it; what is logged later still goes to it. An exception in the ``with`` block
-marks it failed. An instance may be kept on ``self``: a later step goes on with the same run, and
-each branch of a foreach with one of its own unless the run had begun before. Pickled, it is names
-and ids: no client, no password, no token.
+user, and makes the experiment. The run begins with the first thing that is logged, or with a
+``with`` block, in which it is MLflow's active run (``active_run``); what can be logged is in
+``run_log``. It is finished once a model is in it; what is logged later still goes to it. It ends
+with its process at the latest (``open_runs``); an exception in the block marks it failed. An
+instance may be kept on ``self``: a later step goes on with the same run, and each branch of a
+foreach with one of its own unless the run had begun before. Pickled, it is names and ids: no
+client, no password, no token.
 
 ``log_model`` looks before it logs: first at the imports, then by loading the very files in a clean
 process and predicting on rows of ``X_test``. What fails there is not in MLflow.
@@ -24,13 +26,13 @@ process and predicting on rows of ``X_test``. What fails there is not in MLflow.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import sys
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from adroit.training import experiments, metaflow_task, tracking
 from adroit.training.clean_process import load_in_clean_process
@@ -38,13 +40,13 @@ from adroit.training.code_paths import CodePath
 from adroit.training.errors import TrainingError
 from adroit.training.examples import check_rows, example_of, signature_of
 from adroit.training.logged_run import LoggedRun
+from adroit.training.run import active_run, open_runs
+from adroit.training.run.model_registry import registered
+from adroit.training.run.run_log import RunLog
 from adroit.training.saved_model import SavedModel, save_model
 
-if TYPE_CHECKING:
-    from mlflow.tracking import MlflowClient
 
-
-class NextdoorMLFlowRunPublisher:
+class NextdoorMLFlowRunPublisher(RunLog):
     """One MLflow run of an experiment that is there.
 
     Args:
@@ -71,15 +73,19 @@ class NextdoorMLFlowRunPublisher:
                 got="no flow that is running, whose name it would have",
                 next_step='NextdoorMLFlowRunPublisher("my_model")',
             )
-        self.tracking_uri = tracking_uri or experiments.tracking_uri_of(os.environ)
-        experiments.check_tracking_uri(self.tracking_uri)
-        self.experiment, self.experiment_id = experiments.ensure_experiment(
-            self.tracking_uri, name, os.environ
+        tracking_uri = tracking_uri or experiments.tracking_uri_of(os.environ)
+        experiments.check_tracking_uri(tracking_uri)
+        self.experiment, experiment_id = experiments.ensure_experiment(
+            tracking_uri, name, os.environ
         )
-        self.run_id: str | None = None
-        self._trained_by: dict[str, str] = {}
+        super().__init__(tracking_uri, experiment_id)
 
     def __enter__(self) -> Self:
+        place = active_run.Place(self.tracking_uri, self.experiment_id)
+        tags = open_runs.process_tag() if self.run_id else self._tags()
+        with tracking.translated(self.tracking_uri):
+            self.run_id = active_run.enter(place, self.run_id, tags)
+        open_runs.begun(self.run_id, self.tracking_uri, in_block=True)
         return self
 
     def __exit__(
@@ -88,9 +94,18 @@ class NextdoorMLFlowRunPublisher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self.run_id is not None:
+        assert self.run_id is not None  # __enter__ set it
+        status = open_runs.status_of(error)
+        try:
             with tracking.store(self.tracking_uri) as client:
-                client.set_terminated(self.run_id, "FAILED" if kind else "FINISHED")
+                was_active = active_run.leave(self.run_id, status)
+                if not was_active and open_runs.is_open(self.run_id):  # ended by hand in the block
+                    client.set_terminated(self.run_id, status)
+            open_runs.ended(self.run_id)
+        except TrainingError as problem:
+            if error is None:
+                raise
+            print(f"The MLflow run was not ended as {status}: {problem}", file=sys.stderr)
 
     def trained_here(self) -> None:
         """Notes that this task trains the model, for a run that a later step begins.
@@ -99,35 +114,6 @@ class NextdoorMLFlowRunPublisher:
         its training job. Keep the publisher on ``self``.
         """
         self._trained_by = metaflow_task.training_job_tags()
-
-    def log_params(self, params: Mapping[str, Any]) -> None:
-        """Logs hyperparameters; one that was logged may not change.
-
-        Args:
-            params: Value by name; values are kept as text.
-
-        Raises:
-            TrainingError: The store did not take them.
-        """
-        import mlflow
-
-        with self._run() as (run_id, _):
-            mlflow.log_params(dict(params), run_id=run_id)
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Logs measurements.
-
-        Args:
-            metrics: Value by name.
-            step: Of the training, where there are several values by time; None for the only one.
-
-        Raises:
-            TrainingError: The store did not take them.
-        """
-        import mlflow
-
-        with self._run() as (run_id, _):
-            mlflow.log_metrics(dict(metrics), step=step, run_id=run_id)
 
     def log_model(
         self,
@@ -188,36 +174,34 @@ class NextdoorMLFlowRunPublisher:
         metaflow_task.tag_metaflow_run(logged.run_id)
         return logged
 
-    def _upload(self, saved: SavedModel, name: str) -> LoggedRun:
-        from mlflow.models import Model
+    def register(
+        self, name: str, logged: LoggedRun, *, tags: Mapping[str, Any] | None = None
+    ) -> str:
+        """Makes a logged model a version of a registered model, in MLflow's model registry.
 
-        with self._run() as (run_id, client):
-            # Made here and not by Model.log, which would take the process's experiment.
-            made = client.create_logged_model(
-                self.experiment_id,
-                name=name,
-                source_run_id=run_id,
-                params=dict(client.get_run(run_id).data.params),
-            )
-            Model.log(
-                artifact_path=None,
-                name=name,
-                flavor=saved,
-                run_id=run_id,
-                model_id=made.model_id,
-                validate_serving_input=False,  # the clean process did
-            )
-            client.set_terminated(run_id, "FINISHED")
-        uri = f"models:/{made.model_id}"
-        return LoggedRun(run_id, made.model_id, name, uri, self.experiment, self.tracking_uri)
+            version = publisher.register("homes", publisher.log_model(model, X_test=x_test))
 
-    @contextmanager
-    def _run(self) -> Iterator[tuple[str, MlflowClient]]:
-        """Gives the run, which begins here if it has not, and a client of its store."""
+        A publish needs no registered model; this is for those who look for models there.
+
+        Args:
+            name: The registered model, made where it does not exist; ``catalog.schema.name`` in
+                Unity Catalog.
+            logged: What ``log_model`` returned.
+            tags: Of the version; values are kept as text.
+
+        Returns:
+            The version, such as ``3``.
+
+        Raises:
+            TrainingError: The registry did not take it.
+        """
         with tracking.store(self.tracking_uri) as client:
-            if self.run_id is None:
-                from mlflow.tracking.context.registry import resolve_tags
+            return registered(client, name, logged, tags or {})
 
-                tags = resolve_tags(metaflow_task.task_tags() | self._trained_by)
-                self.run_id = client.create_run(self.experiment_id, tags=tags).info.run_id
-            yield self.run_id, client
+    def _upload(self, saved: SavedModel, name: str) -> LoggedRun:
+        with self._run() as (run_id, client):
+            self._model_id = saved.log(client, self.experiment_id, run_id, name)
+            client.set_terminated(run_id, "FINISHED")
+            open_runs.ended(run_id)
+        uri = f"models:/{self._model_id}"
+        return LoggedRun(run_id, self._model_id, name, uri, self.experiment, self.tracking_uri)

@@ -31,6 +31,7 @@ from adroit.training.errors import TrainingError
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
+    from mlflow.tracking import MlflowClient
 
 _FLAVORS = {
     # Package of the class -> MLflow's flavor and its argument; those that build on others first.
@@ -43,7 +44,7 @@ _FLAVORS = {
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A model in a directory, which MLflow's ``Model.log`` takes for a flavor that can save it.
+    """A model in a directory, in MLflow's form.
 
     Attributes:
         directory: MLmodel and everything beside it.
@@ -51,15 +52,40 @@ class SavedModel:
 
     directory: Path
 
-    def save_model(self, path: str, mlflow_model: Any, **_: Any) -> None:
-        """Moves the directory to where MLflow uploads from, under the identity that it gives."""
+    def log(self, client: MlflowClient, experiment_id: str, run_id: str, name: str) -> str:
+        """Logs it as a model of a run, with the run's parameters and metrics; returns its id.
+
+        By a client and not by ``Model.log``, which takes store, experiment and active run from the
+        process: other threads have theirs there.
+        """
+        from mlflow.entities import LoggedModelOutput, Metric
         from mlflow.models import Model
 
-        self.directory.rename(path)
-        identity = ("artifact_path", "run_id", "model_id", "model_uuid")
-        saved = vars(Model.load(path))
-        vars(mlflow_model).update({k: v for k, v in saved.items() if k not in identity})
-        mlflow_model.save(str(Path(path, "MLmodel")))
+        logged = client.get_run(run_id).data
+        model_id = client.create_logged_model(
+            experiment_id, name=name, source_run_id=run_id, params=dict(logged.params)
+        ).model_id
+        try:
+            client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+            history = [
+                m for name in logged.metrics for m in client.get_metric_history(run_id, name)
+            ]
+            metrics = [
+                Metric(m.key, m.value, m.timestamp, m.step, model_id=model_id, run_id=run_id)
+                for m in history
+                if m.step == 0 and m.model_id is None
+            ]
+            client.log_batch(run_id, metrics=metrics)
+            described = Model.load(str(self.directory))
+            described.run_id, described.model_id, described.model_uuid = run_id, model_id, model_id
+            described.artifact_path = client.get_logged_model(model_id).artifact_location
+            described.save(str(self.directory / "MLmodel"))
+            client.log_model_artifacts(model_id, str(self.directory))
+        except BaseException:
+            client.finalize_logged_model(model_id, "FAILED")
+            raise
+        client.finalize_logged_model(model_id, "READY")
+        return str(model_id)
 
 
 @dataclass(frozen=True)

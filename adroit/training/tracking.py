@@ -1,7 +1,7 @@
 """The edge to MLflow: one client for the length of a call, its errors told in our words.
 
-MLflow's fluent functions read the tracking address from the process; it is set for as long as a
-block runs and put back. Nothing of a client outlives the block, so nothing of it is pickled.
+MLflow's fluent functions read the tracking address from the process, which threads share; a client
+has its own. Nothing of a client outlives the block, so nothing of it is pickled.
 """
 
 from __future__ import annotations
@@ -24,14 +24,13 @@ _IMPATIENT = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
 }
-_ADDRESS = "MLFLOW_TRACKING_URI"
 _NOT_TAKEN = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS"}
 _DENIED = {"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
 
 
 @contextmanager
 def store(tracking_uri: str, *, patient: bool = True) -> Iterator[MlflowClient]:
-    """Gives a client of the store, which is also the one that ``mlflow``'s functions talk to.
+    """Gives a client of the store; what ``mlflow``'s own functions talk to is left alone.
 
     Args:
         tracking_uri: The store.
@@ -43,19 +42,27 @@ def store(tracking_uri: str, *, patient: bool = True) -> Iterator[MlflowClient]:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow
 
+    if not patient:
+        _forget_stale_address()
     changed = {} if patient else {k: v for k, v in _IMPATIENT.items() if k not in os.environ}
     os.environ |= changed
-    before = os.environ.get(_ADDRESS)  # MLflow puts there whatever it is told
-    mlflow.set_tracking_uri(tracking_uri)
     try:
-        with _translated(tracking_uri):
+        with translated(tracking_uri):
             yield mlflow.MlflowClient(tracking_uri)
     finally:
-        mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # it documents None for unset
-        if before is not None:
-            os.environ[_ADDRESS] = before
         for name in changed:
             os.environ.pop(name, None)
+
+
+def _forget_stale_address() -> None:
+    """Lets the environment decide where MLflow's own copy of the address differs from it."""
+    import mlflow
+
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    if mlflow.get_tracking_uri() != before:
+        mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # it documents None for unset
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before
 
 
 def shown(text: object) -> str:
@@ -65,36 +72,53 @@ def shown(text: object) -> str:
 
 
 @contextmanager
-def _translated(tracking_uri: str) -> Iterator[None]:
+def translated(tracking_uri: str) -> Iterator[None]:
+    """Tells MLflow's errors in our words and in its own.
+
+    Args:
+        tracking_uri: The store that is asked.
+
+    Raises:
+        TrainingError: Whatever MLflow raised, with its reason.
+    """
     from mlflow.exceptions import MlflowException
     from requests import RequestException
 
     try:
         yield
-    except (MlflowException, RequestException) as error:
-        code = getattr(error, "error_code", "")
+    except (MlflowException, RequestException, TypeError, ValueError) as error:
         unreached = isinstance(error, RequestException) or isinstance(
             error.__context__, RequestException
         )
-        what = "The tracking server did not do what was asked."
-        next_step = "check the address: MLFLOW_TRACKING_URI"
-        if code in _NOT_TAKEN:
-            what = "MLflow does not take what was logged."
-            next_step = "change it as MLflow says, then run the step again"
-        elif code in _DENIED:
-            what = "The tracking server refuses us."
-            next_step = (
-                EXPORTS
-                if is_databricks(tracking_uri)
-                else "export MLFLOW_TRACKING_USERNAME=... and MLFLOW_TRACKING_PASSWORD=..., or "
-                "MLFLOW_TRACKING_TOKEN=..."
-            )
-        elif unreached:
-            what = "The tracking server cannot be reached."
-            next_step = "check the address (MLFLOW_TRACKING_URI), the network and the VPN"
+        what, next_step = _reading(error, unreached, tracking_uri)
         lines = shown(error).strip().splitlines() or [type(error).__name__]
         got = type(error.__context__).__name__ if unreached and error.__context__ else lines[0]
         # `from None`: the cause's text may hold an address with a signature in it.
         raise TrainingError(
             what, where=shown(tracking_uri), got=got[:300], next_step=next_step
         ) from None
+
+
+def _reading(error: Exception, unreached: bool, tracking_uri: str) -> tuple[str, str]:
+    """Returns what an error of MLflow's means, and what to do."""
+    from mlflow.exceptions import MlflowException, RestException
+
+    code = getattr(error, "error_code", "")
+    if code in _DENIED:
+        login = (
+            "export MLFLOW_TRACKING_USERNAME=... and MLFLOW_TRACKING_PASSWORD=..., or "
+            "MLFLOW_TRACKING_TOKEN=..."
+        )
+        refused = "The tracking server refuses us."
+        return refused, EXPORTS if is_databricks(tracking_uri) else login
+    if unreached:
+        away = "The tracking server cannot be reached."
+        return away, "check the address (MLFLOW_TRACKING_URI), the network and the VPN"
+    answered = isinstance(error, RestException) or "API request" in str(error)
+    if code in _NOT_TAKEN or not isinstance(error, MlflowException) or not answered:
+        not_taken = "MLflow does not take what was logged."
+        return not_taken, "change it as MLflow says, then run the step again"
+    return (
+        "The tracking server did not do what was asked.",
+        "check the address: MLFLOW_TRACKING_URI",
+    )
