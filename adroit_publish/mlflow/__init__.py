@@ -2,6 +2,4 @@
 
 Floor 3: imports the floors below and ``artifacts``."""
 
-from __future__ import annotations
-
 __all__: list[str] = []

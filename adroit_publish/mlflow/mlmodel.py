@@ -37,14 +37,7 @@ class MlmodelFacts:
 
 
 def read_mlmodel(files: Mapping[str, Readable]) -> MlmodelFacts:
-    """Returns the facts of a model's files.
-
-    Args:
-        files: The model's files by relative path; ``MLmodel`` among them.
-
-    Raises:
-        SourceError: MLmodel or requirements.txt cannot be read as what it should be.
-    """
+    """Returns the facts of a model's files; raises SourceError where they cannot be read."""
     mlmodel = parse_mlmodel(_text(files, "MLmodel"))
     pyfunc = _table(_table(mlmodel, "flavors"), "python_function")
     lines = _text(files, "requirements.txt").splitlines() if "requirements.txt" in files else []
@@ -62,9 +55,7 @@ def parse_mlmodel(text: str) -> dict[str, Any]:
 
     By the parser that MLflow loads it with, which is many times faster than the one that reads our
     users' files; so a ``model_uuid`` of digits and one ``e`` stays what it is, whichever YAML.
-
-    Raises:
-        SourceError: It is not a mapping in YAML, or beyond the limits of other files.
+    Raises SourceError where it is not a mapping in YAML, or beyond the limits of other files.
     """
     import yaml  # type: ignore[import-untyped]
 

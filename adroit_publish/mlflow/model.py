@@ -60,8 +60,6 @@ def resolve_model(
     """Finds the one model of a finished run and lists its files.
 
     Args:
-        tracking_uri: The target's tracking store; see ``tracking.tracking_client``.
-        run_id: 32 hex digits.
         artifact: Which model of the run: its logged name, or its id (``m-...``) where one name
             was logged twice. None where the run holds a single model.
         source_profile: The AWS profile that reads an S3 artifact root; None for boto3's default.
@@ -228,16 +226,13 @@ def _models_among_artifacts(
         files = open_root(root, source_profile).list_files()
     except ModelNotFound:  # a run that logged nothing has no directory
         return []
-    folders = [file.path.rpartition("/")[0] for file in files if _is_mlmodel(file.path)]
+    paths = (file.path.rpartition("/") for file in files)
+    folders = [folder for folder, _, name in paths if name == "MLmodel"]
     return [
         _Candidate(name, None, f"{run.info.artifact_uri}/{name}", "at a time not recorded")
         for name in sorted(folders)
         if name and not any(name.startswith(f"{other}/") for other in folders)
     ]
-
-
-def _is_mlmodel(path: str) -> bool:
-    return path.rpartition("/")[2] == "MLmodel"
 
 
 def _children_with_models(client: MlflowClient, run: Run) -> tuple[str, ...]:

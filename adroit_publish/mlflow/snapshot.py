@@ -44,9 +44,6 @@ thread may read it."""
 def snapshot_of(database: Path) -> Path:
     """Returns a copy of an MLflow database that MLflow may open; the original is not changed.
 
-    Args:
-        database: The sqlite file; it has to be there.
-
     Raises:
         SourceError: It cannot be read, is not MLflow's, or is of a revision that the MLflow here
             does not know.

@@ -49,10 +49,8 @@ _DENIED = {"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
 def tracking_client(tracking_uri: str, *, patient: bool = True) -> Iterator[MlflowClient]:
     """Gives an MLflow client for as long as the block runs; nothing global outlives it.
 
-    Args:
-        tracking_uri: ``sqlite:///PATH``, ``file:PATH``, ``https://HOST``, ``http://`` on loopback,
-            ``databricks`` or ``databricks://PROFILE``.
-        patient: Whether a request that fails is made again.
+    The address is ``sqlite:///PATH``, ``file:PATH``, ``https://HOST``, ``http://`` on loopback,
+    ``databricks`` or ``databricks://PROFILE``. An impatient one makes no request again.
 
     Raises:
         SourceError: The address is not allowed, the store is not there, cannot be reached, or
@@ -82,15 +80,12 @@ def check_tracking_store(tracking_uri: str) -> None:
     """Lets an address pass that is allowed; a store of this machine has to be there, and MLflow's.
 
     Nothing is written: what MLflow's own client would change is a copy (``snapshot.py``).
-
-    Raises:
-        SourceError: It is not.
     """
     scheme = urlsplit(tracking_uri).scheme
     if scheme == "sqlite":
-        snapshot_of(_database_of(tracking_uri))
+        snapshot_of(_place_of(tracking_uri))
     elif scheme == "file":
-        _directory_of(tracking_uri)
+        _place_of(tracking_uri)
     elif scheme in ("http", "https"):
         check_http_address(tracking_uri, "The tracking server")
     elif not is_databricks(tracking_uri):
@@ -102,18 +97,21 @@ def check_tracking_store(tracking_uri: str) -> None:
         )
 
 
-def _database_of(tracking_uri: str) -> Path:
-    file = Path(tracking_uri.removeprefix("sqlite:///").partition("?")[0])
-    if not file.is_file():
-        raise _no_store(tracking_uri, file)
-    return file.absolute()
-
-
-def _directory_of(tracking_uri: str) -> Path:
-    directory = Path(unquote(urlsplit(tracking_uri).path))
-    if not directory.is_dir():
-        raise _no_store(tracking_uri, directory)
-    return directory
+def _place_of(tracking_uri: str) -> Path:
+    """Returns the database or the directory of a store of this machine, which has to be there."""
+    place = Path(unquote(urlsplit(tracking_uri).path))
+    is_there = place.is_dir
+    if tracking_uri.startswith("sqlite:"):
+        place = Path(tracking_uri.removeprefix("sqlite:///").partition("?")[0])
+        is_there = place.is_file
+    if not is_there():
+        raise SourceError(
+            "There is no tracking store at the target's tracking_uri.",
+            where=tracking_uri,
+            got=f"{place} does not exist",
+            next_step="train a model first, or set the target's tracking_uri in adroit.toml",
+        )
+    return place.absolute()
 
 
 @contextmanager
@@ -122,21 +120,12 @@ def _readable(tracking_uri: str) -> Iterator[str]:
     scheme = urlsplit(tracking_uri).scheme
     if scheme == "sqlite":
         with quiet_migration():
-            yield f"sqlite:///{snapshot_of(_database_of(tracking_uri))}"
+            yield f"sqlite:///{snapshot_of(_place_of(tracking_uri))}"
     elif scheme == "file":
-        with view_of(_directory_of(tracking_uri)) as view:
+        with view_of(_place_of(tracking_uri)) as view:
             yield view.as_uri()
     else:
         yield "databricks" if is_databricks(tracking_uri) else tracking_uri
-
-
-def _no_store(tracking_uri: str, place: Path) -> SourceError:
-    return SourceError(
-        "There is no tracking store at the target's tracking_uri.",
-        where=tracking_uri,
-        got=f"{place} does not exist",
-        next_step="train a model first, or set the target's tracking_uri in adroit.toml",
-    )
 
 
 @contextmanager

@@ -24,11 +24,7 @@ _TAGS = {  # key: MLflow's tag, and the form of its value
 
 
 def trained_by(tags: Mapping[str, str]) -> dict[str, str]:
-    """Returns what a run's tags tell of its training, by the names above; those that are there.
-
-    Args:
-        tags: Of the MLflow run.
-    """
+    """Returns what a run's tags tell of its training, by the names above; those that are there."""
     values = {key: tags.get(tag, "") for key, (tag, _) in _TAGS.items()}
     return {
         key: value
@@ -38,11 +34,7 @@ def trained_by(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def job_page(arn: str) -> str:
-    """Returns the page of a training job in the AWS console.
-
-    Args:
-        arn: As ``trained_by`` gives it.
-    """
+    """Returns the page of a training job in the AWS console."""
     region, name = arn.split(":")[3], arn.rpartition("/")[2]
     return f"https://{region}.console.aws.amazon.com/sagemaker/home?region={region}#/jobs/{name}"
 
@@ -50,10 +42,8 @@ def job_page(arn: str) -> str:
 def commit_page(remote_url: str, commit: str) -> str | None:
     """Returns the page of a commit, where the remote is a host that has pages for commits.
 
-    Args:
-        remote_url: As git has it: ``https://HOST/PATH``, ``ssh://git@HOST/PATH`` or
-            ``git@HOST:PATH``. A user name or a password in it does not get into the result.
-        commit: 40 hex digits.
+    The remote is as git has it: ``https://HOST/PATH``, ``ssh://git@HOST/PATH`` or
+    ``git@HOST:PATH``. A user name or a password in it does not get into the result.
     """
     form = r"(?:(?:https|ssh)://)?(?:[^@/]+@)?([\w.-]+)(?::\d+)?[:/]+([\w./~-]+?)(?:\.git)?/?"
     found = re.fullmatch(form, remote_url)
