@@ -7,7 +7,8 @@
 #   --datastore s3://BUCKET/PREFIX       needed; where artifacts are kept
 #   --service-url URL                    needed; the metadata service
 #   --ui-url URL                         needed; what links to runs begin with
-#   --service-internal-url URL           the metadata service, as steps on a cluster reach it
+#   --service-internal-url URL           the metadata service, as steps on a cluster reach it; needed
+#                                        for them where --service-url is this machine's (127.0.0.1)
 #   --sagemaker-role ARN                 the role that SageMaker jobs run as
 #   --sagemaker-image IMAGE              the image that they run in
 #   --kubernetes-namespace NAME          where steps on Kubernetes run
@@ -20,7 +21,7 @@
 #   --check                              first ask AWS whose credentials these are, where aws is
 #                                        installed
 #
-# What is needed and not given is asked for at a terminal. The file holds exactly what was given
+# What is needed and not given is asked for at a terminal, again after an answer that cannot be. The file holds exactly what was given
 # (nothing of an older file is merged in); the file that was there stays beside it as .bak-UTC.
 #
 # Exit codes: 0 written, or nothing to do; 2 an option is missing or wrong; 3 python3 is missing, or
@@ -43,6 +44,7 @@ main() {
     need METAFLOW_DATASTORE_SYSROOT_S3 --datastore 'Datastore (s3://BUCKET/PREFIX)'
     need METAFLOW_SERVICE_URL --service-url 'Metadata service (URL)'
     need METAFLOW_UI_URL --ui-url 'UI (URL)'
+    check_service
     config_file write METAFLOW_DEFAULT_DATASTORE=s3 METAFLOW_DEFAULT_METADATA=service \
         "${settings[@]}"
     if [ "${METAFLOW_PROFILE-}" = "$profile" ]; then
@@ -128,9 +130,41 @@ need() {
         case "$setting" in "$key="*) return ;; esac
     done
     [ -t 0 ] || fail 2 "$flag is missing"
-    printf '%s: ' "$question" >&2
-    IFS= read -r answer || fail 2 "$flag is missing"
+    while true; do
+        printf '%s: ' "$question" >&2
+        IFS= read -r answer || fail 2 "$flag is missing"
+        if (set_value "$key" "$flag" "$answer"); then break; fi
+    done
     set_value "$key" "$flag" "$answer"
+}
+
+# A job on another machine takes 127.0.0.1 for its own.
+check_service() {
+    local setting service='' internal='' remote=''
+    for setting in "${settings[@]}"; do
+        case "$setting" in
+            METAFLOW_SERVICE_URL=*) service=${setting#*=} ;;
+            METAFLOW_SERVICE_INTERNAL_URL=*) internal=${setting#*=} ;;
+            METAFLOW_SAGEMAKER_*=* | METAFLOW_KUBERNETES_*=*) remote=yes ;;
+        esac
+    done
+    if is_this_machine "$internal"; then
+        fail 2 "--service-internal-url: '$internal' is this machine, and no job reaches it"
+    elif [ -n "$internal" ] || ! is_this_machine "$service"; then
+        return
+    elif [ -n "$remote" ]; then
+        fail 2 "--service-url: '$service' is this machine, and no job reaches it; add --service-internal-url URL"
+    fi
+    say "$service is this machine: steps on other machines need --service-internal-url URL"
+}
+
+is_this_machine() {
+    local host=${1#*://}
+    host=${host%%/*}
+    case "$host" in
+        localhost | localhost:* | *.localhost | *.localhost:* | 127.*.*.* | 0.0.0.0 | 0.0.0.0:* | '[::1]'*) return 0 ;;
+    esac
+    return 1
 }
 
 check_identity() {

@@ -271,6 +271,42 @@ def test_at_a_terminal_only_what_is_missing_is_asked_for(machine):
     assert json.loads(machine.config().read_text()) == WRITTEN
 
 
+def test_at_a_terminal_an_answer_that_cannot_be_is_asked_for_again(machine):
+    answers = ("s3://flows.example/metaflow", "", "ui.example", "https://ui.example")
+    with typed(*answers) as terminal:
+        code, said = machine.run(CONFIGURE, NEEDED[1], stdin=terminal)
+    assert code == 0, said
+    assert said.count("UI (URL)") == 3
+    assert "--ui-url needs a value" in said
+    assert json.loads(machine.config().read_text()) == WRITTEN
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://127.0.0.1:8080", "http://localhost", "http://[::1]:80/a", "https://a.localhost:1"],
+)
+def test_a_service_of_this_machine_is_not_given_to_jobs(machine, url):
+    rest = [NEEDED[0], NEEDED[2], f"--service-url={url}"]
+    for job in ("--kubernetes-namespace=flows", "--sagemaker-image=i:1"):
+        code, said = machine.run(CONFIGURE, *rest, job)
+        assert code == 2
+        assert f"'{url}' is this machine" in said
+        assert "add --service-internal-url URL" in said
+    code, said = machine.run(CONFIGURE, *rest, f"--service-internal-url={url}")
+    assert (code, "no job reaches it" in said) == (2, True)
+    assert not machine.config().parent.exists()
+    code, said = machine.run(CONFIGURE, *rest)
+    assert (code, "need --service-internal-url URL" in said) == (0, True)
+    there = "--service-internal-url=http://metaflow.flows:8080"
+    assert machine.run(CONFIGURE, *rest, there, "--kubernetes-namespace=flows", "--yes")[0] == 0
+
+
+def test_a_service_whose_name_begins_like_this_machines_is_anothers(machine):
+    rest = [NEEDED[0], NEEDED[2], "--kubernetes-namespace=flows", "--yes"]
+    for host in ("localhost.example", "127.example", "mylocalhost"):
+        assert machine.run(CONFIGURE, *rest, f"--service-url=http://{host}:80")[0] == 0
+
+
 def test_the_same_again_has_nothing_to_do(machine):
     machine.run(CONFIGURE, *NEEDED)
     before = machine.config().stat()
