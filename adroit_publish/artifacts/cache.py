@@ -22,7 +22,6 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -42,8 +41,8 @@ from adroit_publish.artifacts.arrival.stated import is_proven
 from adroit_publish.artifacts.remote_root import RemoteRoot, persist
 from adroit_publish.bundle.listing import RemoteFile
 from adroit_publish.edge.patience import Patience
-from adroit_publish.edge.threads import Stopped
-from adroit_publish.errors import PublishError, SourceError, StoreError
+from adroit_publish.edge.threads import Together
+from adroit_publish.errors import SourceError, StoreError
 
 THREADS = 8
 TWICE_BYTES = 64 << 20
@@ -54,13 +53,7 @@ T = TypeVar("T")
 
 
 class ModelCache:
-    """One model's directory in the cache.
-
-    Args:
-        directory: ``<cache>/<key>``; made where it is missing.
-        root: Where the files come from.
-        progress: Called with the number of further bytes that are here, one thread at a time.
-        give_up_after_s: Seconds without a byte after which a file is given up.
+    """One model's directory in the cache, ``<cache>/<key>``; made where it is missing.
 
     Attributes:
         files_directory: Where finished files lie.
@@ -82,18 +75,11 @@ class ModelCache:
         self._root = root
         self._progress = progress
         self._give_up_after_s = give_up_after_s
-        self._stopped = threading.Event()
+        self._whole = Together(THREADS, "pull")
         self._counting = threading.Lock()
 
     def fill(self, files: Sequence[RemoteFile]) -> Mapping[str, Seal]:
-        """Downloads what is missing and returns the seal of every file, by its path.
-
-        Raises:
-            SourceError: A file could not be fetched, is of another length than listed, or what
-                arrives is not what the store states.
-            RefusedError: The artifact store wants other credentials.
-            StoreError: The disk is full or cannot be written.
-        """
+        """Downloads what is missing and returns every file's seal; raises as ``pull_model``."""
         with _disk_errors(self.directory), self._locked():
             kept_seals = self._side_by_side([partial(self._kept, file) for file in files])
             seals = {file.path: seal for file, seal in zip(files, kept_seals, strict=True) if seal}
@@ -125,21 +111,8 @@ class ModelCache:
 
     def _side_by_side(self, tasks: Sequence[Callable[[], T]]) -> list[T]:
         """Returns what the tasks return, in their order; where one fails, the others are ended."""
-        pool = ThreadPoolExecutor(THREADS, thread_name_prefix="pull")
-        finished = False
-        try:
-            futures = [pool.submit(task) for task in tasks]
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            failures = [error for future in done if (error := future.exception())]
-            finished = not failures
-        finally:
-            # Reached by Ctrl-C too: what runs ends at its next chunk, what waits never starts.
-            if not finished:
-                self._stopped.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-        if failures:
-            # A refusal says more than the network fault that may have come with it.
-            raise min(failures, key=_weight)
+        with Together(THREADS, "pull", beside=self._whole) as threads:
+            futures = [threads.start(task) for task in tasks]
         return [future.result() for future in futures]
 
     def _kept(self, file: RemoteFile) -> Seal | None:
@@ -159,15 +132,10 @@ class ModelCache:
         return seal if tag == seal.tag else None
 
     def _patience(self) -> Patience:
-        return Patience(self._give_up_after_s, self._wait)
-
-    def _wait(self, pause_s: float) -> None:
-        if self._stopped.wait(pause_s):
-            raise Stopped
+        return Patience(self._give_up_after_s, self._whole.wait)
 
     def _count(self, size_bytes: int, *, downloaded: bool = False) -> None:
-        if self._stopped.is_set():
-            raise Stopped
+        self._whole.heed()
         with self._counting:
             if downloaded:
                 self.bytes_downloaded += size_bytes
@@ -248,10 +216,6 @@ class ModelCache:
         if file.size_bytes <= TWICE_BYTES or stated.parts_md5:
             return TWICE if download.digest_again() == sha256 else None
         return BY_LENGTH
-
-
-def _weight(error: BaseException) -> tuple[bool, bool]:
-    return isinstance(error, Stopped), not isinstance(error, PublishError)
 
 
 @contextmanager

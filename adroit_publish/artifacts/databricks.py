@@ -47,9 +47,7 @@ _MODEL = re.compile(r"/databricks/mlflow-tracking/[^/]+/logged_models/([^/]+)/ar
 def open_databricks(uri: str, files: Sequence[RemoteFile]) -> DatabricksRoot | VolumeRoot:
     """Returns the root of a ``dbfs:`` location that ``location.artifact_location`` gave.
 
-    Args:
-        uri: ``dbfs:/PATH`` or ``dbfs://PROFILE@databricks/PATH``.
-        files: What is going to be read, as it was listed.
+    ``files`` are going to be read, as they were listed: their addresses are signed together.
 
     Raises:
         RefusedError: There are no credentials for the workspace.
@@ -117,14 +115,7 @@ class _Signed:
 
 
 class DatabricksRoot:
-    """One model's files in a workspace's storage; a ``RemoteRoot``.
-
-    Args:
-        uri: The location as it may be shown.
-        workspace: Who lists them and signs addresses.
-        api: How.
-        files: What is going to be read.
-    """
+    """One model's files in a workspace's storage; a ``RemoteRoot``."""
 
     def __init__(
         self, uri: str, workspace: Workspace, api: _Api, files: Sequence[RemoteFile]

@@ -23,13 +23,7 @@ from adroit_publish.bundle.listing import RemoteFile
 
 
 class VolumeRoot:
-    """One model's files in a volume; a ``RemoteRoot``.
-
-    Args:
-        uri: The location as it may be shown.
-        workspace: Who has them.
-        path: ``/Volumes/CATALOG/SCHEMA/VOLUME/...``.
-    """
+    """One model's files below ``/Volumes/CATALOG/SCHEMA/VOLUME/...``; a ``RemoteRoot``."""
 
     piece_bytes: int | None = None
 

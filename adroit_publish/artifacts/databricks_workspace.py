@@ -39,13 +39,7 @@ _LOG_IN += "DATABRICKS_TOKEN"
 
 
 class Workspace:
-    """A workspace and the right to ask it.
-
-    Args:
-        tracking_uri: ``databricks``, or ``databricks://PROFILE``.
-
-    Attributes:
-        host: ``https://...``, without a slash at its end.
+    """A workspace (``databricks``, or ``databricks://PROFILE``) and the right to ask it.
 
     Raises:
         RefusedError: Nothing says which workspace, or as whom.
@@ -63,9 +57,7 @@ class Workspace:
         """Returns the environment that lets MLflow ask this workspace, without Databricks' SDK.
 
         Through the SDK, MLflow follows redirects and waits five minutes for a dead workspace.
-
-        Raises:
-            RefusedError: Logging in failed, or gives no bearer token.
+        Raises RefusedError where logging in failed, or gives no bearer token.
         """
         kind, _, token = _credentials(self._config, self._tracking_uri)["Authorization"].partition(
             " "
@@ -162,12 +154,16 @@ def _configuration(tracking_uri: str) -> Config:
         options["profile"] = profile
     try:
         return Config(**options)
-    except configparser.Error:
-        raise _malformed_file() from None
-    except ValueError as error:
-        if isinstance(error.__cause__, UnicodeDecodeError):
-            raise _malformed_file() from None
-        raise _no_credentials(tracking_uri, profile, error) from None
+    except (configparser.Error, ValueError) as error:
+        if isinstance(error, ValueError) and not isinstance(error.__cause__, UnicodeDecodeError):
+            raise _no_credentials(tracking_uri, profile, error) from None
+        raise SourceError(
+            "The Databricks configuration file cannot be read.",
+            where=_config_file(),
+            got="not in INI form",
+            wanted="[PROFILE], and below it host = https://... and token = ...",
+            next_step="mend or remove it, then: databricks auth login --host https://WORKSPACE",
+        ) from None
 
 
 def _credentials(config: Config, tracking_uri: str) -> dict[str, str]:
@@ -225,13 +221,3 @@ def _state_of(file: Path) -> str:
     except OSError as error:
         return f"{file}: {error.strerror}"
     return f"{file} holds {profiles_in(text)}"
-
-
-def _malformed_file() -> SourceError:
-    return SourceError(
-        "The Databricks configuration file cannot be read.",
-        where=_config_file(),
-        got="not in INI form",
-        wanted="[PROFILE], and below it host = https://... and token = ...",
-        next_step="mend or remove it, then: databricks auth login --host https://WORKSPACE",
-    )

@@ -65,7 +65,6 @@ def answered(
         session: Made by ``pooled_session``.
         url: May be signed: no message shows it.
         where: The place as it may be shown.
-        method: ``GET`` or ``POST``.
         certificate_setting: The environment variable that names the server's certificate.
         timeout_s: How long the server may be silent.
         options: Of ``requests.Session.request``: headers, params, json, verify.
@@ -96,13 +95,7 @@ def answered(
 def untrusted(
     where: str, error: requests.exceptions.SSLError, certificate_setting: str
 ) -> SourceError:
-    """Returns the error for a certificate that is not trusted, or a server that wants one of ours.
-
-    Args:
-        where: The place as it may be shown.
-        error: What requests raised.
-        certificate_setting: The environment variable that names the server's certificate.
-    """
+    """Returns the error for a certificate that is not trusted, on either side."""
     reason = re.search(r"certificate verify failed: ([\w ,'.:-]+)|\] ([\w ]+) \(", str(error))
     why = (reason[1] or reason[2]).strip() if reason else type(error).__name__
     return SourceError(
@@ -144,13 +137,7 @@ def body_of(
 ) -> Body:
     """Returns the body of an answer, before any byte of it is believed.
 
-    Args:
-        answer: 206 for ``[start, stop)``, or 200 for the whole file.
-        file: As it was listed.
-        start: Offset of the first byte that was asked for.
-        stop: Offset behind the last.
-        where: The place as it may be shown.
-        etag_is_md5: Whether the store is S3.
+    The answer is 206 for ``[start, stop)``, or 200 for the whole file; the ETag is an MD5 in S3.
 
     Raises:
         SourceError: The headers state another length, another place or an encoding.

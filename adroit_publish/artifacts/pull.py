@@ -110,7 +110,6 @@ class PulledModel:
     Attributes:
         files: By path relative to the model's root.
         bytes_downloaded: What came over the network this time.
-        bytes_cached: What was there already, in place or in the cache.
         directory: Where the files are; they may be read only.
         empty_folders: Folders without a file, which no bundle keeps; their paths.
         vouched: How each file's bytes are vouched for, by path: a word of ``arrival.seal``.
@@ -185,10 +184,8 @@ def open_root(
 ) -> LocalRoot | RemoteRoot:
     """Returns the artifact store of a location that ``location.artifact_location`` gave.
 
-    Args:
-        artifact_uri: ``file:///...``, ``s3://...``, ``dbfs:...`` or the URL of an artifact proxy.
-        source_profile: The AWS profile that reads S3; None for boto3's default.
-        files: What is going to be read, as it was listed.
+    ``source_profile`` is the AWS profile that reads S3 (None: boto3's default); ``files`` are going
+    to be read, as they were listed.
     """
     scheme = urlsplit(artifact_uri).scheme
     if scheme == "file":
@@ -220,7 +217,6 @@ def pull_model(
     cache, where an interrupted pull goes on from what has arrived of the same bytes.
 
     Args:
-        model: What ``resolve_model`` found.
         cache: A directory for downloads; made where it is missing.
         progress: Called with the number of further bytes that are here, from one thread at a time.
         source_profile: The AWS profile that reads S3; None for boto3's default.

@@ -98,15 +98,9 @@ class RemoteRoot(Protocol):
 
 
 def persist(work: Callable[[], T], what: str, patience: Patience | None = None) -> T:
-    """Returns what ``work`` returns, trying again after each TransientFault while it may.
+    """Returns what ``work`` returns, trying again after each TransientFault.
 
-    Args:
-        work: What to try.
-        what: The words for it: "The listing of ...".
-        patience: For how long; the usual one by default.
-
-    Raises:
-        SourceError: Patience ran out.
+    ``what`` are the words for it: "The listing of ...". Raises SourceError where patience ran out.
     """
     patience = patience or Patience()
     while True:

@@ -21,13 +21,9 @@ class ResolvedModel:
             of the tracking server's artifact proxy. Never holds credentials.
         files: Its files, sorted by the bytes of their paths; ``MLmodel`` is among them.
         tracking_uri: The store it was resolved in. Never holds credentials.
-        experiment_id: The run's experiment.
-        run_name: The run's name, for people.
         run_url: The run's page; None where the tracking store has none.
         metrics: The run's last value of each metric.
         trained_by: What made it, as its tags say; see ``trained_by.trained_by``.
-        experiment: The experiment's name; None where the tracking store does not tell.
-        started_utc: When the run began, for people; None where the tracking store does not tell.
         cache_key: A directory name that no other model's files share.
     """
 

@@ -19,17 +19,10 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+from adroit_publish.artifacts import remote_root
 from adroit_publish.artifacts.arrival.stated import Stated, stated_by
 from adroit_publish.artifacts.cache import THREADS
-from adroit_publish.artifacts.remote_root import (
-    CHUNK_BYTES,
-    CONNECT_TIMEOUT_S,
-    READ_TIMEOUT_S,
-    Body,
-    CorruptBody,
-    TransientFault,
-    persist,
-)
+from adroit_publish.artifacts.remote_root import Body, CorruptBody, TransientFault, persist
 from adroit_publish.aws.errors import EXPIRED_CODES, WRONG_CREDENTIAL_CODES
 from adroit_publish.bundle.listing import MAX_FILES, RemoteFile
 from adroit_publish.errors import RefusedError, SourceError
@@ -40,15 +33,7 @@ _GONE = {"NoSuchBucket", "NoSuchKey", "404"}
 
 
 class S3Root:
-    """One model's files below a prefix of a bucket; a ``RemoteRoot``.
-
-    Args:
-        uri: ``s3://BUCKET/PREFIX``.
-        profile: The AWS profile that may read it; None for boto3's default.
-
-    Raises:
-        RefusedError: The profile is not configured.
-    """
+    """One model's files in ``s3://BUCKET/PREFIX``; RefusedError where the profile is unknown."""
 
     def __init__(self, uri: str, profile: str | None) -> None:
         self.uri = uri
@@ -106,7 +91,7 @@ class S3Root:
                         next_step="run the same command again once nothing writes there",
                     )
                 stated = self._stated_by(answer, file, whole=whole)
-                yield Body(start, body.iter_chunks(CHUNK_BYTES), stated)
+                yield Body(start, body.iter_chunks(remote_root.CHUNK_BYTES), stated)
 
     def stated(self, file: RemoteFile, tag: str) -> Stated:
         """Returns what S3 says of an object now."""
@@ -162,8 +147,8 @@ def _client(uri: str, profile: str | None) -> Any:
 
     # One attempt: `edge.patience` alone retries, and it resumes where this restarts.
     config = Config(
-        connect_timeout=CONNECT_TIMEOUT_S,
-        read_timeout=READ_TIMEOUT_S,
+        connect_timeout=remote_root.CONNECT_TIMEOUT_S,
+        read_timeout=remote_root.READ_TIMEOUT_S,
         max_pool_connections=THREADS,
         s3={"addressing_style": os.environ.get("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE") or "auto"},
         retries={"total_max_attempts": 1},
