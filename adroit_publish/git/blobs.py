@@ -47,7 +47,7 @@ class GitBlob:
 
 
 def committed_bytes(root: Path, path: str) -> bytes | None:
-    """Returns a file's bytes as HEAD has them; None where it has no such file."""
+    """Returns a file's bytes as HEAD has them, or None; SourceError where git cannot read it."""
     return _batch(str(root), os.getpid()).blob(f"HEAD:./{path}")
 
 

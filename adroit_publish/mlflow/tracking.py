@@ -79,7 +79,8 @@ def tracking_client(tracking_uri: str, *, patient: bool = True) -> Iterator[Mlfl
 def check_tracking_store(tracking_uri: str) -> None:
     """Lets an address pass that is allowed; a store of this machine has to be there, and MLflow's.
 
-    Nothing is written: what MLflow's own client would change is a copy (``snapshot.py``).
+    Nothing is written: what MLflow's own client would change is a copy (``snapshot.py``). Raises
+    SourceError for any other address.
     """
     scheme = urlsplit(tracking_uri).scheme
     if scheme == "sqlite":

@@ -103,7 +103,10 @@ class Authorization:
             return token.header
 
     def answer(self, answer: Answer, scopes: Sequence[str], used: str | None) -> str | None:
-        """Returns the header to try after a 401 or 403; None where there is nothing new to try."""
+        """Returns the header to try after a 401 or 403; None where there is nothing new to try.
+
+        Raises as ``header`` does.
+        """
         with self._lock:
             if answer.status == 403 and (used is None or not used.startswith("Basic")):
                 return None

@@ -77,7 +77,10 @@ class Blobs:
         return True
 
     def has_blob(self, descriptor: Descriptor, patience: Patience | None = None) -> bool:
-        """Tells whether the registry says that it has the blob, with the right length."""
+        """Tells whether the registry says that it has the blob, with the right length.
+
+        Raises as ``Registry.call`` does.
+        """
         what = "The registry could not be asked for a blob"
         answer = self.registry.call(
             "HEAD", self._blob_url(descriptor), self.pull_scopes, what, patience=patience

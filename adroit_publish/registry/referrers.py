@@ -69,14 +69,17 @@ def put_referrer(
 
 
 def referrers(repository: ImageRepository, subject: Digest) -> tuple[Descriptor, ...]:
-    """Returns the descriptors of the manifests that refer to an image, in the registry's order."""
+    """Returns the descriptors of the manifests that refer to an image, in the registry's order.
+
+    Raises as ``ImageRepository.find``, and VerificationError where the list is malformed.
+    """
     data = repository.referrers_index(subject)
     entries = _list(repository, subject) if data is None else _entries(data, repository.location)
     return tuple(Descriptor.from_dict(entry) for entry in entries)
 
 
 def attached(repository: ImageRepository, subject: Digest, media_type: str) -> Iterator[bytes]:
-    """Yields the documents of ``media_type`` that are attached to an image, verified."""
+    """Yields an image's attached documents of ``media_type``, verified; raises as ``read_blob``."""
     for named in referrers(repository, subject):
         manifest = parse_manifest(repository.resolve(named.digest).data, repository.location)
         for blob in manifest.layers:

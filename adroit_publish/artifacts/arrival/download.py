@@ -98,7 +98,7 @@ class Download:
         return ()
 
     def fetch(self, start: int, stop: int) -> bool:
-        """Fetches one piece; returns whether it was the last that was missing."""
+        """Fetches one piece; returns whether it was the last. Raises PublishError, or Stopped."""
         with self.part.open() as descriptor:
             self._fetch(descriptor, start, stop)
         with self._lock:

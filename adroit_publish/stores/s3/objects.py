@@ -75,7 +75,7 @@ class S3Objects:
         self._bucket = Bucket(name, account, profile, endpoint)
 
     def check(self) -> None:
-        """Proves, before any work, that the bucket is there, in this region and account."""
+        """Proves that the bucket is there, in this region and account; RefusedError where not."""
         answer = self._bucket.ask("list_objects_v2", Prefix=self._prefix, MaxKeys=1)
         region = answer.facts["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
         if region not in (None, self._bucket.region()):  # boto3 followed it there; data would not
