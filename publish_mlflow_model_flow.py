@@ -32,6 +32,9 @@ class PublishMlflowModelFlow(PublishingFlow):
     despite_hold = Parameter(
         "despite-hold", is_flag=True, default=False, help="publish what is held, for this once"
     )
+    despite_rollover = Parameter(
+        "despite-rollover", is_flag=True, default=False, help="publish a flavor of a live rollover"
+    )
 
     @step
     def start(self):

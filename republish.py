@@ -39,6 +39,12 @@ class RepublishModelFlow(PublishingFlow):
     despite_hold = Parameter(
         "despite-hold", is_flag=True, default=False, help="republish what is held, for this once"
     )
+    despite_rollover = Parameter(
+        "despite-rollover",
+        is_flag=True,
+        default=False,
+        help="republish a flavor of a live rollover",
+    )
 
     @step
     def start(self):

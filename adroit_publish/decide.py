@@ -11,6 +11,7 @@ Pure: what the checkout, the version and the env are is brought along; nothing i
     ... but only in Python files that the version does not import         not imported
     its env's name now stands for another digest                          env moved
     none of it                                                            up to date
+    publish or republish, of one of the two flavors of a live rollover    rolling over
     what cannot be found out, or is refused                               cannot
 
 Another runtime (``adroit/``) alone makes no flavor stale: it would be all of them at once.
@@ -40,6 +41,7 @@ class State(StrEnum):
     NO_VERSION = "no version"
     PUBLISH = "publish"
     HELD = "held"
+    ROLLING_OVER = "rolling over"
     OTHER_TARGET = "in another target"
     REPUBLISH = "republish"
     NOT_IMPORTED = "not imported"
@@ -126,6 +128,10 @@ class Facts:
     imported: Collection[str] | None = None
 
 
+class RollingOver(RefusedError):
+    """The flavor is one of the two of a live rollover, which another version of it would hold."""
+
+
 class OfAnotherTarget(RefusedError):
     """The flavor's version is not in this target's store."""
 
@@ -143,6 +149,14 @@ class OnHold:
 
     state: ClassVar = State.HELD
     why: str
+
+
+@dataclass(frozen=True)
+class InRollover:
+    """It would get another version, and is one of the two flavors of a live rollover."""
+
+    state: ClassVar = State.ROLLING_OVER
+    error: RollingOver
 
 
 @dataclass(frozen=True)
@@ -207,15 +221,25 @@ class NotImported:
 
 Judged = UpToDate | EnvMoved | Republish | NotImported
 """Of a published flavor whose version is in its target."""
-Decision = NoVersion | OnHold | Publish | InOtherTarget | Cannot | Judged
+Decision = NoVersion | OnHold | InRollover | Publish | InOtherTarget | Cannot | Judged
 
 
-def decide(flavor: Flavor, facts: Facts | PublishError | None) -> Decision:
+def decide(
+    flavor: Flavor, facts: Facts | PublishError | None, rolling: RollingOver | None = None
+) -> Decision:
     """Returns what has to be done about a flavor.
 
     Args:
         facts: Of a published flavor that is not held; the error where they cannot be had.
+        rolling: The live rollover that the flavor is in; None where it is in none.
     """
+    decision = _decide(flavor, facts)
+    if rolling is not None and decision.state in TO_DO:
+        return InRollover(rolling)
+    return decision
+
+
+def _decide(flavor: Flavor, facts: Facts | PublishError | None) -> Decision:
     if flavor.hold is not None:
         return OnHold(flavor.hold)
     if flavor.version is None:

@@ -133,6 +133,7 @@ class Record:
         republished_from: The version whose model it is, where it was republished.
         lineage: Where the run comes from; None in records from before it was kept.
         accepted_lineage: How it differed from the model's versions, where that was accepted.
+        went_past: The live rollover that it was published despite.
         gates: How the gates of config.yaml were judged, as ``config.gates.GateResult``.
         verification: What was seen; None in the record of a promotion that did not look.
         promoted: From where to where; None in the record of a publish.
@@ -152,6 +153,7 @@ class Record:
     republished_from: str | None
     lineage: Lineage | None
     accepted_lineage: tuple[str, ...]
+    went_past: tuple[str, ...]
     gates: tuple[Mapping[str, Any], ...]
     verification: Verification | None
     promoted: Promoted | None
@@ -185,6 +187,7 @@ def _record(document: Mapping[str, Any]) -> Record:
         republished_from=fields.take("republished_from", optional(text), None),
         lineage=fields.take("lineage", optional(_lineage), None),
         accepted_lineage=fields.take("accepted_lineage", listed(text), ()),
+        went_past=fields.take("went_past", listed(text), ()),
         gates=fields.take("gates", listed(table), ()),
         verification=fields.take("verification", optional(_verification), None),
         promoted=fields.take("promoted", optional(_promoted), None),

@@ -55,12 +55,20 @@ def target_option(function: Command) -> Command:
 
 def at_target(function: Command) -> Command:
     """Adds ``--target`` and ``--json``, and gives the command their ``Context`` first."""
+    return _at(function, open_checkout)
 
+
+def at_target_alone(function: Command) -> Command:
+    """As ``at_target``, for what has to work whatever this clone's flavors.yaml says."""
+    return _at(function, Checkout)
+
+
+def _at(function: Command, open_files: Callable[[Path], Checkout]) -> Command:
     @target_option
     @json_option
     @wraps(function)
     def run(*, target: str | None, as_json: bool, **arguments: Any) -> None:
-        checkout = open_checkout(find_root(Path.cwd()))
+        checkout = open_files(find_root(Path.cwd()))
         chosen = checkout.target(target)
         function(Context(checkout, chosen, open_store(chosen), as_json), **arguments)
 

@@ -111,6 +111,8 @@ def _facts(version: Version) -> Iterator[tuple[str, str | None]]:
         yield "commit", _with_page(commit, record.commit_url)
         yield "verified", f"{seen.how}, predicted: {seen.predicted}"
         yield "experiment", record.lineage.experiment if record.lineage else None
+        for line in record.went_past:
+            yield "despite", line
         for line in record.accepted_lineage:
             yield "accepted", line
         for result in record.gates:

@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 
 from adroit_publish.cli import checklist
-from adroit_publish.cli.options import Context, at_target, in_git_options
+from adroit_publish.cli.options import Context, at_target, at_target_alone, in_git_options
 from adroit_publish.cli.rollover_told import show, tell, tell_all
 from adroit_publish.errors import ConfigError
 from adroit_publish.rollovers import verbs as rolling_over
@@ -86,7 +86,7 @@ def start(
 
 
 @rollover.command()
-@at_target
+@at_target_alone
 @click.argument("model", required=False)
 @click.option("--watch", is_flag=True, help="show it again every few seconds, until Ctrl-C")
 @click.option("--markdown", is_flag=True, help="the checklist alone, for a pull request or a chat")
@@ -147,7 +147,7 @@ def _wait(every_s: float, outcome: Outcome) -> None:
 
 
 @rollover.command()
-@at_target
+@at_target_alone
 @in_git_options
 @click.argument("model", required=False)
 @click.option("--why", required=True, help="the reason; the history and the hold keep it")
@@ -176,7 +176,7 @@ def finish(context: Context, model: str | None, in_git: InGit) -> None:
 
 
 @rollover.command()
-@at_target
+@at_target_alone
 @click.argument("model", required=False)
 @click.option("--why", required=True, help="the reason; the history keeps it")
 def abandon(context: Context, model: str | None, why: str) -> None:

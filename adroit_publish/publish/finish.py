@@ -68,6 +68,7 @@ def drafted(
         dirty=source.dirty,
         conda_env=job.env.env.name,
         conda_env_digest=job.env.digest and str(job.env.digest),
+        went_past=job.options.went_past,
         layers=layers,
         commit_url=commit_page(source.remote_url or "", source.commit),
         **facts,

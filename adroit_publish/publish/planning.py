@@ -27,6 +27,7 @@ from adroit_publish.decide import (
     Cannot,
     EnvMoved,
     InOtherTarget,
+    InRollover,
     Judged,
     NotImported,
     NoVersion,
@@ -42,7 +43,7 @@ from adroit_publish.places import open_places, open_store
 from adroit_publish.publish.env import carried_env
 from adroit_publish.publish.republish import model_layers, remake
 from adroit_publish.publish.source import source_recipe
-from adroit_publish.publish.survey import Opened, Survey, accept_line
+from adroit_publish.publish.survey import LIVE_NOTE, Opened, Survey, accept_line
 from adroit_publish.stores.earlier import Earlier
 
 THREADS = 8
@@ -129,6 +130,8 @@ def _plan(survey: Survey, flavor: Flavor) -> Plan:
                 return replace(row, why=("write a run id as its version",))
             case OnHold():
                 return replace(row, why=(decision.why,))
+            case InRollover(rolling):
+                return replace(row, why=(f"{rolling.where}: {rolling.got}",))
             case InOtherTarget(error):
                 return replace(
                     row, why=(str(error.got or error.what),), notes=(str(error.next_step),)
@@ -252,6 +255,7 @@ def _republish(
         send_bytes={where: own_bytes - size_bytes for where, size_bytes in reused.items()},
         reuse_bytes=reused,
         line=_line(survey, flavor, bundle.version, known=True),
+        notes=(*row.notes, *([LIVE_NOTE] if survey.is_live(flavor) else [])),
     )
 
 

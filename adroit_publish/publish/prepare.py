@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from adroit_publish.bundle.version_names import RunId
 from adroit_publish.checkout import Checkout
@@ -16,7 +17,15 @@ from adroit_publish.config.flavors import Flavor, find_flavor
 from adroit_publish.config.gates import judge_gates, read_acceptances
 from adroit_publish.custody.admission import admit_gates, admit_lineage
 from adroit_publish.custody.repair import heal_or_refuse
-from adroit_publish.decide import Cannot, InOtherTarget, NoVersion, OnHold, Publish, Republish
+from adroit_publish.decide import (
+    Cannot,
+    InOtherTarget,
+    InRollover,
+    NoVersion,
+    OnHold,
+    Publish,
+    Republish,
+)
 from adroit_publish.errors import ConfigError, PublishError, RefusedError
 from adroit_publish.mlflow.model import resolve_model
 from adroit_publish.places import ensure_images, open_places, open_store, prove_access
@@ -31,6 +40,9 @@ def pending(checkout: Checkout) -> tuple[str, ...]:
     """Returns the flavors that wait to be published: a run id for a version, and no hold."""
     flavors = checkout.flavors.values()
     return tuple(f.name for f in flavors if isinstance(f.version, RunId) and f.hold is None)
+
+
+AnyOptions = TypeVar("AnyOptions", bound=Options)
 
 
 def held(checkout: Checkout) -> dict[str, str]:
@@ -50,7 +62,14 @@ def admit(checkout: Checkout, options: Options) -> tuple[Survey, str]:
     target = checkout.target(options.target)
     verify = choose_verification(options.verify, target)
     prove_access(target)
-    return Survey(checkout, target, open_store(target), allow_dirty=options.allow_dirty), verify
+    survey = Survey(
+        checkout,
+        target,
+        open_store(target),
+        allow_dirty=options.allow_dirty,
+        despite_rollover=options.despite_rollover or options.into_another_flavor,
+    )
+    return survey, verify
 
 
 def prepare(
@@ -137,6 +156,8 @@ def look(survey: Survey, flavor: Flavor, options: Options) -> Standing:
                     "or add --despite-hold for this once"
                 ),
             )
+        case InRollover(rolling):
+            raise rolling
         case InOtherTarget(error) | Cannot(error):
             raise error
     return standing
@@ -165,12 +186,18 @@ def _job(
         target=target,
         commit=source.commit,
         verify=verify,
-        options=options,
+        options=gone_past(survey, flavor, options),
         live=earlier.live,
         model=model,
         lineages=earlier.lineages,
         moved_from=survey.env_before(flavor),
     )
+
+
+def gone_past(survey: Survey, flavor: Flavor, options: AnyOptions) -> AnyOptions:
+    """Returns the options with the live rollover that they go past, for the record."""
+    rolling = survey.rollover(flavor) if options.despite_rollover else None
+    return replace(options, went_past=(f"{rolling.where}: {rolling.got}",)) if rolling else options
 
 
 def up_to_date(survey: Survey, standing: Standing) -> Release:

@@ -21,12 +21,13 @@ from adroit_publish.decide import (
     OfAnotherTarget,
     Publish,
     Republish,
+    RollingOver,
     UpToDate,
 )
 from adroit_publish.errors import ConfigError, PublishError, RefusedError
 from adroit_publish.places import ensure_images
 from adroit_publish.publish.env import carried_env
-from adroit_publish.publish.prepare import admit, look, up_to_date
+from adroit_publish.publish.prepare import admit, gone_past, look, up_to_date
 from adroit_publish.publish.release import Failure, Release, RepublishJob, RepublishOptions
 from adroit_publish.publish.survey import Standing, Survey, accept_line
 
@@ -191,6 +192,9 @@ def _job(
             return up_to_date(survey, standing)
         if isinstance(decision, NotImported) and reasons == changes.lines():
             raise _nothing_imports_it(standing, decision)
+    goes_on = options.despite_rollover or options.into_another_flavor
+    if not goes_on and (rolling := survey.rollover(flavor)):
+        raise rolling  # an env or a runtime is taken over: that is another version too
     ensure_images(survey.target, opened.project.model_name)
     return RepublishJob(
         root=str(survey.checkout.root),
@@ -200,11 +204,12 @@ def _job(
         target=survey.target,
         commit=opened.source.commit,
         verify=verify,
-        options=options,
+        options=gone_past(survey, flavor, options),
         live=_live(survey, opened.project),
         published=opened.version.published,
         changes=(*reasons, *filter(None, [runtime])),
         moved_to=moved_to,
+        live_in_place=not options.into_another_flavor and survey.is_live(flavor),
     )
 
 
@@ -227,5 +232,5 @@ def _live(survey: Survey, project: Project) -> Mapping[str, float] | None:
 
 
 def _is_left_out(item: Prepared) -> bool:
-    left_out = (OfAnotherTarget, NothingImportsIt)
+    left_out = (OfAnotherTarget, NothingImportsIt, RollingOver)
     return isinstance(item, Failure) and isinstance(item.error, left_out)

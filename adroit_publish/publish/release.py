@@ -34,6 +34,7 @@ class Options:
         verify: ``image``, ``process`` or ``none``; None for the target's own.
         accept_env_mismatch: Packages (or ``python``) whose mismatch with the env is waived.
         accept_gates: ``NAME=REASON`` of each gate of config.yaml that may be passed by.
+        went_past: The rollover that this went past, for the record; found out, never asked for.
     """
 
     target: str | None = None
@@ -42,6 +43,13 @@ class Options:
     accept_env_mismatch: tuple[str, ...] = ()
     accept_gates: tuple[str, ...] = ()
     despite_hold: bool = False
+    despite_rollover: bool = False
+    went_past: tuple[str, ...] = ()
+
+    @property
+    def into_another_flavor(self) -> bool:
+        """Whether the flavor itself stays as it is."""
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +78,11 @@ class RepublishOptions(Options):
     runtime: bool = False
     take_env: bool = False
     accept_output_change: bool = False
+
+    @property
+    def into_another_flavor(self) -> bool:
+        """Whether the flavor itself stays as it is."""
+        return self.new_flavor is not None
 
 
 @dataclass(frozen=True)
@@ -134,12 +147,14 @@ class RepublishJob(Job):
 
     Attributes:
         moved_to: What the env's name stands for now, where that is not what is taken over.
+        live_in_place: Whether the flavor is live, and gets the new version itself.
     """
 
     options: RepublishOptions
     published: Published
     changes: tuple[str, ...]
     moved_to: str | None
+    live_in_place: bool
 
 
 @dataclass(frozen=True)
@@ -203,6 +218,7 @@ class Release:
     changes: tuple[str, ...] = ()
     lineage: Lineage | None = None
     accepted_lineage: tuple[str, ...] = ()
+    went_past: tuple[str, ...] = ()
     gates: tuple[GateResult, ...] = ()
     copied_from: str | None = None
 

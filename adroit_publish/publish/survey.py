@@ -14,7 +14,15 @@ from adroit_publish.checkout import Checkout
 from adroit_publish.config.flavors import Flavor
 from adroit_publish.config.project import Project
 from adroit_publish.config.targets import Target
-from adroit_publish.decide import Decision, Facts, Files, NotImported, OfAnotherTarget, decide
+from adroit_publish.decide import (
+    Decision,
+    Facts,
+    Files,
+    NotImported,
+    OfAnotherTarget,
+    RollingOver,
+    decide,
+)
 from adroit_publish.edge.once import Once
 from adroit_publish.errors import ConfigError, PublishError
 from adroit_publish.places import open_store
@@ -23,7 +31,11 @@ from adroit_publish.publish.release import EnvReference
 from adroit_publish.publish.source import Source, project_source
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.earlier import Earlier, earlier_versions
+from adroit_publish.stores.ledger import entries, pointed_to
+from adroit_publish.stores.rollovers import Rollovers
 from adroit_publish.version import Version, Versions
+
+LIVE_NOTE = "this flavor is live: use --new-flavor, so that a rollover can take its traffic over"
 
 
 @dataclass(frozen=True)
@@ -45,27 +57,54 @@ class Standing:
 
 
 class Survey:
-    """A checkout against one target; any thread may ask."""
+    """A checkout against one target; any thread may ask.
+
+    Args:
+        despite_rollover: Whether the flavors of a live rollover are judged as any others.
+    """
 
     def __init__(
-        self, checkout: Checkout, target: Target, store: BundleStore, *, allow_dirty: bool
+        self,
+        checkout: Checkout,
+        target: Target,
+        store: BundleStore,
+        *,
+        allow_dirty: bool,
+        despite_rollover: bool = False,
     ) -> None:
         self.checkout = checkout
         self.target = target
         self.store = store
         self.versions = Versions(store)
-        self._allow_dirty = allow_dirty
+        self._allow_dirty, self._despite_rollover = allow_dirty, despite_rollover
         self._once = Once()
 
     def look(self, flavor: Flavor) -> Standing:
         """Returns what has to be done about a flavor; nothing is raised for what is wrong."""
-        if flavor.hold is not None or not isinstance(flavor.version, PublishedVersion):
-            return Standing(flavor, decide(flavor, None))
+        rolling: RollingOver | None = None
         try:
+            rolling = None if self._despite_rollover else self.rollover(flavor)
+            if flavor.hold is not None or not isinstance(flavor.version, PublishedVersion):
+                return Standing(flavor, decide(flavor, None, rolling))
             opened = self._open(flavor, flavor.version)
-            return Standing(flavor, decide(flavor, self._facts(flavor, opened)), opened)
+            return Standing(flavor, decide(flavor, self._facts(flavor, opened), rolling), opened)
         except PublishError as error:
             return Standing(flavor, decide(flavor, error))
+
+    def rollover(self, flavor: Flavor) -> RollingOver | None:
+        """Returns the live rollover that a flavor is one of the two of; None: there is none.
+
+        Raises:
+            PublishError: Rollovers cannot be read.
+        """
+        live = self._once("rollovers", lambda: live_rollovers(self.store))
+        return live.get(flavor.name)
+
+    def is_live(self, flavor: Flavor) -> bool:
+        """Whether the ledger's last word is that a flavor has a share of its model's requests."""
+        model = self.checkout.project(flavor).model_name
+        pointed = self._once(("live", model), lambda: pointed_to(entries(self.store, model)))
+        return flavor.name in (pointed or {})
 
     def source(self, flavor: Flavor) -> Source:
         """Returns what would be packed of a flavor's project; raises as ``project_source``."""
@@ -132,6 +171,24 @@ class Survey:
             return self.env(flavor).digest
         except PublishError:
             return None  # whoever takes the env over is told
+
+
+def live_rollovers(store: BundleStore) -> dict[str, RollingOver]:
+    """Returns by flavor why the flavors of live rollovers are to be left alone."""
+    found = {}
+    for kept in Rollovers(store.objects).live():
+        live = kept.rollover
+        for side in (live.old, live.new):
+            found[side.flavor] = RollingOver(
+                f"Flavor {side.flavor} is in a live rollover, {live.old.flavor} -> "
+                f"{live.new.flavor}.",
+                where=f"rollover {live.id} of {live.model}",
+                got=f"{live.old.flavor} -> {live.new.flavor}, {live.state}",
+                wanted="the versions that it began with: another one would hold it",
+                next_step=f"finish it (python -m adroit_publish rollover status {live.model}), "
+                "publish into another flavor by --new-flavor, or add --despite-rollover",
+            )
+    return found
 
 
 def accept_line(decision: NotImported) -> str:

@@ -44,14 +44,15 @@ class FlavorsRead:
         utc_s: When it was read.
         old: The old flavor's version; None where the flavor is not there.
         new: The new flavor's version; None where the flavor is not there.
-        upstream_with_old: The upstream branch, where its flavors.yaml has the old flavor; None
-            where it has not, or there is no upstream.
+        upstream: The branch of a remote that the checkout follows; None where it follows none.
+        upstream_has_old: Whether that branch's flavors.yaml has the old flavor.
     """
 
     utc_s: float
     old: str | None
     new: str | None
-    upstream_with_old: str | None = None
+    upstream: str | None = None
+    upstream_has_old: bool = False
 
 
 @dataclass(frozen=True)

@@ -195,13 +195,17 @@ def _busy(_rollover: Rollover, evidence: Evidence) -> str | None:
 
 def _deleted(rollover: Rollover, evidence: Evidence) -> str | None:
     assert evidence.flavors
-    return None if evidence.flavors.old is None else f"{rollover.old.flavor} is in flavors.yaml"
+    flavors = evidence.flavors
+    if flavors.old is None or (flavors.upstream and not flavors.upstream_has_old):
+        return None  # a clone that has not pulled yet decides nothing
+    return f"{rollover.old.flavor} is in flavors.yaml"
 
 
 def _gone(rollover: Rollover, evidence: Evidence) -> str | None:
     assert evidence.flavors
-    branch = evidence.flavors.upstream_with_old
-    return f"{rollover.old.flavor} is in flavors.yaml of {branch}" if branch else None
+    if not evidence.flavors.upstream_has_old:
+        return None
+    return f"{rollover.old.flavor} is in flavors.yaml of {evidence.flavors.upstream}"
 
 
 def _kept(_rollover: Rollover, evidence: Evidence) -> str | None:

@@ -14,6 +14,7 @@ from adroit_publish.evidence.sources import open_traffic
 from adroit_publish.rollover.checks import Checks
 from adroit_publish.rollover.needs import weights_text
 from adroit_publish.rollover.state import Rollover, Side, Transition
+from adroit_publish.rollovers.book import last_hold
 from adroit_publish.rollovers.verbs import Rolling
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.rollovers import Kept
@@ -175,11 +176,25 @@ def _side(store: BundleStore, model: str, flavor: Flavor) -> Side:
 def _the_same(rolling: Rolling, last: Kept, wanted: Rollover) -> Kept:
     """Returns the live rollover where it is the one that is wanted; refuses any other."""
     there = last.rollover
-    if (
-        replace(there, old=wanted.old, new=wanted.new, steps=wanted.steps, checks=wanted.checks)
-        == there
-    ):
+    sides = (there.old, there.new) == (wanted.old, wanted.new)
+    other = {
+        name: (value, getattr(wanted.checks, name))
+        for name, value in vars(there.checks).items()
+        if value != getattr(wanted.checks, name)
+    }
+    if there.steps != wanted.steps:
+        other["steps"] = (there.steps, wanted.steps)
+    if sides and not other:
         return last
+    if sides:
+        raise RefusedError(
+            f"This rollover of {there.model} is live, with other options.",
+            where=rolling.rollovers.where(there),
+            got="; ".join(f"{name}: {value}" for name, (value, _) in other.items()),
+            wanted="; ".join(f"{name}: {value}" for name, (_, value) in other.items()),
+            next_step=f"python -m adroit_publish rollover amend {there.model} --why TEXT, "
+            "with the options that are to change",
+        )
     raise RefusedError(
         f"Another rollover of {there.model} is live.",
         where=rolling.rollovers.where(there),
@@ -202,6 +217,15 @@ def _check_start(rolling: Rolling, rollover: Rollover, new: Flavor) -> None:
             where="flavors.yaml",
             got=new.hold,
             next_step=f"python -m adroit_publish unhold {new.name}",
+        )
+    held = last_hold(rolling.store, rollover.model, new.name)
+    if held and held.kind == "held" and held.facts["version"] == rollover.new.version:
+        raise RefusedError(
+            f"The ledger says that {new.name} is held, which this clone's flavors.yaml does not.",
+            where=f"history {rollover.model}, by {held.who} at {held.utc:%Y-%m-%d %H:%M:%S} UTC",
+            got=held.facts.get("why"),
+            next_step=f"git pull; once the reason is gone: python -m adroit_publish unhold "
+            f"{new.name} --commit",
         )
     pointer = rolling.world.sitevars.get(rollover.model).pointer
     weights = dict(pointer.weights) if pointer else None

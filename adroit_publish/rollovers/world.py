@@ -149,16 +149,16 @@ class RealWorld:
             time.time(),
             None if old is None else old.version or "",
             None if new is None else new.version or "",
-            self._upstream_with(rollover.old.flavor) if rollover.state == "retiring" else None,
+            *(self._upstream(rollover.old.flavor) if rollover.state == "retiring" else ()),
         )
 
-    def _upstream_with(self, flavor: str) -> str | None:
-        """Returns the upstream branch, where its flavors.yaml has a flavor."""
+    def _upstream(self, flavor: str) -> tuple[str | None, bool]:
+        """Returns the branch that is followed, and whether its flavors.yaml has a flavor."""
         upstream = followed_branch(self.checkout.root)
         if upstream is None:
-            return None
+            return None, False
         flavors = parse_flavors(bytes_at(self.checkout.root, upstream.tip()))
-        return str(upstream) if flavor in flavors else None
+        return str(upstream), flavor in flavors
 
     def _answering(self, rollover: Rollover) -> AnsweringRead:
         checks = rollover.checks

@@ -129,8 +129,8 @@ class SimulatedWorld:
             old, new = (() if self.whole[s.version] else ("torn",) for s in (OLD, NEW))
             return Publication(now, old, new)
         if name == "flavors":
-            upstream = "origin/main" if self.upstream_with_old else None
-            return FlavorsRead(now, versions.get(OLD.flavor), versions.get(NEW.flavor), upstream)
+            both = versions.get(OLD.flavor), versions.get(NEW.flavor)
+            return FlavorsRead(now, *both, "origin/main", self.upstream_with_old)
         if name == "pointer":
             return PointerRead(now, dict(self.weights))
         if name == "endpoints":

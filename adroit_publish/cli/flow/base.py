@@ -47,6 +47,7 @@ class PublishingFlow(FlowSpec):
             "accept_env_mismatch": tuple(filter(None, self.accept_env_mismatch.split(","))),
             "accept_gates": tuple(filter(None, self.accept_gate.split(";"))),
             "despite_hold": self.despite_hold,
+            "despite_rollover": self.despite_rollover,
         }
 
     def begin(self) -> None:

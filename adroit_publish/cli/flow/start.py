@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from adroit_publish.checkout import open_checkout
 from adroit_publish.cli.flow.location import Location, check_commit_wish
+from adroit_publish.decide import RollingOver
 from adroit_publish.errors import ConfigError, PublishError
 from adroit_publish.publish.prepare import held, pending, prepare
 from adroit_publish.publish.prepare_republish import (
@@ -22,6 +23,7 @@ from adroit_publish.publish.release import (
     RepublishJob,
     RepublishOptions,
 )
+from adroit_publish.publish.survey import LIVE_NOTE
 
 Prepared = PublishJob | RepublishJob | Release | Failure
 
@@ -50,7 +52,19 @@ def prepare_publish(
             print("No flavor waits to be published.")
             return (None,)  # Metaflow fans out over one thing at least
         check_commit_wish(checkout, location, options, names)
-        return _told(prepare(checkout, names, options))
+        prepared: Sequence[Prepared] = prepare(checkout, names, options)
+    if all_pending:
+        for item in prepared:
+            if _rolls_over(item):
+                print(f"{item.error.what} {item.error.where}: {item.error.got}")  # type: ignore[union-attr]
+        prepared = [item for item in prepared if not _rolls_over(item)]
+        if not prepared:
+            return (None,)
+    return _told(prepared)
+
+
+def _rolls_over(item: Prepared) -> bool:
+    return isinstance(item, Failure) and isinstance(item.error, RollingOver)
 
 
 def prepare_republishes(
@@ -124,6 +138,8 @@ def _prepared_line(item: Prepared) -> str:
             lines.append(
                 f"{name}: its env stands for {item.moved_to} now; add --env to take that over"
             )
+        if item.live_in_place:
+            lines.append(f"{name}: {LIVE_NOTE}")
         return "\n".join(lines)
     if isinstance(item, PublishJob):
         model = item.model

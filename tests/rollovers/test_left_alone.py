@@ -1,0 +1,82 @@
+"""CI and a live rollover: its two flavors are left alone, by name, whoever asks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from adroit_publish import publish
+from adroit_publish.checkout import open_checkout
+from adroit_publish.errors import RefusedError
+from adroit_publish.publish.planning import plan
+from adroit_publish.publish.prepare import prepare
+from adroit_publish.publish.prepare_republish import prepare_republish, prepare_stale
+from adroit_publish.publish.release import PublishOptions, RepublishJob, RepublishOptions
+from tests.rollovers.test_way_back import published, rolling, root  # noqa: F401
+from tests.support.checkouts import FLOW, commit
+from tests.support.rolling import done
+
+
+@pytest.fixture
+def stale(root):  # noqa: F811
+    """A rollover at 10 %, and a merge that makes both of its flavors stale."""
+    (root / "projects/doubler/features.py").write_text("SCALE = 3\n")
+    commit(root, "a merge")
+    rolling(root, "pointed", share=10.0)
+    return root
+
+
+def test_plan_and_stale_name_the_rollover_and_skip_its_two_flavors(stale):
+    rows = plan(open_checkout(stale))
+    assert {row.flavor: (row.state.value, row.to_do) for row in rows} == {
+        "old": ("rolling over", False), "new": ("rolling over", False)
+    }  # fmt: skip
+    assert all("old -> new" in row.why[0] for row in rows)
+    work, left_out = prepare_stale(open_checkout(stale), RepublishOptions(verify="none"))
+    assert work == ()
+    assert all("live rollover, old -> new" in line for line in left_out)
+    assert len(left_out) == 2
+
+
+def test_by_hand_it_is_refused_but_into_another_flavor_or_on_record(stale):
+    checkout = open_checkout(stale)
+    (failure,) = prepare_republish(checkout, ["new"], RepublishOptions(verify="none"))
+    assert isinstance(failure.error, RefusedError)
+    assert "--despite-rollover" in str(failure.error)
+    options = RepublishOptions(verify="none", new_flavor="newer")
+    (job,) = prepare_republish(checkout, ["new"], options)
+    assert isinstance(job, RepublishJob)
+    options = RepublishOptions(verify="none", despite_rollover=True)
+    (job,) = prepare_republish(checkout, ["new"], options)
+    assert "old -> new, pointed" in job.options.went_past[0]
+
+
+def test_what_went_past_it_is_in_the_record(stale):
+    republish = [sys.executable, FLOW.parent / "republish.py", "--flavor", "new"]
+    options = ["--verify", "none", "--despite-rollover"]
+    subprocess.run([*republish, *options], cwd=stale, check=True, capture_output=True)
+    (version,) = {row.version for row in plan(open_checkout(stale), names=["new"])}
+    (record,) = json.loads(done(stale, "show", str(version), "--json"))["records"]
+    assert "old -> new, pointed" in record["went_past"][0]
+
+
+def test_what_is_unchanged_can_still_be_healed(stale):
+    commit_back = (stale / "projects/doubler/features.py").write_text("SCALE = 2\n")
+    assert commit_back
+    commit(stale, "and back")
+    (release,) = prepare(open_checkout(stale), ["new"], PublishOptions(verify="none"))
+    assert not release.news
+    assert publish("new", root=stale, verify="none").news is False
+
+
+def test_a_live_flavor_that_is_republished_in_place_is_told_of(root):  # noqa: F811
+    (root / "projects/doubler/features.py").write_text("SCALE = 3\n")
+    commit(root, "a merge")
+    rows = {row.flavor: row for row in plan(open_checkout(root))}
+    assert any("this flavor is live: use --new-flavor" in note for note in rows["old"].notes)
+    assert not any("is live" in note for note in rows["new"].notes)
+    jobs = prepare_republish(open_checkout(root), ["old", "new"], RepublishOptions(verify="none"))
+    assert [job.live_in_place for job in jobs] == [True, False]
