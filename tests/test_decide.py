@@ -16,6 +16,7 @@ from adroit_publish.decide import (
     EnvMoved,
     Facts,
     InOtherTarget,
+    InRollover,
     NotImported,
     NoVersion,
     OfAnotherTarget,
@@ -159,6 +160,7 @@ def test_each_state_has_one_decision():
     kinds = (
         NoVersion,
         OnHold,
+        InRollover,
         Publish,
         InOtherTarget,
         Cannot,

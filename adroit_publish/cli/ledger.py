@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from adroit_publish.cli.options import Context, at_target
+from adroit_publish.cli.options import Context, at_target_alone
 from adroit_publish.cli.render import print_json, print_table
 from adroit_publish.errors import ConfigError, VerificationError
 from adroit_publish.rollovers.audit import audit, models_with_ledgers
@@ -17,7 +17,7 @@ from adroit_publish.versions.inspect import check_model
 
 
 @click.command()
-@at_target
+@at_target_alone
 @click.argument("model")
 @click.option(
     "--at", metavar="DATE", help="what was live then; UTC, a date without a time means its end"
@@ -43,7 +43,7 @@ def history(context: Context, model: str, at: str | None) -> None:
 
 
 @click.command("verify-ledger")
-@at_target
+@at_target_alone
 @click.argument("model", required=False)
 def verify_ledger(context: Context, model: str | None) -> None:
     """Prove that no entry of MODEL's ledger, or of any, was changed, taken out or put in.

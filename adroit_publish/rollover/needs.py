@@ -256,6 +256,7 @@ _NEEDS = {
         "commit and push the deletion (`rollover finish --push` does), then `rollover finish`",
     ),
     "kept": _Need(("flavors",), _kept, ""),
+    "pointer known": _Need(("pointer",), lambda _rollover, _evidence: None, ""),
     "answers": _Need(
         ("answering",),
         _answers,

@@ -146,7 +146,7 @@ TABLE = (
         ("rolling back",),
         "rolled back",
         ("set",),
-        (Act("point", "set", ()),),
+        (Act("point", "set", ("pointer known",)),),
     ),
     Row(("abandon",), LIVE, "abandoned"),
 )

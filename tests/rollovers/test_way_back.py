@@ -191,7 +191,10 @@ def test_whatever_is_read_the_way_back_is_open_unless_it_is_known_to_lead_nowher
     }
     evidence, rollover = Evidence(**read), some_rollover(state)
     assert leads_out(rollover, "abandon", evidence)
-    if "rollback" in commands(rollover) and state != "rolling back":
+    if state == "rolling back":
+        step = next_step(rollover, evidence, now_s, who="w", command="rollback", why="x")
+        assert isinstance(step, Missing) == (weights is None)
+    elif "rollback" in commands(rollover):
         assert leads_out(rollover, "rollback", evidence) == (servers != 0)
         assert leads_out(rollover, "rollback", evidence, force=True)
 
@@ -207,6 +210,6 @@ def some_rollover(state):
     entry = Transition(0.0, "w", None, state)
     return Rollover(
         "0001", "m", Side("a", "v1", "sha256:1"), Side("b", "v2", "sha256:2"), (100.0,), checks,
-        state, (10.0,), goal=100.0 if state == "pointing" else None, history=(entry,),
+        state, (10.0,), goal={"pointing": 100.0, "rolling back": 0.0}.get(state), history=(entry,),
         resume="pointed" if state == "held" else None,
     )  # fmt: skip
