@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from adroit_publish.bundle.digest import Descriptor
-from adroit_publish.bundle.manifest import Manifest, parse_manifest
+from adroit_publish.bundle.manifest import Manifest, parse_referrer
 from adroit_publish.custody.report import PlaceCheck, VerifyReport, is_of_the_place
 from adroit_publish.errors import PublishError, RefusedError, VerificationError
 from adroit_publish.registry import referrers as registry_referrers
@@ -33,7 +33,8 @@ class ImageCheck(PlaceCheck):
             self.blob(blob)
         for referrer in self._referrers(published):
             with self.noted("other"):
-                named = parse_manifest(self.images.resolve(referrer.digest).data, self.location)
+                data = self.images.resolve(referrer.digest).data
+                named = parse_referrer(data, published.manifest.digest, self.location)
                 for blob in named.layers:
                     self.blob(blob)
 

@@ -24,7 +24,7 @@ from adroit_publish.bundle.manifest import (
     INDEX_MEDIA_TYPE,
     MANIFEST_MEDIA_TYPE,
     index_document,
-    parse_manifest,
+    parse_referrer,
     referrer_manifest,
 )
 from adroit_publish.errors import StoreError, VerificationError
@@ -79,9 +79,14 @@ def referrers(repository: ImageRepository, subject: Digest) -> tuple[Descriptor,
 
 
 def attached(repository: ImageRepository, subject: Digest, media_type: str) -> Iterator[bytes]:
-    """Yields an image's attached documents of ``media_type``, verified; raises as ``read_blob``."""
+    """Yields an image's attached documents of ``media_type``, verified; raises as ``read_blob``.
+
+    Raises:
+        VerificationError: One of them was made for another image.
+    """
     for named in referrers(repository, subject):
-        manifest = parse_manifest(repository.resolve(named.digest).data, repository.location)
+        data = repository.resolve(named.digest).data
+        manifest = parse_referrer(data, subject, repository.location)
         for blob in manifest.layers:
             if blob.media_type == media_type:
                 yield repository.document(blob)

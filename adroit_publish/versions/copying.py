@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from adroit_publish.bundle.content import Inline
-from adroit_publish.bundle.digest import Descriptor
+from adroit_publish.bundle.digest import Descriptor, Digest
 from adroit_publish.bundle.layer import layer_kind
-from adroit_publish.bundle.manifest import Manifest, parse_manifest
+from adroit_publish.bundle.manifest import Manifest, parse_referrer
 from adroit_publish.edge.threads import Together
 from adroit_publish.errors import VerificationError
 from adroit_publish.places import Places
@@ -142,21 +142,25 @@ def read_referrers(here: Places, published: Published) -> tuple[Referrer, ...]:
 
     Raises:
         StoreError: A place failed.
-        VerificationError: A referrer is not what its digest says.
+        VerificationError: A referrer is not what its digest says, or refers to another version.
     """
-    by_digest = {}
+    by_digest, subject = {}, published.manifest.digest
     for name in here.store.referrers(published):
         manifest = here.store.referrer(published, name)[0]
         data = here.store.document(manifest)
         where = f"{here.store.location}/{blob_key(manifest.digest)}"
-        by_digest[manifest.digest] = _referrer(here.store, manifest, data, where, stored=True)
+        by_digest[manifest.digest] = _referrer(
+            here.store, subject, manifest, data, where, stored=True
+        )
     images = here.images
-    listed = registry_referrers.referrers(images, published.manifest.digest) if images else ()
+    listed = registry_referrers.referrers(images, subject) if images else ()
     for manifest in listed:
         if images and manifest.digest not in by_digest:
             data = images.resolve(manifest.digest).data
             where = f"{images.location}@{manifest.digest}"
-            by_digest[manifest.digest] = _referrer(images, manifest, data, where, stored=False)
+            by_digest[manifest.digest] = _referrer(
+                images, subject, manifest, data, where, stored=False
+            )
     return tuple(by_digest.values())
 
 
@@ -178,13 +182,14 @@ def copy_referrers(referrers: tuple[Referrer, ...], published: Published, there:
 
 def _referrer(
     place: BundleStore | ImageRepository,
+    subject: Digest,
     manifest: Descriptor,
     data: bytes,
     where: str,
     *,
     stored: bool,
 ) -> Referrer:
-    parsed = parse_manifest(data, where)
+    parsed = parse_referrer(data, subject, where)
     blobs = tuple((blob, place.document(blob)) for blob in (parsed.config, *parsed.layers))
     return Referrer(manifest, data, blobs, stored)
 
