@@ -82,11 +82,11 @@ class S3Root:
                 **self._bucket, Key=self._prefix + file.path, **request
             )
             with closing(answer["Body"]) as body:
-                if answer["ContentLength"] != stop - start:
+                if answer.get("ContentLength") != stop - start:
                     raise SourceError(
                         "The object has another length than listed.",
                         where=where,
-                        got=f"{answer['ContentLength']} bytes",
+                        got=f"{answer.get('ContentLength', 'no number of')} bytes",
                         wanted=f"{stop - start} bytes",
                         next_step="run the same command again once nothing writes there",
                     )
@@ -136,7 +136,7 @@ class S3Root:
             part = self._head(file, PartNumber=1, IfMatch=stated.tag)
         except (BotoCoreError, ClientError):
             return None
-        length = int(part["ContentLength"])
+        length = int(part.get("ContentLength", 0))
         tells = part.get("PartsCount") == stated.part_count and length > 0
         return length if tells else None
 

@@ -9,6 +9,7 @@ import pickle
 import random
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,12 +21,12 @@ from adroit_publish.artifacts import databricks as databricks_artifacts
 from adroit_publish.artifacts import s3 as s3_artifacts
 from adroit_publish.artifacts.arrival.seal import BY_DIGEST, BY_LENGTH, IN_PLACE, TWICE
 from adroit_publish.artifacts.pull import open_root, pull_model
-from adroit_publish.errors import SourceError, VerificationError
+from adroit_publish.errors import PublishError, SourceError, VerificationError
 from adroit_publish.mlflow.model import resolve_model
 from tests.artifacts.test_artifacts import contents, model_at
 from tests.artifacts.test_pull_faults import wait_until
 from tests.servers.fake_databricks import TOKEN, FakeDatabricks
-from tests.servers.fault_proxy import FaultProxy, cut_answer, flip_answer, stall
+from tests.servers.fault_proxy import FaultProxy, cut_answer, flip_answer, rewrite_answer, stall
 from tests.servers.mlflow_servers import RUN_ID, HostileServer, log_model, send
 from tests.servers.object_servers import ACCESS_KEY, SECRET_KEY, SHARED_BUCKET, seaweed
 from tests.support.power import disk
@@ -305,6 +306,34 @@ def test_a_server_that_tells_nothing_of_its_files_is_asked_for_small_ones_at_eac
         server.files["MLmodel"] = b"new"
         pulled = pull_model(model, tmp_path)
     assert contents(pulled) == {"MLmodel": b"new", "data.bin": b"same"}
+
+
+@pytest.mark.parametrize("place", ["tracking server", "s3"], indirect=True)
+def test_small_files_are_fetched_once_where_the_store_states_their_digest_and_else_twice(
+    place, tmp_path
+):
+    files = {f"data/{number}.bin": OLD[number : number + 999] for number in range(20)}
+    place.put(files)
+    with FaultProxy(place.upstream) as proxy:
+        pulled = pull_model(place.model(proxy.endpoint), tmp_path)
+        asked = {path: proxy.count("GET", rf"/{path}(\?|$)") for path in pulled.files}
+        assert asked == dict.fromkeys(asked, 1 if isinstance(place, S3Place) else 2)
+        assert files.keys() < asked.keys()
+        proxy.requests.clear()
+        pull_model(place.model(proxy.endpoint), tmp_path)
+        again = sum(proxy.count("GET", rf"/{path}(\?|$)") for path in pulled.files)
+        assert again == (0 if isinstance(place, S3Place) else len(asked))
+
+
+def test_an_answer_whose_headers_were_cut_is_fetched_again_or_an_error(place, tmp_path):
+    place.put({"weights.bin": OLD})
+    with FaultProxy(place.upstream) as proxy:
+        model = place.model(proxy.endpoint)
+        without_headers = rewrite_answer(lambda whole: replace(whole, lines=whole.lines[:1]))
+        proxy.inject(without_headers, "GET", "weights.bin")
+        with suppress(PublishError):
+            assert contents(pull_model(model, tmp_path))["weights.bin"] == OLD
+        assert contents(pull_model(model, tmp_path))["weights.bin"] == OLD
 
 
 def test_a_file_of_this_machine_is_in_place(tmp_path):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -257,6 +258,28 @@ def test_a_listing_of_another_prefix_is_not_the_answer(behind, proxy, seaweed):
         with pytest.raises(StoreError, match="another listing"):
             list(listing)
     assert [*behind.children("referrers/")] == ["ours"]
+
+
+@pytest.mark.parametrize(
+    ("method", "target"), [("HEAD", ""), ("POST", "uploads"), ("PUT", "partNumber=2"), ("GET", "")]
+)
+def test_an_answer_whose_headers_were_cut_is_an_error_to_try_again(
+    behind, proxy, small_parts, method, target
+):
+    """http.client takes the headers that came before a connection was cut for all of them."""
+    data = random.Random(0).randbytes(2 * PART)
+    create(behind, "before", data)
+    proxy.inject(
+        rewrite_answer(lambda whole: replace(whole, lines=whole.lines[:1], body=b"")),
+        method,
+        target,
+    )
+    asked = {"HEAD": partial(behind.stat, "before"), "GET": partial(read_all, behind, "before")}
+    ask = asked.get(method, partial(create, behind, "parts", data))
+    with pytest.raises(StoreError) as error:
+        ask()
+    assert error.value.transient
+    assert read_all(behind, "before") == data
 
 
 def test_what_is_not_s3_is_said_to_be_so(behind, proxy, impatient):

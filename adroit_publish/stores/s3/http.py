@@ -63,9 +63,15 @@ class S3Answer:
     uncertain: bool = False
     raw: Any = None
 
+    def fact(self, name: str) -> Any:
+        """Returns a fact that every whole answer has; raises StoreError (transient) without it."""
+        if name not in self.facts:  # a connection was cut within the headers
+            raise _lost(f"an answer without {name}")
+        return self.facts[name]
+
     def chunks(self) -> Iterator[bytes]:
         """Yields a streamed body; raises StoreError (transient) where it breaks off."""
-        left = int(self.facts["Content-Length"])
+        left = int(self.fact("Content-Length"))
         try:
             while left:
                 chunk = self.raw.read(min(CHUNK_BYTES, left))
@@ -238,7 +244,7 @@ class Bucket:
 def _lost(got: str) -> StoreError:
     return StoreError(
         "The connection to S3 was lost.",
-        where="the body",
+        where="the answer",
         got=got,
         transient=True,
         next_step="run the same command again",

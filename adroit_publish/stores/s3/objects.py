@@ -84,11 +84,11 @@ class S3Objects:
     def stat(
         self, key: str, *, checksum: bool = False, content: Content | None = None
     ) -> Stat | None:
-        facts = self._head(key, checksum)
-        if facts is None:
+        answer = self._head(key, checksum)
+        if answer is None:
             return None
-        sha256 = _sha256_of(facts, content) if checksum else None
-        return Stat(facts["ContentLength"], facts["ETag"], sha256)
+        sha256 = _sha256_of(answer.facts, content) if checksum else None
+        return Stat(answer.fact("ContentLength"), answer.fact("ETag"), sha256)
 
     def create(
         self, key: str, content: Content, digest: Digest, progress: Progress = unheard
@@ -104,7 +104,7 @@ class S3Objects:
         patience, at = Patience(GIVE_UP_S), start
         while True:
             answer = self._opened(Call(self._prefix + key, headers=headers))
-            etag = headers.get("If-Match", answer.facts["ETag"])
+            etag = headers.get("If-Match", answer.fact("ETag"))
             try:
                 for chunk in answer.chunks():
                     at += len(chunk)
@@ -170,15 +170,15 @@ class S3Objects:
 
     def _is_of(self, writer: str, key: str) -> bool:
         """Tells whether the object was made by that writer: by its try whose answer was lost."""
-        facts = self._head(key, checksum=False)
-        return facts is not None and facts["Metadata"].get(_WRITER) == writer
+        answer = self._head(key, checksum=False)
+        return answer is not None and answer.facts["Metadata"].get(_WRITER) == writer
 
-    def _head(self, key: str, checksum: bool) -> Mapping[str, Any] | None:
+    def _head(self, key: str, checksum: bool) -> S3Answer | None:
         mode: dict[str, Any] = {"ChecksumMode": "ENABLED"} if checksum else {}
         answer = self._bucket.ask(
             "head_object", accept=("NoSuchKey",), Key=self._prefix + key, **mode
         )
-        return None if answer.code else answer.facts
+        return None if answer.code else answer
 
     def _opened(self, call: Call) -> S3Answer:
         answer = self._bucket.send(call, accept=_REFUSALS)

@@ -95,7 +95,7 @@ def put_parts(
         ChecksumAlgorithm="CRC32",
         ChecksumType="COMPOSITE",
     )
-    upload_id = started.facts["UploadId"]
+    upload_id = started.fact("UploadId")
     try:
         parts = _send_all(bucket, key, upload_id, content, digest, progress)
         answer = bucket.ask(
@@ -165,7 +165,7 @@ def _send_all(
             query = {"partNumber": str(part.number), "uploadId": upload_id}
             headers = {"x-amz-checksum-crc32": part.checksum}
             answer = bucket.send(Call(key, query, headers, body, UNSIGNED))
-            return replace(part, etag=answer.facts["ETag"])
+            return replace(part, etag=answer.fact("ETag"))
 
         futures: list[Future[_Part]] = []
         for part in _checked(content, digest):
