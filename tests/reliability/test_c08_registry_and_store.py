@@ -198,7 +198,12 @@ class Read:
             broken.times = 0
 
     def problems(self, outcome):
-        return wrong(outcome, [*self.image.blobs, self.image.data, self.image.record], "read")
+        # A list of referrers that is not found is no list: nothing but its absence can be said.
+        wanted = [*self.image.blobs, self.image.data]
+        records = outcome[len(wanted) :] or [self.image.record]
+        return wrong(outcome[: len(wanted)], wanted, "read") + wrong(
+            records, [self.image.record], "records"
+        )
 
     def believed(self):
         return []
