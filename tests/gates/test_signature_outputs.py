@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import warnings
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from mlflow.models import infer_signature
+from mlflow.types.type_hints import _infer_schema_from_list_type_hint
 
 from adroit.serving.outputs import as_json
 from adroit_publish.gates.replay import unexpected
@@ -52,6 +54,22 @@ def test_outputs_of_another_kind_are_a_finding(outputs, signed, words):
     (finding,) = unexpected(outputs, columns(signed))
     assert finding.name == "outputs:signature"
     assert words in finding.what
+
+
+@pytest.mark.parametrize(
+    ("hint", "outputs"),
+    [
+        (list[dict[str, Any]], [{"doubled": 2}, {"other": "x"}]),
+        (list[dict[str, float]], [{"doubled": 2.0}]),
+        (list[list[float]], [[1.0, 2.0], [3.0]]),
+        (list[str], ["A", "B"]),
+        (list[Any], [1, "x", [2]]),
+    ],
+    ids=str,
+)
+def test_what_a_type_hint_signs_is_answered_as_expected(hint, outputs):
+    signed = json.loads(json.dumps(_infer_schema_from_list_type_hint(hint).to_dict()))
+    assert unexpected(outputs, signed) == ()
 
 
 @pytest.mark.parametrize("signature", [None, "x", [5]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -108,6 +109,8 @@ def test_a_database_of_a_newer_mlflow_is_refused_with_both_revisions(tmp_path):
 def test_a_database_of_the_mlflow_here_is_left_as_it_is(tmp_path):
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     run_id, _ = log_model(uri, tmp_path / "artifacts", "model")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        database.execute("PRAGMA journal_mode = WAL")  # to open it is to make files next to it
     before = state_of(tmp_path)
     resolve_model(uri, run_id, None)
     assert state_of(tmp_path) == before
@@ -166,6 +169,27 @@ def test_a_database_that_is_being_written_is_read_and_its_writer_goes_on(tmp_pat
             while len(writes) == seen:
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
+
+
+def test_a_copy_that_a_writer_came_between_is_taken_again(tmp_path, monkeypatch):
+    """The database as it was, and the log as it is since, are together neither."""
+    uri = old_database(tmp_path)
+    writer = sqlite3.connect(tmp_path / "mlflow.db")
+    writer.execute("PRAGMA journal_mode = WAL")
+    writer.execute("PRAGMA wal_autocheckpoint = 0")
+    with writer:
+        writer.execute("UPDATE runs SET name = 'in the log'")
+    copyfile, copied = shutil.copyfile, []
+
+    def copy_and_let_a_writer_in(source, target):
+        copyfile(source, target)
+        copied.append(source)
+        if len(copied) == 1:  # what was only in the log goes into the database, and the log ends
+            writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    monkeypatch.setattr(shutil, "copyfile", copy_and_let_a_writer_in)
+    assert resolve_model(uri, RUN_ID, None).run_name == "in the log"
+    writer.close()
 
 
 def test_a_run_that_ends_between_two_reads_is_seen(tmp_path):
