@@ -129,6 +129,8 @@ class TarReader:
         return piece
 
     def _foreign(self, got: str) -> VerificationError:
+        for _ in self._chunks:
+            pass  # a verifying iterator says that these are not the layer's bytes
         return VerificationError(
             "A layer is not one that this program writes.", where=self._where, got=got
         )

@@ -18,11 +18,11 @@ from adroit_publish.cli.progress import bar
 from adroit_publish.cli.render import bytes_text, made_by, print_json, print_table
 from adroit_publish.config.gates import kept_result
 from adroit_publish.config.sitevars import Pointer
-from adroit_publish.config.targets import Target
 from adroit_publish.custody.check import verify as verify_version
-from adroit_publish.custody.repair import Repair, repair
+from adroit_publish.custody.repair import Repair, publish_again, repair, repair_command
+from adroit_publish.custody.report import Damage
 from adroit_publish.errors import PublishError, VerificationError
-from adroit_publish.places import Places, env_repository, open_places
+from adroit_publish.places import env_repository, open_places
 from adroit_publish.registry.repository import ImageRepository
 from adroit_publish.rollovers.sitevars import sitevars_of
 from adroit_publish.stores.bundle_store import Published
@@ -41,8 +41,11 @@ def versions(context: Context, model: str) -> None:
     """List the published versions of MODEL, oldest first."""
     inspection.check_model(context.store, model)
     rows = inspection.list_versions(context.checkout, context.store, model)
+    damaged = [row for row in rows if row.damage]
     if context.as_json:
-        print_json([asdict(row) for row in rows])
+        print_json([row.as_dict() for row in rows])
+        if damaged:
+            raise click.exceptions.Exit(VerificationError.exit_code)
         return
     print_table(
         ["version", "created (UTC)", "by", "run", "size", "flavors"],
@@ -52,12 +55,20 @@ def versions(context: Context, model: str) -> None:
                 row.created_utc,
                 row.who,
                 row.run_id,
-                bytes_text(row.size_bytes),
+                None if row.size_bytes is None else bytes_text(row.size_bytes),
                 ", ".join(row.flavors),
             ]
             for row in rows
         ],
     )
+    if damaged:
+        raise VerificationError(
+            f"{len(damaged)} of the versions of {model} cannot be read as a whole.",
+            where=context.store.location,
+            got="\n".join(f"{row.version}: {row.damage}" for row in damaged),
+            next_step=f"python -m adroit_publish verify {damaged[0].version} "
+            f"--target {context.target.name}",
+        )
 
 
 @click.command()
@@ -159,7 +170,7 @@ def verify(context: Context, version: str, shallow: bool, heal: bool) -> None:
             f"{len(report.problems)} of the objects of {version} are missing or wrong.",
             where=", ".join(report.places),
             got="\n".join(done.left or report.problems),
-            next_step=_way_to_heal(context.target, places, version, heal),
+            next_step=_way_to_heal(context, published, report.damages, tried=heal),
         )
     if not context.as_json:
         size = bytes_text(report.size_bytes)
@@ -177,13 +188,17 @@ def _envs(context: Context, published: Published) -> list[ImageRepository]:
     return [env] if env else []
 
 
-def _way_to_heal(target: Target, places: Places, version: str, tried: bool) -> str:
-    if places.images and not tried:
-        return f"python -m adroit_publish verify {version} --repair --target {target.name}"
-    return (
-        "publish its run again (--flavor=FLAVOR --mlflow-run-id=RUN_ID, which show VERSION has): "
-        "that makes again what no place has right, or says what stands against it"
-    )
+def _way_to_heal(
+    context: Context, published: Published, damages: Sequence[Damage] = (), *, tried: bool = False
+) -> str:
+    if context.target.images and not tried:
+        return repair_command(published.version, context.target.name)
+    named = (f.name for f in context.checkout.flavors.values() if f.version == published.version)
+    version = Version(context.store, published)
+    again = publish_again(version, context.target.name, next(named, "FLAVOR"))
+    if entries := sorted({f"{damage.entry[:-52]}*" for damage in damages if damage.entry}):
+        return f"delete {', '.join(entries)} (what it names cannot be read), then\n{again}"
+    return again
 
 
 @click.command()
@@ -280,8 +295,7 @@ def status(context: Context, check: bool) -> None:
         raise VerificationError(
             "Versions are damaged.",
             got=", ".join(f"{row.version} of {row.flavor}" for row in damaged),
-            next_step=f"python -m adroit_publish verify {damaged[0].version} --repair "
-            f"--target {context.target.name}",
+            next_step=_way_to_heal(context, context.store.get(str(damaged[0].version))),
         )
 
 

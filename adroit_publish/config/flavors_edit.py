@@ -16,6 +16,7 @@ from typing import Any
 
 from adroit_publish.bundle.version_names import parse_version
 from adroit_publish.config.flavors import own_text
+from adroit_publish.config.names import nearest
 from adroit_publish.config.yaml.edits import Edit, own_entry, remove_entry, set_entry
 from adroit_publish.config.yaml.spans import BREAK, line_end, line_start, value_start
 from adroit_publish.config.yaml.text import read_yaml
@@ -123,7 +124,9 @@ def flavor_entry(document: Document, flavor: str) -> Entry:
     root = deref(document.root) if document.root is not None else None
     entries = effective_entries(root) if isinstance(root, Mapping) else {}
     if flavor not in entries:
-        raise ConfigError.of([Problem(document.file, 0, f"there is no flavor {flavor!r}")])
+        known = [name for name in entries if not name.startswith("x-")]
+        message = f"there is no flavor {flavor!r}; one of: {nearest(flavor, known)}"
+        raise ConfigError.of([Problem(document.file, 0, message)])
     entry = entries[flavor]
     if not isinstance(deref(entry.value), Mapping):
         raise cannot_edit(document, flavor, entry, "it is not a mapping")

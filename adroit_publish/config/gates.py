@@ -111,6 +111,25 @@ def judge_gates(
     return tuple(results)
 
 
+def accepted_before(result: GateResult, kept: Mapping[str, Any]) -> str | None:
+    """Returns the reason why a result was accepted before, where the new one is no worse.
+
+    Args:
+        result: The new one, which does not pass.
+        kept: The earlier one, as a record keeps it.
+    """
+    bounds, problem = dict(result.bounds), result.problem or ""
+    same = (result.gate, bounds, problem) == tuple(map(kept.get, ("gate", "bounds", "problem")))
+    if not same or not kept.get("accepted"):
+        return None
+    value, before = result.value, kept.get("value")
+    if value is not None and before is not None and problem.startswith(("less", "more")):
+        no_worse = value >= before if problem.startswith("less") else value <= before
+    else:
+        no_worse = value == before
+    return str(kept["accepted"]) if no_worse else None
+
+
 def measured_values(verification: Verification | None, size_bytes: int) -> dict[str, float]:
     """Returns the values of ``MEASURED`` gates, as far as they were measured.
 

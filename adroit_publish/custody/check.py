@@ -14,14 +14,15 @@ from collections.abc import Iterator
 from adroit_publish.bundle.digest import Descriptor
 from adroit_publish.bundle.document import BundleRecord
 from adroit_publish.bundle.layer import ROOT
-from adroit_publish.bundle.manifest import Manifest, parse_manifest
+from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE, Manifest, parse_manifest
+from adroit_publish.bundle.record import parse_record
 from adroit_publish.bundle.tar_reader import TarReader
 from adroit_publish.custody.image import ImageCheck
 from adroit_publish.custody.report import PlaceCheck, VerifyReport
 from adroit_publish.errors import VerificationError
 from adroit_publish.registry.repository import ImageRepository
 from adroit_publish.stores.blobs import blob_key
-from adroit_publish.stores.bundle_store import BundleStore, Published
+from adroit_publish.stores.bundle_store import BundleStore, Published, referrer_key
 from adroit_publish.stores.contract import Progress, unheard
 
 
@@ -91,10 +92,37 @@ class _Store(PlaceCheck):
         else:
             self.blob(manifest.config)
             self.layers(published, manifest)
-            for name in self.store.referrers(published):
-                with self.noted("other"):
-                    for blob in self.store.referrer(published, name):
-                        self.blob(blob)
+            self.referrers(published)
+
+    def referrers(self, published: Published) -> None:
+        """Notes what is damaged of what refers to the version; a record has to be among it."""
+        before = len(self.report.damages)
+        read = [self.is_record(published, name) for name in self.store.referrers(published)]
+        if not any(read) and len(self.report.damages) == before:
+            where = f"{self.location}/{published.model_name}/{published.version}/referrers"
+            self.note("other", f"{where}: The record of its publish is missing")
+
+    def is_record(self, published: Published, name: str) -> bool:
+        """Notes what is damaged of one referrer; tells whether it is a record that can be read."""
+        entry = f"{self.location}/{referrer_key(published, name)}"
+        recorded = False
+        with self.noted("other", entry=entry):
+            data = self.store.referrer_entry(published, name)
+            list(self.counted(iter([data]), len(data)))
+            manifest = self.store.referrer_named(published, name, data)
+            named = self.document(manifest, entry)
+            for blob in self.store.documents_of(published, name, named) if named else ():
+                document = self.document(blob, entry)
+                if document is not None and blob.media_type == RECORD_MEDIA_TYPE:
+                    parse_record(document, entry)
+                    recorded = True
+        return recorded
+
+    def document(self, descriptor: Descriptor, entry: str) -> bytes | None:
+        """Returns what an entry leads to; None, and noted, where that is damaged."""
+        with self.noted("blob", descriptor, entry):
+            return b"".join(map(bytes, self.read(descriptor)))
+        return None
 
     def blob(self, descriptor: Descriptor) -> None:
         with self.noted("blob", descriptor):

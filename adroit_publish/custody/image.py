@@ -34,6 +34,7 @@ class ImageCheck(PlaceCheck):
         for referrer in self._referrers(published):
             with self.noted("other"):
                 data = self.images.resolve(referrer.digest).data
+                list(self.counted(iter([data]), len(data)))
                 named = parse_referrer(data, published.manifest.digest, self.location)
                 for blob in named.layers:
                     self.blob(blob)

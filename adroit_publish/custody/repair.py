@@ -8,6 +8,7 @@ missing is given again; one that names another image is somebody's to explain, a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from adroit_publish.bundle.content import Content, Inline
@@ -85,10 +86,34 @@ def heal_or_refuse(
             f"{version.name} is published, and not whole.",
             where=", ".join(place.location for place in places.all),
             got="\n".join(done.left),
-            next_step=f"python -m adroit_publish verify {version.name} --repair "
-            f"--target {target_name}",
+            next_step=repair_command(version.name, target_name)
+            if places.images
+            else publish_again(version, target_name),
         )
     return tuple(f"healed: {line}" for line in done.healed)
+
+
+def repair_command(version: str, target_name: str) -> str:
+    """Returns what heals one of a target's two places from the other."""
+    return f"python -m adroit_publish verify {version} --repair --target {target_name}"
+
+
+def publish_again(version: Version, target_name: str, flavor: str = "FLAVOR") -> str:
+    """Returns what makes again what no place has right."""
+    return (
+        f"python publish_mlflow_model_flow.py run --flavor={flavor} "
+        f"--mlflow-run-id={_run_id(version) or 'RUN_ID'} --target={target_name}\n"
+        "(that makes again what no place has right, or says what stands against it)"
+    )
+
+
+def _run_id(version: Version) -> str | None:
+    """Returns the run that a version was made from, by whichever of its documents can be read."""
+    with suppress(PublishError):
+        return version.bundle.run_id
+    with suppress(PublishError):
+        return next((record.run_id for record in version.records if record.run_id), None)
+    return None
 
 
 def _heal(places: Places, published: Published, damage: Damage, envs: Sequence[Blobs]) -> None:

@@ -22,12 +22,14 @@ class Damage:
     Attributes:
         what: ``blob``, ``manifest`` (of a registry), ``tag`` or ``other``.
         descriptor: The blob or manifest that ought to be there; None of other things.
+        entry: What names it among what refers to the version; None of the version's own.
     """
 
     place: str
     what: str
     line: str
     descriptor: Descriptor | None = None
+    entry: str | None = None
 
 
 @dataclass
@@ -65,11 +67,19 @@ class PlaceCheck:
         self.report = report
         self.progress = progress
 
-    def note(self, what: str, line: str, descriptor: Descriptor | None = None) -> None:
-        self.report.damages.append(Damage(self.location, what, line, descriptor))
+    def note(
+        self,
+        what: str,
+        line: str,
+        descriptor: Descriptor | None = None,
+        entry: str | None = None,
+    ) -> None:
+        self.report.damages.append(Damage(self.location, what, line, descriptor, entry))
 
     @contextmanager
-    def noted(self, what: str, descriptor: Descriptor | None = None) -> Iterator[None]:
+    def noted(
+        self, what: str, descriptor: Descriptor | None = None, entry: str | None = None
+    ) -> Iterator[None]:
         """Turns a PublishError into a damage, unless it is of the place itself."""
         try:
             yield
@@ -77,7 +87,7 @@ class PlaceCheck:
             if self.is_down(error):
                 raise
             got = f", got {error.got}" if error.got is not None else ""
-            self.note(what, f"{error.where}: {error.what.rstrip('.')}{got}", descriptor)
+            self.note(what, f"{error.where}: {error.what.rstrip('.')}{got}", descriptor, entry)
 
     def is_down(self, error: PublishError) -> bool:
         """Tells whether an error is of the place as a whole."""

@@ -11,8 +11,9 @@ want becomes one row: ok, differs, refused, accepted or unchecked. The rules:
     outside a range (<, >=, ~=, !=)       refused: a person wrote it, where MLflow wrote the pins
     no version to compare                 unchecked
 
-A waived name is never refused; what it would have been refused for stays in its row. Nothing here
-opens anything: both sides are values.
+A waived name is never refused; what it would have been refused for stays in its row. So is a want
+that was waived for this very env before, where all of its row is the same. Nothing here opens
+anything: both sides are values.
 
 Source: PEP 440 (versions, specifiers), PEP 508 (markers, evaluated for the environment's Python);
 scikit-learn, "Model persistence"; cloudpickle, README: equal versions of Python are required.
@@ -51,6 +52,7 @@ _STANDS_IN = {"mlflow": "mlflow-skinny", "mlflow-skinny": "mlflow"}
 _CONDA_NAMES = {"py-xgboost": "xgboost", "pytorch": "torch"}
 _LISTED = re.compile(r"([\w.-]+)(?:\[[^]]*\])?\s*(==|=|[<>!~]=?|;|@|)(.*)")
 _VERSION = re.compile(r"\d[\w.+!]*")
+_BEFORE = "; accepted before, and carried on"
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
@@ -95,6 +97,15 @@ class EnvRow:
     verdict: Verdict
     why: str = ""
 
+    @property
+    def carried_on(self) -> bool:
+        """Whether it was accepted before, and not again."""
+        return self.why.endswith(_BEFORE)
+
+
+Finding = tuple[str, str, str, str | None]
+"""The name, what is wanted, by whom, and what is there: what a row is about."""
+
 
 @dataclass(frozen=True)
 class EnvReport:
@@ -120,18 +131,24 @@ class EnvReport:
 
 
 def check_env(
-    wanted: Iterable[Wanted], env: ObservedEnv, *, env_name: str, accept: Collection[str] = ()
+    wanted: Iterable[Wanted],
+    env: ObservedEnv,
+    *,
+    env_name: str,
+    accept: Collection[str] = (),
+    accepted_before: Collection[Finding] = (),
 ) -> EnvReport:
     """Returns the table of what the model and the runtime want against what ``env`` holds.
 
     Args:
         accept: Names whose mismatch is waived: distributions, or ``python``.
+        accepted_before: What was waived for this env before, as ``findings_of`` gives it.
 
     Raises:
         VerificationError: Something is missing or too far from what is wanted; all such rows are
             in the one message.
     """
-    report = compare(wanted, env, accept)
+    report = compare(wanted, env, accept, accepted_before)
     if report.refused:
         names = sorted({row.name for row in report.refused})
         raise VerificationError(
@@ -147,7 +164,18 @@ def check_env(
     return report
 
 
-def compare(wanted: Iterable[Wanted], env: ObservedEnv, accept: Collection[str] = ()) -> EnvReport:
+def findings_of(kept: Mapping[str, Any]) -> frozenset[Finding]:
+    """Returns what a report, as a record keeps it, has accepted."""
+    rows = [row for row in kept.get("rows", ()) if row.get("verdict") == "accepted"]
+    return frozenset((row["name"], row["wanted"], row["by"], row["got"]) for row in rows)
+
+
+def compare(
+    wanted: Iterable[Wanted],
+    env: ObservedEnv,
+    accept: Collection[str] = (),
+    accepted_before: Collection[Finding] = (),
+) -> EnvReport:
     """Returns the table as ``check_env`` does, and leaves refused rows to the caller."""
     packages = {str(canonicalize_name(name)): version for name, version in env.packages.items()}
     if env.python is not None:
@@ -156,8 +184,11 @@ def compare(wanted: Iterable[Wanted], env: ObservedEnv, accept: Collection[str] 
     rows = []
     for want in (*RUNTIME_NEEDS, *wanted):
         row = _row(want, packages, env)
-        if row is not None and row.verdict == "refused" and row.name in waived:
-            row = replace(row, verdict="accepted")
+        if row is not None and row.verdict == "refused":
+            if row.name in waived:
+                row = replace(row, verdict="accepted")
+            elif (row.name, row.wanted, row.by, row.got) in accepted_before:
+                row = replace(row, verdict="accepted", why=row.why + _BEFORE)
         if row is not None:
             rows.append(row)
     return EnvReport(tuple(rows), env.looked_at)

@@ -19,13 +19,14 @@ from packaging.utils import canonicalize_name
 
 from adroit_publish.bundle.carried import carried_base, platform_of, serving_python
 from adroit_publish.bundle.digest import Digest
+from adroit_publish.bundle.imports import BundleFinding
 from adroit_publish.bundle.manifest import BaseImage
 from adroit_publish.checkout import Checkout
 from adroit_publish.config.environment_yml import parse_environment
 from adroit_publish.config.flavors import Flavor
 from adroit_publish.config.targets import Target
 from adroit_publish.errors import ConfigError, PublishError, RefusedError
-from adroit_publish.gates.env_contract import ObservedEnv, listed_env
+from adroit_publish.gates.env_contract import RUNTIME_NEEDS, ObservedEnv, listed_env
 from adroit_publish.places import images_of, open_images
 from adroit_publish.publish.release import EnvReference, Job
 from adroit_publish.publish.stages import Stage
@@ -123,6 +124,20 @@ def env_of_listing(env: EnvReference) -> ObservedEnv | None:
         return None
     file = str(env.env.environment)
     return listed_env(parse_environment(env.listing, file), _required_by, file)
+
+
+def unlisted(env: EnvReference) -> BundleFinding:
+    """Returns what is to be known where nothing that can be read here says what an env holds."""
+    name, file = env.env.name, env.env.environment
+    if env.base is not None:
+        what = "the layers of its image cannot be read here: nothing was held against it"
+    elif env.listing is not None:
+        needs = ", ".join(want.name for want in RUNTIME_NEEDS if want.name != "python")
+        what = f"{file} does not list what serves a model ({needs}): this machine's Python stood in"
+    else:
+        why = f"{file} is not what it was" if file else "it has no environment.yml"
+        what = f"{why}: this machine's Python stood in for it"
+    return BundleFinding("env:unlisted", f"env {name}: {what}")
 
 
 def _required_by(name: str) -> list[str] | None:

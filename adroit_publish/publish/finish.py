@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,10 +11,11 @@ from typing import Any
 
 from adroit_publish.bundle.document import canonical_json
 from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE, Bundle
-from adroit_publish.bundle.record import SCHEMA, Verification
+from adroit_publish.bundle.record import SCHEMA, Record, Verification
 from adroit_publish.config.gates import (
     Gate,
     GateResult,
+    accepted_before,
     judge_gates,
     measured_values,
     read_acceptances,
@@ -39,12 +40,14 @@ class Made:
     Attributes:
         checked: What its text says.
         release: What is known of its release before it is verified.
+        before: Records of the version it was republished from: what they accepted is carried on.
     """
 
     bundle: Bundle
     checked: SourceCheck
     gates: tuple[Gate, ...]
     release: Release
+    before: tuple[Record, ...] = ()
 
 
 def drafted(
@@ -100,9 +103,9 @@ def finish(
     with stages("verify") as stage:
         earlier = earlier_verification(job, bundle, versions)
         verification = judge(
-            earlier or verify_bundle(job, bundle, made.checked, places, stages, stage)
+            earlier or verify_bundle(job, bundle, made.checked, places, stages, stage, made.before)
         )
-        gates = _judge(job, made, verification)
+        gates = _judge(job, made, verification, stages)
         admit_gates(gates, where=f"run {made.release.run_id}")
         stage.note = verification.how + (", before" if earlier else "")
     if places.images and (again := versions.find(model_name, bundle.version)):
@@ -126,10 +129,26 @@ def finish(
     return release
 
 
-def _judge(job: Job, made: Made, verification: Verification) -> tuple[GateResult, ...]:
+def _judge(
+    job: Job, made: Made, verification: Verification, stages: Stages
+) -> tuple[GateResult, ...]:
     size_bytes = sum(layer.descriptor.size_bytes for layer in made.bundle.layers)
     values = {**made.release.metrics, **measured_values(verification, size_bytes)}
-    return judge_gates(made.gates, values, job.live, read_acceptances(job.options.accept_gates))
+    accepted = read_acceptances(job.options.accept_gates)
+    judged = judge_gates(made.gates, values, job.live, accepted)
+    results = tuple(carry_acceptance(result, made.before) for result in judged)
+    for result in results:
+        if result.accepted and result.gate not in accepted:
+            stages.warn(f"gate accepted before: {result}")
+    return results
+
+
+def carry_acceptance(result: GateResult, before: Sequence[Record]) -> GateResult:
+    """Returns a gate's result, accepted where the record accepted one that was no better."""
+    if result.passed:
+        return result
+    kept = (accepted_before(result, gate) for record in before for gate in record.gates)
+    return replace(result, accepted=next(filter(None, kept), None))
 
 
 def _in_short(verification: Verification) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def republish(
         receipts = (*carried, *sent, upload_record(bundle, places.all))
         stage.note = sent_note(receipts, places.all)
     release = drafted(job, bundle, source, receipts, places, **_facts(job, version))
-    made = Made(bundle, checked, job.project.measured_gates, release)
+    made = Made(bundle, checked, job.project.measured_gates, release, version.records)
     judge = partial(_replayed, job, versions, stages)
     return finish(job, made, places, versions, stages, origin or {}, judge)
 

@@ -11,7 +11,7 @@ Whichever it was, the version gets its name only afterwards.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,20 +21,26 @@ from adroit_publish.bundle.digest import verified
 from adroit_publish.bundle.imports import BundleFinding
 from adroit_publish.bundle.layer import Layer
 from adroit_publish.bundle.manifest import Bundle
-from adroit_publish.bundle.record import Verification
+from adroit_publish.bundle.record import Record, Verification
 from adroit_publish.config.targets import Target
 from adroit_publish.errors import ConfigError, StoreError
 from adroit_publish.gates import docker_engine, sandbox
 from adroit_publish.gates.closure import check_closure
 from adroit_publish.gates.container import predict_in_image
-from adroit_publish.gates.env_contract import EnvReport, ObservedEnv, check_env
+from adroit_publish.gates.env_contract import (
+    EnvReport,
+    Finding,
+    ObservedEnv,
+    check_env,
+    findings_of,
+)
 from adroit_publish.gates.layout import lay_out
 from adroit_publish.gates.model_requirements import model_requirements
 from adroit_publish.gates.prediction import predict_in_sandbox
 from adroit_publish.gates.replay import unexpected
 from adroit_publish.mlflow.mlmodel import read_mlmodel
 from adroit_publish.places import Places, docker_login, docker_reference
-from adroit_publish.publish.env import env_of_image, env_of_listing
+from adroit_publish.publish.env import env_of_image, env_of_listing, unlisted
 from adroit_publish.publish.release import VERIFY_KINDS, Job
 from adroit_publish.publish.seen_here import proven
 from adroit_publish.publish.source import SourceCheck, files_of, served
@@ -78,17 +84,26 @@ def earlier_verification(job: Job, bundle: Bundle, versions: Versions) -> Verifi
     where this machine made the verification that it tells of.
     """
     version = versions.find(job.project.model_name, bundle.version)
-    if version is None:
-        return None
+    if version is None or not version.records:
+        return None  # what was recorded is gone: it is recorded anew
     manifest = bundle.manifest.digest
     seen = proven(version.records, Path(job.root), manifest, job.verify, job.target)
     return seen or (Verification() if job.verify == "none" else None)
 
 
 def verify_bundle(
-    job: Job, bundle: Bundle, checked: SourceCheck, places: Places, stages: Stages, stage: Stage
+    job: Job,
+    bundle: Bundle,
+    checked: SourceCheck,
+    places: Places,
+    stages: Stages,
+    stage: Stage,
+    before: Sequence[Record] = (),
 ) -> Verification:
     """Lets a stored bundle load and predict, and compares its env with what it needs.
+
+    Args:
+        before: Records of the version whose model it is; what they accepted is carried on.
 
     Raises:
         VerificationError: It does not load or predict, or the env lacks what it needs.
@@ -99,7 +114,7 @@ def verify_bundle(
         stages.warn("not verified: nobody has seen this bundle load (--verify none)")
         return Verification(imports=checked.imports, findings=checked.findings)
     files = files_of(file for layer in bundle.layers for file in layer.files)
-    contract = Contract(job, files)
+    contract = Contract(job, files, before)
     if job.verify == "image":
         verification = _run_image(job, bundle, places, contract, stage)
     else:
@@ -133,6 +148,7 @@ class Contract:
 
     job: Job
     files: Mapping[str, Readable]
+    before: Sequence[Record] = ()
     report: EnvReport | None = None
     findings: tuple[BundleFinding, ...] = ()
 
@@ -148,18 +164,35 @@ class Contract:
     def check(self, env: ObservedEnv) -> None:
         """Raises VerificationError where the env lacks what the bundle needs."""
         _, self.findings = check_closure(served(self.job, self.files), env.import_names)
+        if self.job.env.base is None:
+            listed = env_of_listing(self.job.env)
+            self.findings += () if listed else (unlisted(self.job.env),)
+            env = listed or replace(env, looked_at="this machine's Python")
         self.report = check_env(
             model_requirements(self.model, read_mlmodel(self.model).python_version),
-            env_of_listing(self.job.env) or env,
+            env,
             env_name=self.job.env.env.name,
             accept=self.job.options.accept_env_mismatch,
+            accepted_before=self.accepted_before(),
         )
+
+    def accepted_before(self) -> frozenset[Finding]:
+        """Returns what was accepted when the model was published with this very env."""
+        digest = self.job.env.digest
+        kept = (
+            findings_of(record.verification.env)
+            for record in self.before
+            if record.verification and record.verification.env
+            if digest is not None and record.document.get("conda_env_digest") == digest
+        )
+        return frozenset().union(*kept)
 
     def differences(self) -> list[str]:
         """Returns a line for each want that is not met to the letter, and did not stop it."""
         rows = self.report.rows if self.report else ()
         return [
-            f"env: {row.name} {row.wanted} wanted by {row.by}, {row.got} there ({row.verdict})"
+            f"env: {row.name} {row.wanted} wanted by {row.by}, {row.got} there "
+            f"({row.verdict}{' before' if row.carried_on else ''})"
             for row in rows
             if row.verdict in ("differs", "accepted")
         ]
@@ -188,6 +221,8 @@ def _run_here(job: Job, bundle: Bundle, contract: Contract) -> Verification:
         check = _ignore
         if observed := env_of_image(job, job.env.base):
             contract.check(observed)
+        else:
+            contract.findings = (unlisted(job.env),)
     with ExitStack() as scratch:
         with _no_room(tempfile.gettempdir()):
             made = tempfile.TemporaryDirectory(prefix="adroit-verify-")

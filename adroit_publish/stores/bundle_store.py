@@ -12,6 +12,7 @@ Source: OCI image specification, "Image Layout".
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from adroit_publish.bundle.content import Inline
@@ -38,8 +39,9 @@ from adroit_publish.bundle.manifest import (
 )
 from adroit_publish.bundle.tar_reader import TarReader
 from adroit_publish.bundle.version_names import PublishedVersion
+from adroit_publish.config.names import nearest
 from adroit_publish.config.project import NO_MODELS
-from adroit_publish.errors import ConfigError, RefusedError, VerificationError
+from adroit_publish.errors import ConfigError, RefusedError, StoreError, VerificationError
 from adroit_publish.stores.blobs import BlobStore
 from adroit_publish.stores.contract import KeyTaken
 
@@ -110,11 +112,14 @@ class BundleStore(BlobStore):
 
     def versions(self, model_name: str) -> Iterator[Published]:
         """Yields the published versions of a model, sorted by version; raises as ``find``."""
-        if not _is_name(model_name):
-            return
-        for version in self.objects.children(f"{model_name}/"):
+        for version in self.version_names(model_name):
             if published := self.find(model_name, version):
                 yield published
+
+    def version_names(self, model_name: str) -> Iterator[str]:
+        """Yields the names below a model, sorted: its versions, committed or not; none is read."""
+        if _is_name(model_name):
+            yield from self.objects.children(f"{model_name}/")
 
     def find(self, model_name: str, version: str) -> Published | None:
         """Returns the version, or None where it was never committed here.
@@ -128,7 +133,11 @@ class BundleStore(BlobStore):
         if self.objects.stat(key) is None:
             return None
         where = f"{self.location}/{key}"
-        manifest = parse_index(self._document(key), version, where)
+        try:
+            manifest = parse_index(self._document(key), version, where)
+        except VerificationError as error:
+            error.next_step = f"delete {where} and publish its run again: that writes it anew"
+            raise
         return Published(model_name, PublishedVersion(version), manifest)
 
     def get(self, version: str) -> Published:
@@ -142,27 +151,30 @@ class BundleStore(BlobStore):
             for model_name in self.models():
                 if published := self.find(model_name, version):
                     return published
+        known = (name for model_name in self.models() for name in self.version_names(model_name))
         raise ConfigError(
             f"There is no version {version} in this store.",
             where=self.location,
-            wanted="v<8 hex digits>-<12 hex digits>",
+            wanted=f"v<8 hex digits>-<12 hex digits>, one of: {nearest(version, known)}",
             next_step="python -m adroit_publish versions MODEL",
         )
 
     def manifest(self, published: Published) -> Manifest:
         """Returns the parsed manifest of a version; raises as ``document`` does."""
         where = f"{self.location} {published.version}"
-        return parse_manifest(self.document(published.manifest), where)
+        with saying_how_to_heal(published):
+            return parse_manifest(self.document(published.manifest), where)
 
     def bundle_record(self, published: Published, manifest: Manifest) -> BundleRecord:
         """Returns the parsed ``bundle.json`` of a version; raises as ``document`` does."""
         where = f"{self.location} {published.version}"
         own = manifest.own_layers
-        reader = TarReader(iter([self.document(own[-1])]) if own else iter([]), where)
-        data = reader.files({BUNDLE_PATH}).get(BUNDLE_PATH)
-        if data is None:
-            raise VerificationError("A version has no bundle record.", where=where)
-        return parse_bundle_record(data)
+        with saying_how_to_heal(published):
+            reader = TarReader(iter([self.document(own[-1])]) if own else iter([]), where)
+            data = reader.files({BUNDLE_PATH}).get(BUNDLE_PATH)
+            if data is None:
+                raise VerificationError("A version has no bundle record.", where=where)
+            return parse_bundle_record(data)
 
     def attached(self, published: Published, media_type: str) -> Iterator[bytes]:
         """Yields the documents of ``media_type`` that are attached to a version, verified."""
@@ -183,15 +195,29 @@ class BundleStore(BlobStore):
             StoreError: The place failed, or has no such blob.
             VerificationError: The referrer or its manifest is damaged, or of another version.
         """
-        key = f"{published.model_name}/{published.version}/referrers/{name}"
-        where = f"{self.location}/{key}"
-        manifest = Descriptor.from_dict(parse_json_object(self._document(key), where), where)
+        manifest = self.referrer_named(published, name, self.referrer_entry(published, name))
+        return (manifest, *self.documents_of(published, name, self.document(manifest)))
+
+    def referrer_entry(self, published: Published, name: str) -> bytes:
+        """Returns the entry of one referrer; raises as ``referrer``."""
+        return self._document(referrer_key(published, name))
+
+    def referrer_named(self, published: Published, name: str, entry: bytes) -> Descriptor:
+        """Returns what an entry says of a referrer's manifest; raises as ``referrer``."""
+        where = f"{self.location}/{referrer_key(published, name)}"
+        manifest = Descriptor.from_dict(parse_json_object(entry, where), where)
         if manifest.digest.hex != name:
             raise VerificationError(
                 "A referrer is filed under another digest.", where=where, got=manifest.digest
             )
-        subject = published.manifest.digest
-        return (manifest, *parse_referrer(self.document(manifest), subject, where).layers)
+        return manifest
+
+    def documents_of(
+        self, published: Published, name: str, manifest: bytes
+    ) -> tuple[Descriptor, ...]:
+        """Returns the documents that a referrer's manifest names; raises as ``referrer``."""
+        where = f"{self.location}/{referrer_key(published, name)}"
+        return parse_referrer(manifest, published.manifest.digest, where).layers
 
     def _document(self, key: str) -> bytes:
         return b"".join(bytes(chunk) for chunk in self.objects.read(key))
@@ -212,6 +238,24 @@ class BundleStore(BlobStore):
                 next_step="find out who wrote it; nothing was overwritten",
             ) from None
         return True
+
+
+@contextmanager
+def saying_how_to_heal(published: Published) -> Iterator[None]:
+    """Ends the message of a document that is missing or damaged with what to type next."""
+    try:
+        yield
+    except (StoreError, VerificationError) as error:
+        if error.next_step is None and not getattr(error, "transient", False):
+            error.next_step = (
+                f"python -m adroit_publish verify {published.version} (with the same --target)"
+            )
+        raise
+
+
+def referrer_key(published: Published, name: str) -> str:
+    """Returns the key of what is attached to a version under a name."""
+    return f"{published.model_name}/{published.version}/referrers/{name}"
 
 
 def _is_name(model_name: str) -> bool:

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from adroit_publish.bundle.lineage import Lineage, columns_of, flow_of
 from adroit_publish.bundle.record import Record
 from adroit_publish.config.gates import measured_values
-from adroit_publish.errors import VerificationError
-from adroit_publish.stores.bundle_store import BundleStore, Published
+from adroit_publish.errors import StoreError, VerificationError
+from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.ledger import entries, live_at
 from adroit_publish.stores.records import last_publish, records
 
@@ -46,9 +45,9 @@ def earlier_versions(store: BundleStore, model_name: str, now: datetime) -> Earl
         VerificationError: The ledger is damaged.
     """
     with ThreadPoolExecutor(THREADS, "earlier") as pool:
-        published = [*store.versions(model_name)]
-        read = pool.map(lambda one: (one.version, *_read(store, one)), published)
-        known = [(str(version), lineage, record) for version, lineage, record in read]
+        names = [*store.version_names(model_name)]
+        read = pool.map(lambda name: (name, *_read(store, model_name, name)), names)
+        known = list(read)
     lineages = {lineage: version for version, lineage, _ in known if lineage != Lineage()}
     publishes = {version: record for version, _, record in known if record}
     live = live_at(entries(store, model_name), now)
@@ -68,11 +67,17 @@ def values_of(record: Record) -> dict[str, float]:
     return metrics | measured_values(record.verification, sum(sizes))
 
 
-def _read(store: BundleStore, published: Published) -> tuple[Lineage, Record | None]:
-    with suppress(VerificationError):
+def _read(store: BundleStore, model_name: str, version: str) -> tuple[Lineage, Record | None]:
+    try:
+        published = store.find(model_name, version)
+        if published is None:
+            return Lineage(), None
         record = last_publish(records(store, published))
         if record and record.lineage:
             return record.lineage, record
         columns = columns_of(store.bundle_record(published, store.manifest(published)).signature)
         return Lineage(flow=flow_of(record.trained_by if record else {}), columns=columns), record
-    return Lineage(), None
+    except (StoreError, VerificationError) as error:
+        if isinstance(error, StoreError) and error.transient:
+            raise
+        return Lineage(), None

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE
 from adroit_publish.bundle.record import Record, Verification, parse_record
-from adroit_publish.stores.bundle_store import BundleStore, Published
+from adroit_publish.stores.bundle_store import BundleStore, Published, saying_how_to_heal
 
 
 def records(store: BundleStore, published: Published) -> list[Record]:
@@ -21,10 +21,11 @@ def records(store: BundleStore, published: Published) -> list[Record]:
     """
     where = f"record of {published.version}"
     attached = store.attached(published, RECORD_MEDIA_TYPE)
-    return sorted(
-        (parse_record(data, where) for data in attached),
-        key=lambda record: record.created_utc or "",
-    )
+    with saying_how_to_heal(published):
+        return sorted(
+            (parse_record(data, where) for data in attached),
+            key=lambda record: record.created_utc or "",
+        )
 
 
 def last_publish(of_version: Sequence[Record]) -> Record | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from adroit_publish.bundle.layer import layer_kind
 from adroit_publish.bundle.version_names import PublishedVersion
@@ -34,6 +34,7 @@ from adroit_publish.publish.survey import Standing, Survey
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.version import Version
 
+T = TypeVar("T")
 THREADS = 8
 _WORDS = {State.PUBLISH: "pending", State.UP_TO_DATE: "published", State.OTHER_TARGET: "not here"}
 
@@ -43,17 +44,24 @@ class VersionRow:
     """One published version in a list.
 
     Attributes:
+        run_id: The MLflow run it was made from, or None where that cannot be read.
         created_utc: When it was first published, ISO 8601, or None where no record says.
-        size_bytes: Its own layers together.
+        size_bytes: Its own layers together, or None where that cannot be read.
         flavors: Flavors of the checkout that name it.
+        damage: What of it cannot be read, a line each; empty where all can.
     """
 
     version: str
-    run_id: str
+    run_id: str | None
     created_utc: str | None
     who: str | None
-    size_bytes: int
+    size_bytes: int | None
     flavors: tuple[str, ...]
+    damage: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns it as JSON values; ``damage`` only where there is one."""
+        return {name: value for name, value in asdict(self).items() if name != "damage" or value}
 
 
 @dataclass(frozen=True)
@@ -80,25 +88,51 @@ class FlavorRow:
 def list_versions(
     checkout: Checkout | None, store: BundleStore, model_name: str
 ) -> list[VersionRow]:
-    """Returns the published versions of a model, oldest first; raises as ``Version``."""
+    """Returns the published versions of a model, oldest first; a damaged one says so itself.
+
+    Raises:
+        RefusedError: The store denies access.
+        StoreError: The store cannot be reached.
+    """
     named: dict[str, list[str]] = {}
     for flavor in checkout.flavors.values() if checkout else ():
         named.setdefault(flavor.version or "", []).append(flavor.name)
-    rows = []
-    for published in store.versions(model_name):
-        version = Version(store, published)
-        first = next(iter(version.records), None)
-        rows.append(
-            VersionRow(
-                version.name,
-                version.bundle.run_id,
-                first.created_utc if first else None,
-                first.who if first else None,
-                sum(layer.size_bytes for layer in version.manifest.own_layers),
-                tuple(named.get(version.name, ())),
-            )
-        )
-    return sorted(rows, key=lambda row: (row.created_utc or "", row.version))
+    rows = (
+        _version_row(store, model_name, name, tuple(named.get(name, ())))
+        for name in store.version_names(model_name)
+    )
+    return sorted(filter(None, rows), key=lambda row: (row.created_utc or "", row.version))
+
+
+def _version_row(
+    store: BundleStore, model_name: str, name: str, flavors: tuple[str, ...]
+) -> VersionRow | None:
+    """Returns the row of a version; None where it was never committed."""
+    damage: list[str] = []
+
+    def readable(read: Callable[[], T]) -> T | None:
+        try:
+            return read()
+        except PublishError as error:
+            if is_of_the_place(error):
+                raise
+            damage.append(f"{error.where}: {error.what}")
+            return None
+
+    published = readable(lambda: store.find(model_name, name))
+    if published is None:
+        return VersionRow(name, None, None, None, None, flavors, damage[0]) if damage else None
+    version = Version(store, published)
+    first = next(iter(readable(lambda: version.records) or ()), None)
+    return VersionRow(
+        version.name,
+        readable(lambda: version.bundle.run_id),
+        first.created_utc if first else None,
+        first.who if first else None,
+        readable(lambda: sum(layer.size_bytes for layer in version.manifest.own_layers)),
+        flavors,
+        "\n".join(dict.fromkeys(damage)),
+    )
 
 
 def check_model(store: BundleStore, model_name: str) -> None:

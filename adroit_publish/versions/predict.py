@@ -21,6 +21,17 @@ _SHOWN_CHARS = 2000
 # What MLflow sends to a server as it is, and, in models of MLflow before 2.14, what it came from.
 _EXAMPLES = ("serving_input_example.json", "input_example.json")
 
+_AWAY = {
+    503: "The server is busy or about to end.",
+    504: "The server did not finish the prediction in time.",
+}
+_REFUSED = {
+    400: "The server refuses the request.",
+    413: "The request is larger than the server takes.",
+    415: "The server does not take this kind of content.",
+    422: "The server refuses the request.",
+}
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -89,8 +100,8 @@ def predict(url: str, body: bytes) -> Prediction:
 
     Raises:
         ConfigError: ``url`` is not the URL of a server, or ``body`` is empty.
-        StoreError: The server does not answer, or is not ready.
-        VerificationError: It refuses the request, or answers no JSON.
+        StoreError: The server does not answer, or not in time, or is not ready.
+        VerificationError: It refuses the request, its model fails on it, or it answers no JSON.
     """
     started = time.monotonic()
     response = _ask("POST", url, "/invocations", body)
@@ -146,25 +157,43 @@ def _ask(method: str, url: str, path: str, body: bytes | None = None) -> request
 
 
 def _json_of(response: requests.Response, where: str) -> Any:
-    if response.status_code == 503:
+    try:
+        value = response.json()
+    except ValueError:
+        value = None
+    status, is_json = response.status_code, isinstance(value, dict)
+    if status == 200 and is_json:
+        return value
+    got = f"{status} {_printable(_said(value) or response.text)}"
+    if status in _AWAY:
         raise StoreError(
-            "The server is busy or about to end.",
+            _AWAY[status],
             where=where,
+            got=got,
             transient=True,
             next_step="run the same command again",
         )
-    try:
-        value = response.json() if response.status_code == 200 else None
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
+    if status in _REFUSED or (status == 500 and is_json):
         raise VerificationError(
-            "The server does not answer as a scoring server does.",
+            _REFUSED.get(status, "The model failed on the request."),
             where=where,
-            got=f"{response.status_code} {_printable(response.text)}",
-            wanted="200 and JSON",
+            got=got,
+            next_step="compare the request with the model's own: add --example",
         )
-    return value
+    raise VerificationError(
+        "The server does not answer as a scoring server does.",
+        where=where,
+        got=got,
+        wanted="200 and JSON",
+    )
+
+
+def _said(value: Any) -> str:
+    """Returns what MLflow's, FastAPI's and KServe's errors say; empty where it is another's."""
+    facts = value if isinstance(value, dict) else {}
+    code = facts.get("error_code")
+    text = facts.get("message") or facts.get("detail") or facts.get("error") or ""
+    return f"{code}: {text}" if code and text else str(text)
 
 
 def _shown(url: str) -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 from adroit_publish.bundle.version_names import PublishedVersion
 from adroit_publish.checkout import Checkout
 from adroit_publish.config.flavors import Flavor, publish_command
+from adroit_publish.config.names import nearest
 from adroit_publish.errors import ConfigError, VerificationError
 from adroit_publish.stores.bundle_store import BundleStore, Published
 from adroit_publish.stores.contract import Progress, unheard
@@ -37,6 +38,13 @@ def find_published(flavors: Mapping[str, Flavor], store: BundleStore, name: str)
         VerificationError: The version's index is damaged.
     """
     flavor = flavors.get(name)
+    if flavor is None and not PublishedVersion.matches(name):
+        raise ConfigError(
+            f"There is no flavor {name!r}, and it is not the name of a version.",
+            where="flavors.yaml",
+            wanted=f"one of: {nearest(name, flavors)}; or v<8 hex digits>-<12 hex digits>",
+            next_step="python -m adroit_publish status, or python -m adroit_publish versions MODEL",
+        )
     if flavor is None:
         return store.get(name)
     if not isinstance(flavor.version, PublishedVersion):

@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -113,7 +113,11 @@ def log(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> LogModel:
 
 @pytest.fixture
 def checkout(tmp_path: Path, trained: Trained) -> Path:
-    return make_checkout(tmp_path / "repo", trained.tracking_uri, {})
+    root = make_checkout(tmp_path / "repo", trained.tracking_uri, {})
+    here = sorted({f"{one.name}=={one.version}" for one in distributions() if one.name})
+    listed = {"dependencies": ["python=3.11", "pip", {"pip": here}]}
+    (root / "environment.yml").write_text(json.dumps(listed))  # JSON is YAML
+    return root
 
 
 def add_flavor(

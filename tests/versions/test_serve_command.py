@@ -18,7 +18,9 @@ from pathlib import Path
 import pytest
 
 from adroit_publish import publish
+from adroit_publish.errors import PublishError, StoreError, VerificationError
 from adroit_publish.publish.release import Release
+from adroit_publish.versions.predict import predict
 from tests.servers.live_servers import LiveServer, ask, started
 from tests.support.checkouts import FLOW, Trained, make_checkout
 
@@ -98,6 +100,38 @@ def test_predict_sends_a_request_of_ones_own(
     assert answer == {"predictions": [{"x": 20.0, "y": 1.0}]}
     refused = run(published[0], "predict", served.url, stdin='{"rows": []}', exit_code=6)
     assert "exactly one of the input fields" in refused.stderr
+    assert refused.stderr.startswith("The server refuses the request.\n")
+    wrong = '{"dataframe_records": [{"x": "ten", "y": 0.5}]}'
+    refused = run(published[0], "predict", served.url, stdin=wrong, exit_code=6)
+    assert "scoring server" not in refused.stderr
+    assert "got:    400 BAD_REQUEST: " in refused.stderr
+
+
+MLFLOW = b'{"error_code": "BAD_REQUEST", "message": "Column x is missing."}'
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error", "what", "got"),
+    [
+        (400, MLFLOW, VerificationError, "refuses", "400 BAD_REQUEST: Column x is missing."),
+        (400, b'{"error": "bad rows"}', VerificationError, "refuses", "400 bad rows"),
+        (400, b"not JSON", VerificationError, "refuses", "400 not JSON"),
+        (413, b'{"message": "over 10 bytes"}', VerificationError, "larger", "413 over 10 bytes"),
+        (415, b'{"detail": "text/html"}', VerificationError, "kind of", "415 text/html"),
+        (422, b'{"detail": [{"loc": "x"}]}', VerificationError, "refuses", "422 [{'loc': 'x'}]"),
+        (500, MLFLOW, VerificationError, "model failed", "500 BAD_REQUEST: Column x"),
+        (500, b"<html>", VerificationError, "scoring server", "500 <html>"),
+        (503, b'{"message": "draining"}', StoreError, "busy", "503 draining"),
+        (504, b"time exceeded limit", StoreError, "in time", "504 time exceeded limit"),
+    ],
+)
+def test_what_a_server_says_about_a_request_is_shown(
+    status: int, body: bytes, error: type[PublishError], what: str, got: str
+) -> None:
+    with answering(status, body) as url, pytest.raises(error, match=what) as caught:
+        predict(url, b"{}")
+    assert str(caught.value.got).startswith(got)
+    assert caught.value.next_step or "scoring server" in what
 
 
 def test_sigterm_ends_it_with_exit_0_and_nothing_is_left(
