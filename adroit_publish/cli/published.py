@@ -246,6 +246,8 @@ def promote(version: str, source: str, destination: str, kind: str | None, as_js
         done = promotion.promote(checkout, version, here, there, os.environ, progress, verify=kind)
     if done.verified == "none":
         print("not verified: nobody has seen this version load (--verify none)", file=sys.stderr)
+    for line in done.findings:
+        print(line, file=sys.stderr)
     if as_json:
         print_json(done.as_dict())
         return

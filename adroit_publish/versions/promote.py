@@ -65,6 +65,7 @@ class Promotion:
         layers: What became of each layer, bottom up.
         news: False where the destination had published it before.
         verified: How it was seen to load and predict; ``none`` where that was waived.
+        findings: What should be known of it and did not stop it, a line each.
     """
 
     model_name: str
@@ -76,6 +77,7 @@ class Promotion:
     layers: tuple[CopiedLayer, ...]
     news: bool
     verified: str
+    findings: tuple[str, ...]
 
     def sent_bytes(self, place: str) -> int:
         """Returns how many bytes of layers were sent to ``place``."""
@@ -145,6 +147,7 @@ def promote(
         layers,
         news,
         proof.verification.how,
+        tuple(finding.what for finding in proof.verification.findings),
     )
 
 

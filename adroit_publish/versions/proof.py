@@ -2,25 +2,32 @@
 
 What this machine saw of exactly this manifest counts; a record alone does not, for whoever can
 write to a store can write one. Otherwise the version is run at the destination: its image from
-there, or in a sandbox here what the destination's store holds.
+there, or in a sandbox here what the destination's store holds. What is pulled for a sandbox passes
+the gate over its imports as well, and is compared with the commit that it was published from.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from adroit_publish.artifacts.pull import LocalFile
 from adroit_publish.bundle.carried import serving_python
+from adroit_publish.bundle.imports import BundleFinding, Imports
 from adroit_publish.bundle.record import Verification
 from adroit_publish.checkout import Checkout
+from adroit_publish.config.project import Project
 from adroit_publish.config.targets import Target
+from adroit_publish.errors import SourceError
+from adroit_publish.gates.closure import Served, check_closure
 from adroit_publish.gates.container import predict_in_image
+from adroit_publish.gates.left_out import check_left_out
 from adroit_publish.gates.prediction import predict_in_sandbox
+from adroit_publish.git.history import blobs_of
 from adroit_publish.places import Places, docker_login, docker_reference
 from adroit_publish.publish.seen_here import note_seen, proven
-from adroit_publish.stores.records import records
+from adroit_publish.stores.records import last_publish, records
 from adroit_publish.version import Version
 from adroit_publish.versions.pull import pull
 
@@ -40,7 +47,8 @@ def prove(
 
     Raises:
         ConfigError: The model's config.yaml is not what it has to be.
-        VerificationError: It does not load or predict.
+        VerificationError: It does not load or predict, imports what it does not hold, or holds a
+            logged copy of what the checkout had.
         RefusedError: There is no engine, or no sandbox, to run it in.
         StoreError: The version could not be had.
     """
@@ -50,7 +58,8 @@ def prove(
         return Proof(seen, made_now=False)
     if kind == "none":
         return Proof(Verification(), made_now=True)
-    model_env = _model_env(checkout, version.model_name)
+    project = _project(checkout, version.model_name)
+    model_env = project.env if project else {}
     if kind == "image":
         assert there.images is not None  # `choose_verification` saw to it
         verification = predict_in_image(
@@ -63,17 +72,49 @@ def prove(
         with tempfile.TemporaryDirectory(prefix="adroit-promote-") as scratch:
             bundle = Path(scratch, "bundle")
             pull(there.store, published, bundle)
-            verification = predict_in_sandbox(
+            imports, findings = _check_imports(checkout, version, bundle)
+            seen = predict_in_sandbox(
                 bundle, allow_plain=destination.on_this_machine, model_env=model_env
             )
+        verification = replace(seen, imports=imports, findings=(*findings, *seen.findings))
     verification = replace(verification, model_env=tuple(sorted(model_env)))
     note_seen(root, digest, verification)
     return Proof(verification, made_now=True)
 
 
-def _model_env(checkout: Checkout, model_name: str) -> Mapping[str, str]:
-    """Returns the environment variables that the model's config.yaml sets for a verification."""
+def _project(checkout: Checkout, model_name: str) -> Project | None:
+    """Returns the model's config.yaml, which says what a verification needs and accepts."""
     for flavor in checkout.flavors.values():
         if PurePosixPath(flavor.config).parent.name == model_name:  # as config.yaml has to say
-            return checkout.project(flavor).env
-    return {}
+            return checkout.project(flavor)
+    return None
+
+
+def _check_imports(
+    checkout: Checkout, version: Version, bundle: Path
+) -> tuple[Imports, tuple[BundleFinding, ...]]:
+    """Returns what a pulled version imports, and what should be known of that.
+
+    It is held to the commit that it was published from, not to what is checked out: a promotion
+    sends a version. Where this clone lacks that commit, a finding says so.
+    """
+    project = _project(checkout, version.model_name)
+    accept = project.accept if project else ()
+    files = {
+        path.relative_to(bundle).as_posix(): LocalFile(str(path), path.stat().st_size)
+        for path in bundle.rglob("*")
+        if path.is_file()
+    }
+    class_path = str((version.bundle.serve.get("handler") or {}).get("class_path", ""))
+    served = Served(files, version.model_name, class_path, accept)
+    imports, findings = check_closure(served, None)
+    record = last_publish(version.records)
+    commit = record.commit if record else None
+    try:
+        committed = blobs_of(checkout.root, commit) if commit else None
+    except SourceError:
+        committed = None
+    if committed is None:
+        what = f"the commit {commit} is not in this clone: no module was compared with it"
+        return imports, (*findings, BundleFinding("commit:unknown", what))
+    return imports, (*findings, *check_left_out(imports, files, committed, accept))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +13,13 @@ from typing import Any
 import pytest
 
 from adroit_publish import publish, republish
-from adroit_publish.checkout import Checkout
+from adroit_publish.checkout import Checkout, open_checkout
 from adroit_publish.errors import VerificationError
 from adroit_publish.places import open_store
 from adroit_publish.stores.records import records
+from adroit_publish.versions.promote import promote
 from tests.servers.live_servers import ask, started
-from tests.support.checkouts import FLOW, commit, make_checkout
+from tests.support.checkouts import FLOW, Trained, commit, git, make_checkout
 
 FLOW_FILE = """
     import sys
@@ -156,3 +158,62 @@ def test_a_module_of_the_checkout_that_is_not_packed_is_refused_with_the_line_to
     commit(checkout, "dearer")
     again = republish("a", root=checkout, accept_output_change=True)
     assert served_answer(checkout, again.version) == [7.0]
+
+
+def test_a_promotion_asks_what_a_publish_asks_of_the_imports(checkout: Path) -> None:
+    with (checkout / "adroit.toml").open("a") as file:
+        file.write(
+            f'[targets.prod]\ntracking_uri = "sqlite:///{checkout}/none.db"\n'
+            'bundles = "file:.adroit/prod"\n'
+        )
+    (checkout / "projects/common").mkdir()
+    (checkout / "projects/common/money.py").write_text(PRICE.format(2))
+    config = checkout / "projects/doubler/config.yaml"
+    strict = config.read_text()
+    accept = '["unimported:projects", "module:projects.common.money"]'
+    config.write_text(strict.replace('["unimported:projects"]', accept))
+    imports = "from projects.common import money"
+    paths = ["projects/doubler", "projects/common"]
+    run_id = train(checkout, imports, "money.price", paths, ".")
+    version = publish("a", root=checkout, run_id=run_id, verify="none").version
+
+    config.write_text(strict)
+    commit(checkout, "nothing is accepted any more")
+    targets = open_checkout(checkout, {})
+    local, prod = targets.target("local"), targets.target("prod")
+    with pytest.raises(VerificationError, match="leave out") as refused:
+        promote(targets, version, local, prod, {}, verify="process")
+    assert "module:projects.common.money" in str(refused.value.next_step)
+    assert open_store(prod).find("doubler", version) is None
+
+    config.write_text(strict.replace('["unimported:projects"]', accept))
+    commit(checkout, "the copy is accepted")
+    checkout_now = open_checkout(checkout, {})
+    done = promote(checkout_now, version, local, prod, {}, verify="process")
+    assert any("projects/common/money.py is not packed" in line for line in done.findings)
+    published = open_store(prod).get(version)
+    seen = records(open_store(prod), published)[-1].verification
+    assert seen is not None
+    assert seen.predicted
+    assert seen.imports is not None
+    assert [finding.name for finding in seen.findings] == ["module:projects.common.money"]
+
+
+def test_a_promotion_from_a_clone_without_the_commit_says_so(
+    checkout: Path, trained: Trained
+) -> None:
+    other = make_checkout(
+        checkout.parent / "other",
+        trained.tracking_uri,
+        {"a": trained.good[0]},
+        target_lines='[targets.prod]\ntracking_uri = "sqlite:///none.db"\n'
+        'bundles = "file:.adroit/prod"\n',
+    )
+    version = publish("a", root=other, verify="none").version
+    shutil.rmtree(other / ".git")
+    git(other, "init", "-q", "-b", "main")
+    commit(other, "a history of its own")
+    targets = open_checkout(other, {})
+    local, prod = targets.target("local"), targets.target("prod")
+    done = promote(targets, version, local, prod, {}, verify="process")
+    assert any("is not in this clone" in line for line in done.findings)

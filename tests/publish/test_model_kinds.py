@@ -113,11 +113,16 @@ def log(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> LogModel:
 
 @pytest.fixture
 def checkout(tmp_path: Path, trained: Trained) -> Path:
-    root = make_checkout(tmp_path / "repo", trained.tracking_uri, {})
+    return make_checkout(tmp_path / "repo", trained.tracking_uri, {})
+
+
+def list_env(root: Path) -> None:
+    """Commits an environment.yml that lists what is installed here."""
     here = sorted({f"{one.name}=={one.version}" for one in distributions() if one.name})
-    listed = {"dependencies": ["python=3.11", "pip", {"pip": here}]}
+    python = ".".join(map(str, sys.version_info[:2]))
+    listed = {"dependencies": [f"python={python}", "pip", {"pip": here}]}
     (root / "environment.yml").write_text(json.dumps(listed))  # JSON is YAML
-    return root
+    commit(root, "the env as it is here")
 
 
 def add_flavor(
@@ -145,6 +150,7 @@ def add_flavor(
 
 def check_published_served_and_right(root: Path, logged: Logged) -> None:
     require(sandbox.available() != "plain", "no sandbox works on this machine")
+    list_env(root)
     release = publish("kind", root=root, verify="process")
     assert release.verification["predicted"] is True
     assert release.verification["how"] in ("bubblewrap", "namespaces")
