@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 DATAGRAM_BYTES = 1400  # fits an Ethernet frame, as Datadog's own clients keep it
 _TAG_CHARS = 200  # Datadog cuts there
+_NAMED_BY = ("DD_DOGSTATSD_URL", "DD_AGENT_HOST", "DD_DOGSTATSD_PORT")
 _NOT_IN_TAGS = re.compile(r"[^\w\-./:]")
 
 
@@ -56,6 +57,15 @@ class Agent:
         if parts.scheme == "udp" and parts.hostname:
             return cls(parts.hostname, parts.port or cls.port)
         raise ValueError(f"DD_DOGSTATSD_URL is {url!r}; it is udp://host:port or unix:///path")
+
+    @classmethod
+    def named(cls, environ: Mapping[str, str]) -> Agent | None:
+        """Returns the agent that one of Datadog's variables names; None where none of them does.
+
+        Raises:
+            ValueError: As ``of``.
+        """
+        return cls.of(environ) if any(environ.get(name) for name in _NAMED_BY) else None
 
 
 class Sender:

@@ -22,7 +22,7 @@ import queue
 import random
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from adroit.serving.dogstatsd import Agent, Sender, count, distribution, tag_list
@@ -46,6 +46,7 @@ class FeatureLog:
         tags: What every metric carries.
         agent: Where Datadog's agent listens.
         draw: A generator of the draws; one seeded by the system, by default.
+        heard: Told of every outcome, ``sent`` or ``dropped``.
     """
 
     def __init__(
@@ -54,8 +55,10 @@ class FeatureLog:
         tags: Mapping[str, str],
         agent: Agent,
         draw: random.Random | None = None,
+        heard: Callable[[str], None] = lambda outcome: None,
     ) -> None:
         self._share = percent / 100
+        self._heard = heard
         self._draw = draw or random.Random()
         self._lines = FeatureLines(tags, self._draw)
         self._sender = Sender(agent)
@@ -98,6 +101,7 @@ class FeatureLog:
     def _count(self, outcome: str) -> None:
         with self._counting:
             self.outcomes[outcome] += 1
+        self._heard(outcome)
 
 
 class FeatureLines:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -57,7 +57,7 @@ class MlflowHandler:
         Raises:
             mlflow.exceptions.MlflowException: ``inputs`` or ``params`` do not fit the signature.
         """
-        return self._loaded.predict(inputs, params=None if params is None else dict(params))
+        return self._loaded.predict(inputs, params=cast(Any, params))
 
     @property
     def signature(self) -> ModelSignature | None:

@@ -1,71 +1,47 @@
-"""The HTTP server of one bundle: MLflow's scoring endpoints and three of its own.
+"""The HTTP server of one bundle: MLflow's scoring endpoints and five of its own.
 
     GET  /ping          200 while requests are welcome, 503 once it drains: readiness
-    GET  /health        200 as long as it answers at all: liveness
+    GET  /health        200 while there is a worker, or one that starts: liveness
     GET  /version       MLflow's version, as MLflow's server gives it
     POST /invocations   the prediction (see ``scoring``)
     GET  /bundle        {"bundle_id", "model_name", "run_id", "instance_id"}
     GET  /metrics       for Prometheus (see ``metrics``)
+    GET  /openapi.json, /docs    what can be asked, with the model's signature and its example
 
 Nothing listens before the model has predicted its input example, so a connection that is accepted
-is one that can be answered. Predictions run in worker threads; a request that finds ``WAITING``
-others before it is refused with 503. A body over the limit is 413, a prediction over MLflow's
-``MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT`` (60 s) is MLflow's 504.
+is one that can be answered. Predictions run in processes of their own (see ``workers``); a request
+that finds too many others before it is refused with 503. A body over the limit is 413, a prediction
+over MLflow's ``MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT`` (60 s) is MLflow's 504.
 
-On SIGTERM it drains: /ping turns 503, requests are answered as before and their connections closed,
-for whoever sends them has yet to hear that this server goes away. It stops listening when nothing
-has come for ``QUIET_S``, after ``drain_s`` at the latest, answers what it has accepted, and ends
-with exit code 0. SIGINT, or a second SIGTERM, leaves out the waiting for new requests; one more
-also leaves the accepted ones.
-
-An ``X-Request-Id`` comes back as it was sent, and is made where it is missing; the log has it too.
+An ``X-Request-Id`` comes back as it was sent, and is made where it is missing; the log has it too,
+and the trace of a ``traceparent``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import random
 import re
-import signal
 import socket
 import time
 import uuid
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from types import FrameType
-
-import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from adroit.serving.bundle import Bundle
-from adroit.serving.drift import FeatureLog
-from adroit.serving.logs import event, frames_of
+from adroit.serving.http.connection import Request, Response
+from adroit.serving.http.listener import Listener
+from adroit.serving.http.openapi import openapi, page
+from adroit.serving.limits import Limits
+from adroit.serving.logs import event
 from adroit.serving.metrics import MEDIA_TYPE, Metrics
-from adroit.serving.scoring import JSON, Reply, Scorer, failure
+from adroit.serving.scoring import Reply, failure
+from adroit.serving.workers.pool import Pool
 
-WAITING = 1024
-QUIET_S = 2.0
-KEEP_ALIVE_S = 75  # longer than load balancers keep theirs: whoever closes first, it is not us
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much the server takes.
-
-    Attributes:
-        body_bytes: Largest body of a request.
-        threads: Predictions at once.
-        drain_s: Most seconds between SIGTERM and the last new connection.
-    """
-
-    body_bytes: int
-    threads: int
-    drain_s: float
+_TRACE = re.compile(r"[\da-f]{2}-([\da-f]{32})-[\da-f]{16}-[\da-f]{2}")
 
 
 class Application:
@@ -73,191 +49,168 @@ class Application:
 
     Args:
         bundle: Who it is.
-        scorer: What answers.
-        features: The feature log that ``scorer`` tells, or None.
+        pool: What predicts.
         metrics: What is counted.
         limits: How much is taken.
+        model: What the loader said of the model.
     """
 
     def __init__(
         self,
         bundle: Bundle,
-        scorer: Scorer,
-        features: FeatureLog | None,
+        pool: Pool,
         metrics: Metrics,
         limits: Limits,
+        model: Mapping[str, Any],
     ) -> None:
-        from mlflow.environment_variables import MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT
-        from mlflow.version import VERSION
-
-        self._scorer, self._features, self.limits = scorer, features, limits
-        self._timeout_s = float(MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.get())  # type: ignore[no-untyped-call]
-        self._workers = ThreadPoolExecutor(limits.threads, "adroit-predict")
-        self._version = VERSION
         self.identity = {
             "bundle_id": bundle.bundle_id,
             "model_name": bundle.model_name,
             "run_id": bundle.run_id,
             "instance_id": uuid.uuid4().hex,
         }
-        self.metrics = metrics
-        self.last_request = 0.0
-        self.asgi = Starlette(
-            routes=[
-                Route("/invocations", self._invocations, methods=["POST"]),
-                Route("/ping", self._ping),
-                Route("/health", self._health),
-                Route("/version", self._mlflow_version),
-                Route("/bundle", self._bundle),
-                Route("/metrics", self._metrics),
-            ]
-        )
+        self.metrics, self.last_request = metrics, 0.0
+        self._pool, self._limits = pool, limits
+        self._draining = False
+        self._draw = random.Random()
+        described = openapi(bundle.model_name, model["signature"], model["example"])
+        self._pages: dict[str, Callable[[], Reply]] = {
+            "/ping": lambda: Reply(200 if self.ready else 503, b"\n"),
+            "/health": lambda: Reply(200 if pool.links else 503, b"\n"),
+            "/version": lambda: Reply(200, str(model["mlflow_version"]).encode()),
+            "/bundle": lambda: _json(self.identity),
+            "/metrics": self._metrics,
+            "/openapi.json": lambda: _json(described),
+            "/docs": lambda: Reply(200, page(described).encode(), "text/html"),
+        }
 
-    def close(self) -> None:
-        """Leaves predictions that nobody waits for any more to themselves; sends last features."""
-        self._workers.shutdown(wait=False, cancel_futures=True)
-        if self._features is not None:
-            self._features.close()
+    @property
+    def ready(self) -> bool:
+        """Whether requests are welcome."""
+        return not self._draining and self._pool.ready > 0
 
-    async def _ping(self, _request: Request) -> Response:
-        return Response("\n", 200 if self.metrics.ready else 503, media_type=JSON)
+    @property
+    def busy(self) -> bool:
+        """Whether a request is not answered yet."""
+        return self.metrics.in_flight > 0
 
-    async def _health(self, _request: Request) -> Response:
-        return Response("\n", media_type=JSON)
+    def drain(self) -> None:
+        """Is not ready from now on, and asks clients to close."""
+        self._draining, self.metrics.ready = True, False
 
-    async def _mlflow_version(self, _request: Request) -> Response:
-        return Response(self._version, media_type=JSON)
+    def tick(self) -> None:
+        """Ends what takes too long."""
+        self._pool.tick()
+        self.metrics.ready = self.ready
 
-    async def _bundle(self, _request: Request) -> Response:
-        return JSONResponse(self.identity)
+    def respond(self, request: Request) -> Response | Awaitable[Response]:
+        """Answers a request."""
+        if request.path == "/invocations":
+            return self._invocations(request) if request.method == "POST" else _not_so("POST")
+        shown = self._pages.get(request.path)
+        if shown is None:
+            words = f"There is no {request.path} here."
+            return Response(failure(404, "ENDPOINT_NOT_FOUND", words, fault="client"))
+        if request.method not in ("GET", "HEAD"):
+            return _not_so("GET")
+        return Response(shown(), {"connection": "close"} if self._draining else {})
 
-    async def _metrics(self, _request: Request) -> Response:
-        samples = self._features.outcomes if self._features else {}
-        return Response(self.metrics.text(samples), headers={"content-type": MEDIA_TYPE})
+    def broken(self, request: Request, reply: Reply) -> Response:
+        """Answers a request that is not all there."""
+        if request.path != "/invocations":
+            return Response(reply)
+        return self._told(request, reply)
 
     async def _invocations(self, request: Request) -> Response:
-        started = time.monotonic()
+        self.metrics.in_flight += 1
+        try:
+            reply = await self._pool.ask(
+                request.body,
+                request.headers.get("content-type"),
+                request.headers.get("content-encoding", ""),
+            )
+        except asyncio.CancelledError:
+            words = "The client has gone."
+            self._told(request, failure(400, "CANCELLED", words, fault="client"))
+            raise
+        finally:
+            self.metrics.in_flight -= 1
+        return self._told(request, reply)
+
+    def _told(self, request: Request, reply: Reply) -> Response:
+        """Counts and logs an answer."""
+        self.last_request = time.monotonic()
+        seconds = self.last_request - request.started
         request_id = request.headers.get("x-request-id", "")
         if not _REQUEST_ID.fullmatch(request_id):
             request_id = uuid.uuid4().hex
-        self.metrics.in_flight += 1
-        try:
-            answer = await self._answer(request)
-        finally:
-            self.metrics.in_flight -= 1
-            self.last_request = time.monotonic()
-        seconds = self.last_request - started
-        self.metrics.invoked(answer.status, answer.error_code, seconds)
-        _log(answer, request_id, seconds)
+        self.metrics.invoked(reply.status, reply.error_code, seconds, reply.fault, reply.rows)
+        if reply.error_code or self._draw.random() < self._limits.log_share:
+            _log(reply, request, request_id, seconds)
         headers = {"x-request-id": request_id}
-        if not self.metrics.ready or answer.status == 413:  # what is left of a body is not read
+        if self._draining:
             headers["connection"] = "close"
-        return Response(answer.body, answer.status, headers, answer.media_type)
+        return Response(reply, headers)
 
-    async def _answer(self, request: Request) -> Reply:
-        if self.metrics.in_flight > WAITING:
-            return failure(503, "TEMPORARILY_UNAVAILABLE", "The server is busy; try again.")
-        try:
-            body = await _body(request, self.limits.body_bytes)
-        except ClientDisconnect as error:  # nobody reads this answer; it is counted
-            return failure(400, "CANCELLED", "The request ended before its body did.", error)
-        if body is None:
-            message = f"The body is larger than {self.limits.body_bytes} bytes."
-            return failure(413, "REQUEST_LIMIT_EXCEEDED", message)
-        content_type = request.headers.get("content-type")
-        prediction = asyncio.get_running_loop().run_in_executor(
-            self._workers, self._scorer.answer, body, content_type
-        )
-        try:
-            return await asyncio.wait_for(prediction, self._timeout_s)
-        except asyncio.TimeoutError:  # noqa: UP041  a class of its own before Python 3.11
-            late = b"Request processing time exceeded limit"
-            return Reply(504, late, JSON, "DEADLINE_EXCEEDED")
+    def _metrics(self) -> Reply:
+        self.metrics.ready = self.ready
+        text = self.metrics.text(self.metrics.feature_samples)
+        return Reply(200, text.encode(), MEDIA_TYPE)
 
 
-def serve(
-    application: Application, listener: socket.socket, facts: Mapping[str, str | int]
-) -> None:
+def serve(application: Application, pool: Pool, limits: Limits, listener: socket.socket) -> None:
     """Serves until a signal ends it; returns when every accepted request is answered.
 
     Args:
         application: Ready to answer.
+        pool: Its workers, which have loaded.
+        limits: How much is taken.
         listener: Bound and not listening yet.
-        facts: What the log says when it listens.
     """
-    config = uvicorn.Config(
-        application.asgi,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        lifespan="off",
-        timeout_keep_alive=KEEP_ALIVE_S,
-        ws="none",
-    )
-    application.metrics.ready = True
-    _DrainingServer(config, application, facts).run(sockets=[listener])
+    host, port = listener.getsockname()[:2]
+
+    async def run() -> None:
+        await pool.open()
+        application.tick()
+        ready = {"host": host, "port": port, **application.identity}
+        await Listener(application, limits).run(listener, lambda: event("ready", **ready))
+        await pool.close()
+
+    loop = _event_loop()
+    asyncio.set_event_loop(loop)
+    loop.run_until_complete(run())
     event("ended")
 
 
-class _DrainingServer(uvicorn.Server):
-    """uvicorn, with a while between hearing SIGTERM and closing the door."""
-
-    def __init__(
-        self, config: uvicorn.Config, application: Application, facts: Mapping[str, str | int]
-    ) -> None:
-        super().__init__(config)
-        self._application = application
-        self._facts = facts
-        self._drain_started: float | None = None
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        event("ready", level=logging.INFO, **self._facts)
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if sig == signal.SIGTERM and self._drain_started is None:
-            self._drain_started = time.monotonic()
-            self._application.metrics.ready = False
-        else:
-            # Not uvicorn's own, which would raise the signal again once all is answered.
-            self.force_exit, self.should_exit = self.should_exit, True
-
-    async def on_tick(self, counter: int) -> bool:
-        if self._drain_started is not None and self._drained(self._drain_started):
-            self.should_exit = True
-        return await super().on_tick(counter)
-
-    def _drained(self, since: float) -> bool:
-        now, application = time.monotonic(), self._application
-        if now - since >= application.limits.drain_s:
-            return True
-        quiet_since = max(since, application.last_request)
-        return application.metrics.in_flight == 0 and now - quiet_since >= QUIET_S
+def _event_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop  # type: ignore[import-not-found, unused-ignore]
+    except ImportError:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
 
 
-async def _body(request: Request, limit_bytes: int) -> bytes | None:
-    """Returns the body, or None as soon as it is known to be larger than ``limit_bytes``."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit_bytes:
-        return None
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit_bytes:
-            return None
-        chunks.append(chunk)
-    return b"".join(chunks)
+def _not_so(method: str) -> Response:
+    words = f"Only {method} is answered here."
+    return Response(failure(405, "METHOD_NOT_ALLOWED", words), {"allow": method})
 
 
-def _log(answer: Reply, request_id: str, seconds: float) -> None:
-    error = answer.error
+def _json(value: Any) -> Reply:
+    return Reply(200, json.dumps(value).encode())
+
+
+def _log(reply: Reply, request: Request, request_id: str, seconds: float) -> None:
+    trace = _TRACE.fullmatch(request.headers.get("traceparent", ""))
     event(
         "request",
-        level=logging.INFO if answer.status < 500 else logging.ERROR,
+        level=logging.INFO if reply.status < 500 else logging.ERROR,
         request_id=request_id,
-        status=answer.status,
+        trace_id=trace[1] if trace else None,
+        status=reply.status,
         seconds=round(seconds, 6),
-        error_code=answer.error_code,
-        error_type=type(error).__name__ if error else None,
-        frames=frames_of(error) if error else None,
+        error_code=reply.error_code,
+        fault=reply.fault,
+        error_type=reply.error_type,
+        frames=reply.frames,
     )

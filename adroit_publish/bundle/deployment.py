@@ -1,6 +1,7 @@
 """What runs a published version: documents for Kubernetes, KServe and SageMaker, as values.
 
     deployment   a Deployment and the Service before it
+    cluster      the same with what keeps, scales, guards and watches them (see ``running.cluster``)
     kserve       an InferenceService with the image as its predictor
     sagemaker    the requests of CreateModel and CreateEndpointConfig, by the names of these calls
 
@@ -11,9 +12,7 @@ and version: an old and a new version stand side by side while traffic moves. Th
 config.yaml says what a model needs, and ``bundle.json`` keeps it with the version:
 
     serve:
-      resources:                       # Kubernetes' own words
-        requests: {cpu: "1", memory: 2Gi}
-        limits: {memory: 2Gi}
+      resources: {cpu: 2, memory: 4Gi, gpu: 1}    # or Kubernetes' own requests and limits
       sagemaker: {instance_type: ml.m5.large, instance_count: 1}
 
 No role is in it: CreateModel takes ``--execution-role-arn`` beside ``--cli-input-json``.
@@ -33,10 +32,16 @@ from typing import Any
 
 from adroit_publish.bundle.digest import Digest
 from adroit_publish.bundle.manifest import PORT
+from adroit_publish.bundle.running.cluster import cluster_documents
+from adroit_publish.bundle.running.resources import (
+    DEFAULT_INSTANCE_TYPE,
+    kubernetes_resources,
+    resource_problems,
+    sagemaker_problems,
+)
 from adroit_publish.errors import ConfigError, Problem
 
-KINDS = ("deployment", "kserve", "sagemaker")
-DEFAULT_INSTANCE_TYPE = "ml.m5.large"
+KINDS = ("deployment", "cluster", "kserve", "sagemaker")
 LOAD_LIMIT_S = 1200
 """How long a model may take to load before it is given up."""
 _PROBE_PERIOD_S = 5
@@ -46,8 +51,6 @@ _GRACE_S = _PREDICTION_S + 15
 _NOBODY = 65534
 # KServe adds `-predictor` to the name, in a label of 63.
 _NAME_CHARS = 63 - len("-predictor")
-_QUANTITY = re.compile(r"(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+|[numkMGTPE]|[KMGTPE]i)?")
-_INSTANCE_TYPE = re.compile(r"ml\.[a-z0-9-]+\.[a-z0-9]+")
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class ServedVersion:
         bundle_id: Digest of ``bundle.json``: what the server says of itself at ``/bundle``.
         repository: Of its image: ``host/name``, without tag or digest.
         manifest: Digest of its image.
+        flavor: What it is served as, where that is known.
     """
 
     model_name: str
@@ -66,6 +70,7 @@ class ServedVersion:
     repository: str
     manifest: Digest
     serve: Mapping[str, Any]
+    flavor: str | None = None
 
     @property
     def image(self) -> str:
@@ -92,7 +97,7 @@ def manifests(kind: str, served: ServedVersion) -> list[dict[str, Any]]:
         ConfigError: ``kind`` is none, or serve.resources or serve.sagemaker is not what it has to
             be; all problems together.
     """
-    problems = [*_resource_problems(served.serve), *_sagemaker_problems(served.serve)]
+    problems = [*resource_problems(served.serve), *sagemaker_problems(served.serve)]
     if problems:
         where = f"serve section of {served.version}"
         raise ConfigError.of(
@@ -102,6 +107,8 @@ def manifests(kind: str, served: ServedVersion) -> list[dict[str, Any]]:
     match kind:
         case "deployment":
             return [_deployment(served), _service(served)]
+        case "cluster":
+            return cluster_documents(_deployment(served), _service(served))
         case "kserve":
             return [_inference_service(served)]
         case "sagemaker":
@@ -190,7 +197,7 @@ def _container(served: ServedVersion, name: str) -> dict[str, Any]:
     container: dict[str, Any] = {
         "name": name,
         "image": served.image,
-        "env": [{"name": "ADROIT_VERSION", "value": served.version}],
+        "env": _variables(served),
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
         "securityContext": {
             "capabilities": {"drop": ["ALL"]},
@@ -200,11 +207,18 @@ def _container(served: ServedVersion, name: str) -> dict[str, Any]:
         },
     }
     if resources := served.serve.get("resources"):
-        container["resources"] = {
-            part: {name: str(quantity) for name, quantity in quantities.items()}
-            for part, quantities in resources.items()
-        }
+        container["resources"] = kubernetes_resources(resources)
     return container
+
+
+def _variables(served: ServedVersion) -> list[dict[str, Any]]:
+    variables: list[dict[str, Any]] = [
+        {"name": name, "value": value} for name, value in _environment(served).items()
+    ]
+    if _logs_features(served):  # Datadog's agent, one on each node
+        node = {"fieldRef": {"fieldPath": "status.hostIP"}}
+        variables.append({"name": "DD_AGENT_HOST", "valueFrom": node})
+    return variables
 
 
 def _probe(path: str, failures: int) -> dict[str, Any]:
@@ -222,7 +236,7 @@ def _sagemaker(served: ServedVersion) -> dict[str, Any]:
         "ModelName": name,
         "PrimaryContainer": {
             "Image": served.image,
-            "Environment": {"ADROIT_VERSION": served.version},
+            "Environment": _environment(served),
         },
         "Tags": _tags(served),
     }
@@ -239,6 +253,16 @@ def _sagemaker(served: ServedVersion) -> dict[str, Any]:
         "Tags": _tags(served),
     }
     return {"CreateModel": model, "CreateEndpointConfig": endpoint}
+
+
+def _environment(served: ServedVersion) -> dict[str, str]:
+    flavor = {"ADROIT_FLAVOR": served.flavor} if served.flavor else {}
+    return {"ADROIT_VERSION": served.version, **flavor}
+
+
+def _logs_features(served: ServedVersion) -> bool:
+    kwargs = (served.serve.get("handler") or {}).get("kwargs") or {}
+    return bool(kwargs.get("log_features_percent"))
 
 
 def _metadata(served: ServedVersion) -> dict[str, Any]:
@@ -263,44 +287,11 @@ def _labels(served: ServedVersion) -> dict[str, str]:
 
 
 def _annotations(served: ServedVersion) -> dict[str, str]:
-    return {"adroit/model-name": served.model_name, "adroit/bundle-id": str(served.bundle_id)}
+    flavor = {"adroit/flavor": served.flavor} if served.flavor else {}
+    identity = {"adroit/model-name": served.model_name, "adroit/bundle-id": str(served.bundle_id)}
+    return identity | flavor
 
 
 def _tags(served: ServedVersion) -> list[dict[str, str]]:
     tags = _annotations(served) | {"adroit/version": served.version}
     return [{"Key": key, "Value": value} for key, value in tags.items()]
-
-
-def _resource_problems(serve: Mapping[str, Any]) -> list[str]:
-    resources = serve.get("resources")
-    if resources is None:
-        return []
-    if not isinstance(resources, dict) or not resources.keys() <= {"requests", "limits"}:
-        return ["'resources' is a mapping with 'requests' and 'limits'"]
-    problems = []
-    for part, quantities in resources.items():
-        if not isinstance(quantities, dict):
-            problems.append(f"'resources.{part}' is a mapping such as {{cpu: 1, memory: 2Gi}}")
-            continue
-        problems += [
-            f"'resources.{part}.{name}' is {value!r}, no quantity such as 500m, 2 or 2Gi"
-            for name, value in quantities.items()
-            if isinstance(value, bool) or not _QUANTITY.fullmatch(str(value))
-        ]
-    return problems
-
-
-def _sagemaker_problems(serve: Mapping[str, Any]) -> list[str]:
-    wanted = serve.get("sagemaker")
-    if wanted is None:
-        return []
-    if not isinstance(wanted, dict) or not wanted.keys() <= {"instance_type", "instance_count"}:
-        return ["'sagemaker' is a mapping with 'instance_type' and 'instance_count'"]
-    problems = []
-    kind = wanted.get("instance_type", DEFAULT_INSTANCE_TYPE)
-    count = wanted.get("instance_count", 1)
-    if not (isinstance(kind, str) and _INSTANCE_TYPE.fullmatch(kind)):
-        problems.append(f"'sagemaker.instance_type' is {kind!r}, no type such as ml.m5.large")
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        problems.append(f"'sagemaker.instance_count' is {count!r}, no number from 1")
-    return problems

@@ -28,7 +28,8 @@ SERVED = "the served one"
 def manifest(context: Context, version: str, kind: str) -> None:
     """Print what runs VERSION, its image named by digest: for kubectl, KServe or SageMaker."""
     published = service.find_published(context.checkout.flavors, context.store, version)
-    documents = manifests_of(context.target, context.store, published, kind)
+    flavor = version if version in context.checkout.flavors else None
+    documents = manifests_of(context.target, context.store, published, kind, flavor)
     if kind == "sagemaker" and not context.as_json:
         print_json(documents[0])  # what the AWS command line reads
     elif context.as_json:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from adroit_publish.config.gates import MEASURED, Gate, read_gates
 from adroit_publish.config.names import name_problem, relative_path
+from adroit_publish.config.serve import KNOWN, check_serve
 from adroit_publish.config.yaml.text import Report, read_yaml
 from adroit_publish.config.yaml.values import Section
 
@@ -100,7 +101,8 @@ def parse_project(data: bytes, file: str, directory: str) -> Project:
     """
     report = Report(file)
     top = Section(read_yaml(data, file).root, "config.yaml", 1, report, _TOP)
-    serve = top.section("serve", ("handler",))
+    serve = top.section("serve", KNOWN)
+    check_serve(serve)
     source = top.section("source", ("include", "exclude"), closed=True)
     verify = top.section("verify", ("rtol", "env", "accept"), closed=True)
     security = top.section("security", ("allow_pickle_globals",), closed=True)

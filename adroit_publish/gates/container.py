@@ -47,6 +47,7 @@ def predict_in_image(
     auth: Mapping[str, str] | None = None,
     model_env: Mapping[str, str] | None = None,
     check_env: Callable[[ObservedEnv], None] = lambda env: None,
+    together_rtol: float | None = None,
     pulled: Callable[[int], None] = lambda size_bytes: None,
 ) -> Verification:
     """Runs an image once: its bundle has to load and to predict on the model's input example.
@@ -57,6 +58,7 @@ def predict_in_image(
         auth: Docker's words for a login: ``username`` and ``password``, or ``identitytoken``; None
             to be anonymous. The Docker config is not asked.
         model_env: Environment variables that the model finds, next to the image's own.
+        together_rtol: As for ``predict_in_sandbox``.
 
     Raises:
         VerificationError: The image does not start, or as ``predict_in_sandbox``.
@@ -66,16 +68,17 @@ def predict_in_image(
     if "@sha256:" not in reference:
         raise ValueError(f"{reference} does not name an image by its digest")
     nonce = secrets.token_hex()
+    told = instructions(nonce, model_env, together=together_rtol is not None)
     with (
         docker_engine.connected(
             "the image cannot be run before it is published",
             "or give --verify process: the same in a sandbox here, without the image's own env",
         ) as client,
         _image(client, reference, auth, pulled),
-        _container(client, reference, python, instructions(nonce, model_env)) as container,
+        _container(client, reference, python, told) as container,
     ):
         done = _run(container, reference, python)
-    return report.judged(done, nonce, check_env)
+    return report.judged(done, nonce, check_env, together_rtol)
 
 
 @contextmanager

@@ -45,7 +45,8 @@ RUNTIME_NEEDS = (
     Wanted("starlette", "", "runtime"),
     Wanted("uvicorn", "", "runtime"),
 )
-"""What ``adroit.serving`` imports, whatever the model."""
+"""What ``adroit.serving`` imports, whatever the model, and what mlflow-skinny's server brings: h11
+comes with uvicorn."""
 
 _MINOR_BREAKS = {"python", "cloudpickle", "lightgbm", "scikit-learn", "torch", "xgboost"}
 _STANDS_IN = {"mlflow": "mlflow-skinny", "mlflow-skinny": "mlflow"}

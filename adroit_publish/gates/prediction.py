@@ -20,6 +20,7 @@ def predict_in_sandbox(
     allow_plain: bool,
     model_env: Mapping[str, str] | None = None,
     check_env: Callable[[ObservedEnv], None] = lambda env: None,
+    together_rtol: float | None = None,
     _kind: sandbox.Kind | None = None,
 ) -> Verification:
     """Starts the server of the bundle in ``layout`` in a sandbox, and asks it.
@@ -29,6 +30,8 @@ def predict_in_sandbox(
             read-only, except under ``plain``, which can only ask the model to leave it alone.
         allow_plain: Whether a process that is not confined will do where nothing better is.
         check_env: As for ``report.judged``.
+        together_rtol: How far answers to many at once may differ from those to one after the
+            other, relative; None: nobody asks many at once.
 
     Returns:
         What was seen; of a model without an input example, that the server started.
@@ -49,9 +52,9 @@ def predict_in_sandbox(
         python=python,
         kind=kind,
         timeout_s=report.TIMEOUT_S,
-        given=instructions(nonce, model_env).encode(),
+        given=instructions(nonce, model_env, together=together_rtol is not None).encode(),
     )
-    return report.judged(done, nonce, check_env)
+    return report.judged(done, nonce, check_env, together_rtol)
 
 
 def reporter_arguments() -> list[str]:
@@ -59,6 +62,7 @@ def reporter_arguments() -> list[str]:
     return ["-I", "-c", Path(reporter.__file__).read_text()]
 
 
-def instructions(nonce: str, model_env: Mapping[str, str] | None) -> str:
+def instructions(nonce: str, model_env: Mapping[str, str] | None, *, together: bool = False) -> str:
     """Returns what a reporter is told, and hides from the model."""
-    return json.dumps({"nonce": nonce, "model_env": dict(model_env or {})})
+    told = {"nonce": nonce, "model_env": dict(model_env or {}), "together": together}
+    return json.dumps(told)

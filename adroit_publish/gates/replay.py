@@ -11,11 +11,15 @@ MLflow checks inputs against a signature and outputs never, so ``unexpected`` re
 has numbers, strings and booleans, and so has a client: whether a number was an integer, a float or
 a boolean in Python, and whether one column came as a list or as a table, makes no difference to it.
 
+``check_together`` compares the answers to many clients at once with those to one: what threads and
+batches have to show.
+
 Pure: who wants to compare brings both values.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +27,7 @@ from itertools import zip_longest
 from typing import Any
 
 from adroit_publish.bundle.imports import BundleFinding
+from adroit_publish.errors import VerificationError
 
 NEAR_ZERO = 1e-6
 _NUMBERS = {"integer", "long", "float", "double", "boolean"}
@@ -32,6 +37,8 @@ _NO_NUMBERS = {"NaN", "Infinity", "-Infinity"}  # as strict JSON has them
 _LINES = 5
 SHOWN = 10
 _ABSENT = object()
+_TOGETHER_WHERE = "serve.thread_safe or serve.batch in config.yaml"
+_TOGETHER_NEXT = "take thread_safe and batch out of config.yaml, commit, and publish again"
 
 
 @dataclass(frozen=True)
@@ -224,3 +231,40 @@ def _typed(value: Any, column: Mapping[str, Any], place: str) -> Iterator[str]:
         return
     if (wanted in _NUMBERS and not number) or (wanted in _TEXTS and not isinstance(value, str)):
         yield f"{place} holds {type(value).__name__}, and not {wanted}"
+
+
+def check_together(seen: Any, rtol: float, place: str) -> None:
+    """Raises VerificationError unless every row was answered at once as it was alone.
+
+    Args:
+        seen: ``together`` of the report, which is the model's word: of any shape.
+        rtol: How far numbers may differ, relative.
+        place: Where the model ran.
+    """
+    alone = seen.get("alone") if isinstance(seen, dict) else None
+    others = seen.get("others") if isinstance(seen, dict) else None
+    if not isinstance(alone, list) or not isinstance(others, list):
+        raise _unproven("no answers that can be compared")
+    answers = {json.dumps(answer, sort_keys=True) for answer in alone}
+    if len(answers) < 2:
+        raise _unproven(f"{len(alone)} rows with {len(answers)} different answers")
+    for before, now in others:
+        replay = compare_outputs(before, now, rtol)
+        if not replay.same:
+            raise VerificationError(
+                "The model answers many clients at once otherwise than one after the other.",
+                where=f"{_TOGETHER_WHERE}, {place}",
+                got="\n".join(replay.lines()),
+                wanted="the answer that the same row gets alone",
+                next_step=_TOGETHER_NEXT,
+            )
+
+
+def _unproven(got: str) -> VerificationError:
+    return VerificationError(
+        "Nothing shows that the model can answer many clients at once.",
+        where=_TOGETHER_WHERE,
+        got=got,
+        wanted="an input example with two rows or more that are answered differently",
+        next_step=f"log the model with such an example, or {_TOGETHER_NEXT}",
+    )

@@ -22,6 +22,7 @@ from adroit_publish.bundle.record import Verification
 from adroit_publish.edge.text import printable
 from adroit_publish.errors import VerificationError
 from adroit_publish.gates.env_contract import ObservedEnv
+from adroit_publish.gates.replay import check_together
 from adroit_publish.gates.reporter import SCHEMA, WHOLE_BYTES, bounded, canonical, sha256
 from adroit_publish.gates.sandbox import STDOUT_BYTES, CompletedRun, signal_name
 
@@ -54,7 +55,10 @@ _NO_NETWORK = re.compile(
 
 
 def judged(
-    done: CompletedRun, nonce: str, check_env: Callable[[ObservedEnv], None]
+    done: CompletedRun,
+    nonce: str,
+    check_env: Callable[[ObservedEnv], None],
+    together_rtol: float | None = None,
 ) -> Verification:
     """Returns what the report of a run says.
 
@@ -62,6 +66,7 @@ def judged(
         nonce: What its reporter was given, and nobody else.
         check_env: Told what the interpreter's environment holds before the answer is judged; what
             it raises goes first, for it says why a model did not load.
+        together_rtol: How far answers to many at once may differ, relative; None: none were asked.
 
     Raises:
         VerificationError: The bundle's server does not start, or does not answer with something
@@ -78,6 +83,8 @@ def judged(
         raise _not_served(done, printable(report["problem"], _TEXT_CHARS))
     if ended is not None:
         raise _not_served(done, f"it answered and ended ({_how_ended(ended)})")
+    if together_rtol is not None and report["asked"]:
+        check_together(report.get("together"), together_rtol, _place(done))
     return _verification(done.kind, report)
 
 

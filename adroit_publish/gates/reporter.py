@@ -6,13 +6,13 @@ This file is sent as text into the sandbox, or into a container of the image, an
 there that reports. It imports the standard library and what the conda env has, never a line of the
 bundle. So it needs no ``adroit``, and runs under the Python of the env, from 3.10 on.
 
-It is told ``{"nonce": "...", "model_env": {...}}`` on standard input, or where a container has
-none, in ADROIT_REPORTER. In order: list what is installed; start the server that an image starts,
-as a process of its own; wait until it answers; send it the model's input example, as MLflow kept it
-for that purpose, twice; end it. The model's process inherits no descriptor of this one, nor the
-nonce, and cannot look into this process, which is marked as one whose memory and descriptors no
-other may open. It can end itself or answer with anything, as it can where it is served, and nothing
-else.
+It is told ``{"nonce": "...", "model_env": {...}, "together": false}`` on standard input, or where a
+container has none, in ADROIT_REPORTER. In order: list what is installed; start the server that an
+image starts, as a process of its own; wait until it answers; send it the model's input example, as
+MLflow kept it for that purpose, twice; end it. The model's process inherits no descriptor of this
+one, nor the nonce, and cannot look into this process, which is marked as one whose memory and
+descriptors no other may open. It can end itself or answer with anything, as it can where it is
+served, and nothing else.
 
 Standard output carries one JSON document:
 
@@ -20,11 +20,13 @@ Standard output carries one JSON document:
      "import_names": ["json", ...], "asked": true, "start_seconds": 0.1 | null,
      "answer_seconds": 0.1 | null, "status": 200 | null,
      "outputs": JSON, "outputs_sha256": hex | null, "whole": true, "repeats": true,
+     "together": {"alone": [JSON, ...], "others": [[JSON, JSON], ...]} | null,
      "problem": "..." | null, "ended": null | exit code, "peak_memory_bytes": 1}
 
 ``outputs`` are the ``predictions`` of the answer; where it has none, as a chat model's, the answer
 itself. Not-a-number and the infinities are strings, because strict JSON has no such numbers.
-``problem`` says why there is no answer.
+``problem`` says why there is no answer. ``together`` is what each row of the example was answered
+alone, and the other answers that came when many were asked at once.
 
 Source: prctl(2), PR_SET_DUMPABLE; ptrace(2), "Ptrace access mode checking"; MLflow documentation,
 "Local Inference Server Specification"; Protocol Buffers documentation, ProtoJSON format.
@@ -44,6 +46,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -57,7 +60,9 @@ _ANSWER_BYTES = 256 << 20
 _BODY_BYTES = 32 << 20  # what the server takes unless told otherwise
 _SHOWN_CHARS = 2000
 _PAUSE_S = 0.02
-_PR_SET_DUMPABLE = 4
+_CLIENTS, _QUESTIONS, _DIFFERENT = 16, 400, 10
+_PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
+_REAP_S = 2.0
 
 
 def main(root: Path) -> None:
@@ -67,18 +72,22 @@ def main(root: Path) -> None:
         signal.signal(getattr(signal, name), lambda *_: None)
     told = json.loads(os.environ.pop("ADROIT_REPORTER", "") or sys.stdin.read())
     report: dict[str, Any] = {"schema": SCHEMA, "nonce": told["nonce"], **_installed(root)}
-    report |= _observed(root, {**os.environ, **told["model_env"]})
+    environ = {**os.environ, **told["model_env"]}
+    report |= _observed(root, environ, together=told["together"])
     sys.stdout.write(json.dumps(report))
     sys.stdout.flush()
 
 
 def _hide() -> None:
     """Keeps every process without capabilities out of this one's memory and descriptors."""
-    if sys.platform == "linux" and ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0):
-        raise SystemExit("this process cannot be hidden from the model's")
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0):
+            raise SystemExit("this process cannot be hidden from the model's")
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # to know what the workers took
 
 
-def _observed(root: Path, environ: dict[str, str]) -> dict[str, Any]:
+def _observed(root: Path, environ: dict[str, str], *, together: bool) -> dict[str, Any]:
     question = _question(root / "model")
     if question is not None and len(question) > _BODY_BYTES:
         environ["ADROIT_BODY_LIMIT_BYTES"] = str(len(question))
@@ -93,11 +102,14 @@ def _observed(root: Path, environ: dict[str, str]) -> dict[str, Any]:
         "outputs_sha256": None,
         "whole": True,
         "repeats": True,
+        "together": None,
         "problem": None,
     }
     if seen["start_seconds"] is not None and question is not None:
         try:
             seen |= _answered(server, question)
+            if together and seen["problem"] is None:
+                seen["together"] = _together(server, json.loads(question))
         except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
             seen["problem"] = f"POST /invocations: {error!r}"[:_SHOWN_CHARS]
     return seen | server.end()
@@ -122,6 +134,33 @@ def _answered(server: _ModelServer, question: bytes) -> dict[str, Any]:
         "whole": whole,
         "repeats": canonical(outputs_of(second)) == canonical(outputs),
     }
+
+
+def _together(server: _ModelServer, question: dict[str, Any]) -> dict[str, Any]:
+    """Returns the answers to each row alone, and those that differ when many clients ask."""
+    rows = [json.dumps(row).encode() for row in _rows(question)]
+
+    def asked(number: int) -> Any:
+        return outputs_of(server.ask("POST", "/invocations", rows[number])[1])
+
+    alone = [asked(number) for number in range(len(rows))]
+    numbers = [number % len(rows) for number in range(_QUESTIONS)] if rows else []
+    with ThreadPoolExecutor(_CLIENTS) as clients:
+        answers = clients.map(asked, numbers)
+        pairs = [[alone[n], answer] for n, answer in zip(numbers, answers, strict=True)]
+    others = [pair for pair in pairs if canonical(pair[0]) != canonical(pair[1])]
+    return {"alone": bounded(alone), "others": bounded(others, rows=_DIFFERENT)}
+
+
+def _rows(question: dict[str, Any]) -> list[dict[str, Any]]:
+    """Returns a question for each row of a table or list; none where it is neither."""
+    form, table = next(iter(question.items()))
+    if form == "dataframe_split":
+        split = {key: value for key, value in table.items() if key != "index"}
+        parts: list[Any] = [{**split, "data": [row]} for row in split["data"]]
+    else:
+        parts = [[row] for row in table] if isinstance(table, list) else []
+    return [{**question, form: part} for part in parts[:_CLIENTS]]
 
 
 def outputs_of(answer: bytes) -> Any:
@@ -197,18 +236,10 @@ class _ModelServer:
     def __init__(self, root: Path, environ: dict[str, str]) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self._port = free.getsockname()[1]
-        command = [
-            sys.executable,
-            "-X",
-            "faulthandler",
-            "-m",
-            "adroit.serving",
-            "--root",
-            str(root),
-        ]
+        serving = ["-X", "faulthandler", "-m", "adroit.serving", "--root", str(root)]
         self._started = time.monotonic()
         self._process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(self._port)],
+            [sys.executable, *serving, "--host", "127.0.0.1", "--port", str(self._port)],
             env=environ,
             stdin=subprocess.DEVNULL,
             stdout=2,
@@ -243,6 +274,11 @@ class _ModelServer:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        give_up = time.monotonic() + _REAP_S  # the rest of its processes, which are ours now
+        with suppress(ChildProcessError):
+            while time.monotonic() < give_up:
+                if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                    time.sleep(_PAUSE_S)
         return {"ended": ended, "peak_memory_bytes": _peak_memory_bytes()}
 
 

@@ -210,6 +210,7 @@ def _run_image(
         auth=docker_login(job.target, places.images),
         model_env=job.project.env,
         check_env=contract.check,
+        together_rtol=_together_rtol(job),
         pulled=stage.progress(base_bytes + own_bytes, "the Docker engine"),
     )
 
@@ -235,10 +236,17 @@ def _run_here(job: Job, bundle: Bundle, contract: Contract) -> Verification:
             allow_plain=job.target.on_this_machine,
             model_env=job.project.env,
             check_env=check,
+            together_rtol=_together_rtol(job),
         )
     for layer in bundle.layers:  # what was seen is what was stored, or nothing was seen
         _check_unchanged(layer)
     return seen
+
+
+def _together_rtol(job: Job) -> float | None:
+    """Returns how far answers to many at once may differ; None where one at a time is answered."""
+    serve = job.project.serve
+    return job.project.rtol if serve.get("thread_safe") or serve.get("batch") else None
 
 
 def _check_unchanged(layer: Layer) -> None:

@@ -13,12 +13,17 @@ from adroit_publish.version import Version
 
 
 def manifests_of(
-    target: Target, store: BundleStore, published: Published, kind: str
+    target: Target,
+    store: BundleStore,
+    published: Published,
+    kind: str,
+    flavor: str | None = None,
 ) -> list[dict[str, Any]]:
     """Returns the documents that run a version of ``target``, in the order they are applied.
 
     Args:
         kind: One of ``bundle.deployment.KINDS``.
+        flavor: What it is served as, where that is known.
 
     Raises:
         RefusedError: The target has no images, so there is nothing that a cluster could pull.
@@ -43,5 +48,6 @@ def manifests_of(
         repository=f"{repository.host}/{repository.name}",
         manifest=published.manifest.digest,
         serve=record.serve,
+        flavor=flavor,
     )
     return manifests(kind, served)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from ruamel.yaml import YAML
@@ -154,6 +155,69 @@ def test_sagemaker_gets_the_instances_of_the_config():
 def test_a_wrong_wish_is_told_whatever_the_kind(kind, serve, said):
     with pytest.raises(ConfigError, match=re.escape(said)):
         manifests(kind, served(**serve))
+
+
+@pytest.mark.parametrize("kind", ["deployment", "kserve"])
+def test_resources_in_three_words_are_requests_and_limits(kind):
+    found = container(kind, resources={"cpu": 2, "memory": "4Gi", "gpu": 1})["resources"]
+    assert found["requests"] == {"cpu": "2", "memory": "4Gi"}
+    assert found["limits"] == {"memory": "4Gi", "nvidia.com/gpu": "1"}  # no CPU is throttled
+    without = container(kind, resources={"cpu": "500m", "memory": "4Gi", "gpu": 0})["resources"]
+    assert without["limits"] == {"memory": "4Gi"}
+
+
+@pytest.mark.parametrize(
+    "resources",
+    [
+        {"cpu": "two", "memory": "4Gi"},
+        {"cpu": 2, "memory": "4 GB"},
+        {"cpu": 2, "memory": "4Gi", "gpu": "one"},
+        {"cpu": 2, "memory": "4Gi", "gpu": -1},
+        {"cpu": True, "memory": "4Gi"},
+    ],
+)
+def test_resources_that_are_none_are_told(resources):
+    with pytest.raises(ConfigError, match=r"'resources\."):
+        manifests("deployment", served(resources=resources))
+
+
+@pytest.mark.parametrize("kind", ["deployment", "kserve", "cluster"])
+def test_features_find_the_agent_on_the_node_and_metrics_their_flavor(kind):
+    handler = {"handler": {"kwargs": {"log_features_percent": 0.1}}}
+    version = replace(served(**handler), flavor="ranker_eu")
+    document = manifests(kind, version)[0]
+    template = document["spec"].get("template") or {"spec": document["spec"]["predictor"]}
+    variables = {one["name"]: one for one in template["spec"]["containers"][0]["env"]}
+    node = variables["DD_AGENT_HOST"]["valueFrom"]["fieldRef"]["fieldPath"]
+    assert (node, variables["ADROIT_FLAVOR"]["value"]) == ("status.hostIP", "ranker_eu")
+    assert document["metadata"]["annotations"]["adroit/flavor"] == "ranker_eu"
+
+
+def test_a_cluster_gets_what_keeps_scales_guards_and_watches_the_pods():
+    documents = {document["kind"]: document for document in manifests("cluster", served())}
+    assert list(documents) == [
+        "Deployment",
+        "Service",
+        "PodDisruptionBudget",
+        "HorizontalPodAutoscaler",
+        "NetworkPolicy",
+        "ServiceMonitor",
+    ]
+    labels = documents["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    policy = documents["NetworkPolicy"]["spec"]
+    for selector in (
+        documents["PodDisruptionBudget"]["spec"]["selector"],
+        documents["ServiceMonitor"]["spec"]["selector"],
+        policy["podSelector"],
+    ):
+        assert selector["matchLabels"].items() <= labels.items()
+    scaled = documents["HorizontalPodAutoscaler"]["spec"]
+    assert scaled["scaleTargetRef"]["name"] == documents["Deployment"]["metadata"]["name"]
+    assert documents["Deployment"]["spec"]["replicas"] == scaled["minReplicas"]
+    (port,) = documents["Service"]["spec"]["ports"]
+    assert policy["ingress"][0]["ports"][0]["port"] == port["targetPort"]
+    assert documents["ServiceMonitor"]["spec"]["endpoints"][0]["port"] == port["name"]
+    assert documents["Service"]["metadata"]["labels"].items() >= labels.items()
 
 
 def test_yaml_that_is_printed_reads_back_as_the_same_documents(capsys):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -216,3 +217,36 @@ def test_a_model_may_not_be_called_like_a_part_of_the_store() -> None:
     text = b"model_name: blobs\nserve: {handler: {class_path: 'a:B'}}\n"
     with pytest.raises(ConfigError, match="part of every store"):
         parse_project(text, "projects/blobs/config.yaml", "blobs")
+
+
+@pytest.mark.parametrize(
+    ("serve", "said"),
+    [
+        ("workers: 0", "'workers' is 0"),
+        ("workers: two", "'workers' is 'two'"),
+        ("workers: true", "'workers' is True"),
+        ("thread_safe: yes", "'thread_safe' is 'yes'"),
+        ("batch: 64", "must be a mapping"),
+        ("batch: {max_rows: 1}", "'max_rows' is 1"),
+        ("batch: {max_wait_ms: -1}", "'max_wait_ms' is -1"),
+        ("batch: {rows: 4}", "unknown key 'rows'"),
+        ("resources: {cpu: lots, memory: 4Gi}", "'resources.cpu' is 'lots'"),
+        ("resources: [1]", "'resources' is a mapping"),
+        ("worker: 2", "is 'workers' meant?"),
+    ],
+)
+def test_what_serve_says_of_processes_is_checked(serve, said):
+    text = "model_name: a\nserve:\n  handler: {class_path: 'm:C'}\n  " + serve + "\n"
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        parse_project(text.encode(), "config.yaml", "projects/a")
+
+
+def test_what_serve_says_of_processes_is_kept_with_the_rest():
+    text = (
+        "model_name: a\nserve:\n  handler: {class_path: 'm:C'}\n  workers: 4\n  thread_safe: true\n"
+        "  batch: {max_rows: 64, max_wait_ms: 0.5}\n  resources: {cpu: 2, memory: 4Gi, gpu: 0}\n"
+    )
+    serve = parse_project(text.encode(), "config.yaml", "projects/a").serve
+    assert (serve["workers"], serve["thread_safe"]) == (4, True)
+    assert serve["batch"] == {"max_rows": 64, "max_wait_ms": 0.5}
+    assert serve["resources"] == {"cpu": 2, "memory": "4Gi", "gpu": 0}

@@ -57,6 +57,15 @@ def test_a_good_model_predicts_the_same_in_every_kind(kind: sandbox.Kind, tmp_pa
     json.dumps(seen.as_dict())
 
 
+def test_the_memory_that_is_seen_is_that_of_the_process_that_holds_the_model(
+    kind: sandbox.Kind, tmp_path: Path
+) -> None:
+    loader = "weights = bytearray(b'x' * (600 << 20))\n" + GOOD["code/test_loader.py"]
+    seen = verify(bundle(tmp_path / "b", loader_model(loader, outputs=DOUBLES)), _kind=kind)
+    assert seen.peak_memory_bytes is not None
+    assert seen.peak_memory_bytes > 600 << 20
+
+
 def test_the_source_runs_and_not_the_copy_that_was_logged_with_the_model(tmp_path: Path) -> None:
     """`code_paths` leaves old copies in the model; a republish changes the source alone."""
     body = (
@@ -297,3 +306,38 @@ def test_what_is_no_report_is_not_believed(stdout: bytes) -> None:
 def test_a_server_that_ends_after_its_answer_has_failed() -> None:
     with pytest.raises(VerificationError, match=r"answered and ended \(exit code 0\)"):
         judged(json.dumps({**GENUINE, "ended": 0}).encode())
+
+
+# Many clients at once.
+
+STATEFUL = """
+import numpy as np, time
+self.t = model_input["x"].to_numpy() * 2.0
+time.sleep(0.002)
+return self.t
+"""
+MEANS = "return list(model_input['x'] - model_input['x'].mean())"
+SAME = "return [1.0] * len(model_input)"
+
+
+@pytest.mark.parametrize(
+    ("body", "serve", "said"),
+    [
+        (STATEFUL, {"thread_safe": True}, "answers many clients at once otherwise"),
+        (STATEFUL, {"thread_safe": False}, None),
+        (MEANS, {"batch": {"max_rows": 64, "max_wait_ms": 20}}, "Nothing shows"),
+        (f"{MEANS[:-1]} + model_input['x'])", {"batch": {"max_wait_ms": 20}}, "otherwise than one"),
+        ("return list(model_input['x'] * 2.0)", {"batch": {"max_wait_ms": 5}}, None),
+        ("return list(model_input['x'] * 2.0)", {"thread_safe": True, "batch": {}}, None),
+        (SAME, {"thread_safe": True}, "2 rows with 1 different answers"),
+    ],
+    ids=["state", "processes", "same alone", "batch", "rows", "threads", "no difference"],
+)
+def test_threads_and_batches_have_to_answer_as_one_by_one(
+    tmp_path: Path, body: str, serve: dict[str, Any], said: str | None
+) -> None:
+    root = bundle(tmp_path / "b", loader_model(predicting(body), outputs=DOUBLES), serve=serve)
+    if said is None:
+        assert verify(root, together_rtol=1e-6).predicted
+    else:
+        assert said in failure(root, together_rtol=1e-6)

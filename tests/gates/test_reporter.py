@@ -147,11 +147,12 @@ def test_a_report_that_a_model_writes_while_it_predicts_is_not_believed(
     assert said in refused(tmp_path, forging(document, f"{write}(TEXT)\n{ending}", write))
 
 
-def test_a_report_in_the_place_of_its_servers_answer_is_not_one(tmp_path: Path) -> None:
+def test_a_report_in_the_place_of_its_servers_answer_never_gets_there(tmp_path: Path) -> None:
+    """The process that predicts has no socket of a client's."""
     body = "write_to_3_to_19(TEXT)\nreturn [1.0, 2.0]"
-    message = refused(tmp_path, forging(FORGED, body))
-    assert "its server does not answer" in message
-    assert "BadStatusLine" in message
+    found = seen(tmp_path, forging(FORGED, body))
+    assert (found.outputs, found.repeats) == ([1.0, 2.0], True)
+    assert found.packages != FORGED["packages"]
 
 
 @pytest.mark.parametrize("write", ["write_to_3_to_19", "write_everywhere"])

@@ -82,6 +82,7 @@ def bundle(
     source: Mapping[str, str] | None = None,
     class_path: str = MLFLOW_HANDLER,
     kwargs: Mapping[str, Any] | None = None,
+    serve: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes a bundle's layout to ``root`` and returns it.
 
@@ -91,6 +92,7 @@ def bundle(
         source: Files of source/ by path.
         class_path: The handler.
         kwargs: Its arguments; None for the model name alone.
+        serve: The rest of the serve section.
     """
     for kind in ("model", "source", "runtime/adroit"):
         (root / kind).mkdir(parents=True)
@@ -108,7 +110,7 @@ def bundle(
         "model_name": "tiny",
         "run_id": "0b5c5b2f6f0c4f6b9d0a3c1e2f4a5b6c",
         "files": {kind: _listed(root / kind) for kind in ("model", "runtime", "source")},
-        "serve": {"handler": handler},
+        "serve": {"handler": handler, **(serve or {})},
     }
     (root / "bundle.json").write_text(json.dumps(record))
     return root
