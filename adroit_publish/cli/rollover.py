@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,11 +18,13 @@ import click
 
 from adroit_publish.cli import checklist
 from adroit_publish.cli.options import Context, at_target, at_target_alone, in_git_options
+from adroit_publish.cli.rollover_amend import amend
 from adroit_publish.cli.rollover_told import show, tell, tell_all
 from adroit_publish.errors import ConfigError
 from adroit_publish.rollovers import verbs as rolling_over
 from adroit_publish.rollovers.afterwards import after_rollback
 from adroit_publish.rollovers.afterwards import finish as delete_old_flavor
+from adroit_publish.rollovers.probes import probe_addresses
 from adroit_publish.rollovers.start import Asked
 from adroit_publish.rollovers.start import start as begin
 from adroit_publish.rollovers.steps import Outcome
@@ -44,6 +47,7 @@ def rollover() -> None:
 @click.option("--to", "new", metavar="FLAVOR", help="the flavor that is to be")
 @click.option("--model", help="find both: the live one, and the only other one")
 @click.option("--url", "urls", multiple=True, help="a server of the new version; repeat per region")
+@click.option("--old-url", "old_urls", multiple=True, help="a server of the old one: the way back")
 @click.option("--replicas", type=click.IntRange(1), help="how many are expected behind each URL")
 @click.option("--prometheus", metavar="URL", help="where traffic is counted")
 @click.option(
@@ -67,6 +71,7 @@ def start(
     new: str | None,
     model: str | None,
     urls: tuple[str, ...],
+    old_urls: tuple[str, ...],
     replicas: int | None,
     prometheus: str | None,
     metrics: tuple[str, ...],
@@ -79,10 +84,11 @@ def start(
     shares = _percents(steps)
     traffic += tuple(f"prometheus:{url}" for url in filter(None, [prometheus]))
     traffic += tuple(f"metrics:{url}" for url in metrics)
-    asked = Asked(urls, replicas, traffic, shares, quiet_s, margin)
+    asked = Asked(urls, replicas, traffic, shares, quiet_s, margin, old_urls=old_urls)
     rolling = _rolling(context)
     begun = begin(rolling, old, new, model, asked)
-    show(context, rolling_over.status(rolling, begun.rollover.model))
+    standing = rolling_over.status(rolling, begun.rollover.model)
+    show(context, replace(standing, probes=tuple(probe_addresses(begun.rollover))))
 
 
 @rollover.command()
@@ -182,6 +188,9 @@ def finish(context: Context, model: str | None, in_git: InGit) -> None:
 def abandon(context: Context, model: str | None, why: str) -> None:
     """End a rollover, from any state, and leave things as they are."""
     tell(context, rolling_over.move(_rolling(context), model, "abandon", why))
+
+
+rollover.add_command(amend)
 
 
 def _rolling(context: Context) -> Rolling:

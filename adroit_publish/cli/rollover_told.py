@@ -98,6 +98,8 @@ def show(context: Context, standing: Status) -> None:
     if standing.lacks:
         print("missing for the next step:")
         _print_lacks(standing.lacks)
+    for line in standing.probes:
+        print(f"does not answer as it should: {line}")
     for warning in standing.warnings:
         print(f"warning: {warning}")
     for way in standing.next:
@@ -142,4 +144,5 @@ def _as_json(standing: Status) -> dict[str, Any]:
         "warnings": list(standing.warnings),
         "pointed": standing.pointed,
         "answered": vars(standing.answered) if standing.answered else None,
+        "probes": list(standing.probes),
     }

@@ -15,6 +15,7 @@ from adroit_publish.rollover.checks import Checks
 from adroit_publish.rollover.needs import weights_text
 from adroit_publish.rollover.state import Rollover, Side, Transition
 from adroit_publish.rollovers.book import last_hold
+from adroit_publish.rollovers.probes import plain_addresses, plain_traffic
 from adroit_publish.rollovers.verbs import Rolling
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.rollovers import Kept
@@ -34,6 +35,7 @@ class Asked:
         steps: Shares of the traffic to go through, in percent; ends in 100.
         quiet_s: How long the old version must have had no request.
         margin: How much larger the new one's share of errors may be, 0 to 1.
+        old_urls: Servers of the old version: the way back.
     """
 
     urls: tuple[str, ...]
@@ -42,6 +44,7 @@ class Asked:
     steps: tuple[float, ...]
     quiet_s: float
     margin: float
+    old_urls: tuple[str, ...] = ()
 
 
 def start(
@@ -63,6 +66,7 @@ def start(
         StoreError: A place failed.
         VerificationError: Something kept is damaged.
     """
+    asked = _plain(asked)
     _check(asked)
     if old is None or new is None:
         old, new = _both(rolling, old, new, model)
@@ -89,6 +93,7 @@ def start(
             asked.margin,
             rolling.checkout.project(sides[1]).rtol,
             FRESH_S,
+            old_urls=asked.old_urls,
         ),
     )
     last = rolling.rollovers.last(rollover.model)
@@ -101,9 +106,19 @@ def start(
     return rolling.rollovers.create(replace(rollover, id=f"{number:04d}", history=(entry,)))
 
 
+def _plain(asked: Asked) -> Asked:
+    """Returns what was asked, with addresses as they are kept."""
+    return replace(
+        asked,
+        urls=plain_addresses(asked.urls),
+        old_urls=plain_addresses(asked.old_urls),
+        traffic=plain_traffic(asked.traffic),
+    )
+
+
 def _check(asked: Asked) -> None:
     """Raises ConfigError where there could never be enough evidence."""
-    for url in asked.urls:
+    for url in (*asked.urls, *asked.old_urls):
         check_address(url)
     rising = sorted(set(asked.steps)) == list(asked.steps)
     wrong = [

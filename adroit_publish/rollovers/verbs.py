@@ -39,6 +39,7 @@ class Status:
         pointed: What the sitevar says, percent by flavor; None where that could not be read, or
             the rollover has ended.
         answered: When the old version's servers last answered; None where nobody knows.
+        probes: A line for each address that was asked and does not answer as it should.
     """
 
     rollover: Rollover
@@ -48,6 +49,7 @@ class Status:
     warnings: tuple[str, ...]
     pointed: Weights | None = None
     answered: Answered | None = None
+    probes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
