@@ -251,6 +251,7 @@ class Operators(RuleBasedStateMachine):
         number = int(last.rollover.id) + 1 if last else 1
         self.world.away, self.world.stale = set(), set()
         self.world.reset()
+        self.world.entered = last is None  # the reset is nobody's change
         entry = Transition(self.world.clock, "starter", None, "proposed")
         begun = Rollover(f"{number:04d}", "m", OLD, NEW, steps, CHECKS, history=(entry,))
         self.rollovers.create(begun)
