@@ -137,11 +137,8 @@ class Connection(asyncio.Protocol):
         self._advance()
 
     def eof_received(self) -> bool:
-        """Called by the event loop when the client sends no more; it may still read."""
-        if self._lingers or self._answer is None:
-            return False
-        self._http.receive_data(b"")
-        return True
+        """Called by the event loop when the client sends no more: it has gone, as for uvicorn."""
+        return False
 
     def expire(self) -> None:
         """Ends a connection whose deadline is over."""
