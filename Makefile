@@ -62,9 +62,9 @@ check: $(ready) ## format, lint, types and dead code
 reliability: $(ready) ## run tests/reliability at its full floors (hours)
 	@ADROIT_FULL=1 $(python) -m pytest tests/reliability -s
 
-bench: $(ready) ## run the benchmarks
+bench: $(ready) ## run the benchmarks; with ONLY=P11 those of that target
 	@if ls benchmarks/bench_*.py >/dev/null 2>&1; then \
-	    for each in benchmarks/bench_*.py; do $(python) "$$each" || exit; done; \
+	    for each in $$(grep -lE '^"""(.*[ ,])?$(or $(ONLY),.*)\b' benchmarks/bench_*.py); do $(python) "$$each" || exit; done; \
 	else echo 'bench: there are no benchmarks yet (benchmarks/bench_*.py)'; fi
 
 lock: ## re-make requirements.lock from pyproject.toml; pins that still fit stay

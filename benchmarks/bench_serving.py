@@ -1,11 +1,14 @@
 """P11: /invocations of our server and of ``mlflow models serve``, for the same model in one run.
 
-    python benchmarks/bench_serving.py [--rounds 3] [--seconds 5]
+    python benchmarks/bench_serving.py [--rounds 3] [--seconds 5] [--workers 1]
+                                       [--connections 1,8,64] [--rows 1,1000]
 
-The example project's model, logged as its flow logs it; each request is its input example (3 rows,
-10 columns, ``dataframe_split``). wrk asks each server in turn, over and over, with 1 and with 8
-connections; the medians of the rounds count. Prints a table in Markdown and one line of JSON. Both
-servers are one process on this machine's cores, which wrk shares.
+The example project's model, logged as its flow logs it; a request is that many rows of its input
+example (10 columns, ``dataframe_split``). wrk asks each server in turn, over and over; the medians
+of the rounds count. ``pyfunc.predict`` of the same rows in a loop of this process is what a worker
+could do without a server. Our server is asked as it is, and with ``serve.batch``. Prints a table in
+Markdown and one line of JSON. All servers have the same number of processes that predict, on this
+machine's cores, which wrk shares.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.servers.live_servers import ask, mlflow_serving, serving
 from tests.support.serving_bundles import bundle
 
-CONNECTIONS = (1, 8)
+OURS, BATCHED, THEIRS = "adroit.serving", "adroit.serving, batches", "mlflow models serve"
 UNITS_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 SCRIPT = """
 wrk.method = "POST"
@@ -42,6 +46,7 @@ class Measured:
     """What one server did under one load: the medians of the rounds."""
 
     server: str
+    rows: int
     connections: int
     requests_per_s: float
     p50_ms: float
@@ -53,40 +58,75 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--connections", type=_numbers, default=[1, 8, 64])
+    parser.add_argument("--rows", type=_numbers, default=[1, 1000])
     options = parser.parse_args()
     if shutil.which("wrk") is None:
         sys.exit("bench_serving: wrk is not installed (a Debian package)")
     with tempfile.TemporaryDirectory() as name:
-        rows = measure(Path(name), options.rounds, options.seconds)
-    print("| server | connections | requests/s | p50, ms | p99, ms |\n|---|---|---|---|---|")
-    for row in rows:
+        limits, measured = measure(Path(name), options)
+    print("| server | rows | connections | requests/s | p50, ms | p99, ms |")
+    print("|---|---|---|---|---|---|")
+    for row in measured:
         numbers = f"{row.requests_per_s:.0f} | {row.p50_ms:.2f} | {row.p99_ms:.2f}"
-        print(f"| {row.server} | {row.connections} | {numbers} |")
-    for ours, theirs in zip(rows[::2], rows[1::2], strict=True):
-        throughput, p99 = ours.requests_per_s / theirs.requests_per_s, ours.p99_ms / theirs.p99_ms
-        said = f"throughput {throughput:.2f} (at least 1), p99 {p99:.2f} (at most 1)"
-        print(f"P11, {ours.connections} connections, ours of theirs: {said}")
-    print(json.dumps({"P11": [asdict(row) for row in rows]}))
+        print(f"| {row.server} | {row.rows} | {row.connections} | {numbers} |")
+    by_load = {(row.server, row.rows, row.connections): row for row in measured}
+    for row in measured:
+        if row.server != THEIRS:
+            theirs = by_load[THEIRS, row.rows, row.connections]
+            of_loop = row.requests_per_s / (limits[row.rows] * options.workers)
+            throughput = row.requests_per_s / theirs.requests_per_s
+            ratios = f"throughput {throughput:.2f}, p99 {row.p99_ms / theirs.p99_ms:.2f}"
+            print(
+                f"P11, {row.server}, {row.rows} rows, {row.connections} connections: "
+                f"{ratios} of MLflow's, {of_loop:.2f} of pyfunc.predict a worker"
+            )
+    print(json.dumps({"P11": [asdict(row) for row in measured], "pyfunc.predict": limits}))
 
 
-def measure(scratch: Path, rounds: int, seconds: int) -> list[Measured]:
-    """Returns the medians of both servers under each load."""
+def measure(scratch: Path, options: argparse.Namespace) -> tuple[dict[int, float], list[Measured]]:
+    """Returns predictions/s of a loop by rows, and the medians of all servers under each load."""
     model = trained_model(scratch)
-    ours = bundle(scratch / "bundle", model)
-    payload = model / "serving_input_example.json"
-    script = scratch / "post.lua"
-    script.write_text(SCRIPT % payload)
-    rows = []
-    with serving(ours) as server, mlflow_serving(model) as theirs:
-        urls = {"adroit.serving": server.url, "mlflow models serve": theirs}
-        answers = {_asked(url, payload) for url in urls.values()}
-        assert len(answers) == 1, "the servers disagree"
-        for connections in CONNECTIONS:
-            seen = rounds_of(urls, script, connections, rounds, seconds)
-            for name, figures in seen.items():
-                medians = [statistics.median(column) for column in zip(*figures, strict=True)]
-                rows.append(Measured(name, connections, *medians))
-    return rows
+    payloads = {rows: _payload(scratch, model, rows) for rows in options.rows}
+    limits = {rows: loop_rate(model, payload) for rows, payload in payloads.items()}
+    batch = {"batch": {"max_rows": 64, "max_wait_ms": 2}}
+    plain, batching = (bundle(scratch / name, model, serve=serve) for name, serve in
+                       (("plain", {}), ("batching", batch)))  # fmt: skip
+    measured = []
+    environ = {"ADROIT_WORKERS": str(options.workers), "ADROIT_LOG_PERCENT": "0.001"}
+    with (
+        serving(plain, environ=environ) as ours,
+        serving(batching, environ=environ) as batched,
+        mlflow_serving(model, workers=options.workers) as theirs,
+    ):
+        urls = {OURS: ours.url, BATCHED: batched.url, THEIRS: theirs}
+        for rows, payload in payloads.items():
+            answers = {_asked(url, payload) for url in urls.values()}
+            assert len(answers) == 1, "the servers disagree"
+            script = scratch / f"post-{rows}.lua"
+            script.write_text(SCRIPT % payload)
+            for connections in options.connections:
+                seen = rounds_of(urls, script, connections, options.rounds, options.seconds)
+                for name, figures in seen.items():
+                    medians = [statistics.median(column) for column in zip(*figures, strict=True)]
+                    measured.append(Measured(name, rows, connections, *medians))
+    return limits, measured
+
+
+def loop_rate(model: Path, payload: Path, seconds: float = 2.0) -> float:
+    """Returns how often a second ``pyfunc.predict`` answers the rows of a request."""
+    import mlflow.pyfunc
+    import pandas as pd
+
+    split = json.loads(payload.read_text())["dataframe_split"]
+    frame, loaded = pd.DataFrame(**split), mlflow.pyfunc.load_model(str(model))
+    loaded.predict(frame)
+    started, count = time.monotonic(), 0
+    while time.monotonic() - started < seconds:
+        loaded.predict(frame)
+        count += 1
+    return count / (time.monotonic() - started)
 
 
 def rounds_of(
@@ -130,6 +170,19 @@ def trained_model(scratch: Path) -> Path:
         pipeline = new_pipeline().fit(features, labels)
         log_model(publisher, pipeline, features.head(3), labels.head(3))
     return next((scratch / "artifacts").rglob("MLmodel")).parent
+
+
+def _payload(scratch: Path, model: Path, rows: int) -> Path:
+    """Returns a file with a request of so many rows, those of the input example over and over."""
+    split = json.loads((model / "serving_input_example.json").read_text())["dataframe_split"]
+    data = [split["data"][row % len(split["data"])] for row in range(rows)]
+    file = scratch / f"request-{rows}.json"
+    file.write_text(json.dumps({"dataframe_split": {"columns": split["columns"], "data": data}}))
+    return file
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
 
 
 def _asked(url: str, payload: Path) -> bytes:

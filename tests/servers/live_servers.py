@@ -135,13 +135,13 @@ def started(
 
 
 @contextmanager
-def mlflow_serving(model: Path) -> Iterator[str]:
+def mlflow_serving(model: Path, workers: int = 1) -> Iterator[str]:
     """Runs ``mlflow models serve`` for a model directory and gives its address."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local"]
     process = subprocess.Popen(
-        [*command, "-m", str(model), "--port", str(port)],
+        [*command, "-m", str(model), "--port", str(port), "--workers", str(workers)],
         cwd=model.parent,  # where it makes a tracking database of its own
         env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         stderr=subprocess.PIPE,
