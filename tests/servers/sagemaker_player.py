@@ -80,11 +80,13 @@ class Player:
         jobs: By name, in the order they were asked for.
         broken: While it is set, requests are refused as too many.
         loses_answer: The next job is started, and its answer never comes.
+        full: So many of the next jobs find no capacity.
     """
 
     def __init__(self, moto: S3Server, place: Path, container: Container | None) -> None:
         self.jobs: dict[str, PlayedJob] = {}
         self.broken = self.loses_answer = False
+        self.full = 0
         self._moto, self._place = moto, place
         self._container = container or (lambda job: _boxed(job, moto.endpoint))
         self._threads: list[threading.Thread] = []
@@ -132,7 +134,11 @@ class Player:
             "StoppingCondition": job.request["StoppingCondition"],
             "Environment": job.request["Environment"],
             "CreationTime": 1,
+            "ResourceConfig": job.request["ResourceConfig"],
+            "EnableManagedSpotTraining": job.request.get("EnableManagedSpotTraining", False),
         }
+        if job.status not in ("InProgress", "Stopping"):
+            facts |= {"TrainingTimeInSeconds": 400, "BillableTimeInSeconds": 300}
         return facts | ({"FailureReason": job.reason} if job.reason else {})
 
     def stopping(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -161,6 +167,14 @@ class Player:
 
     def _run(self, job: PlayedJob) -> None:
         try:
+            if self.full:
+                self.full -= 1
+                job.reason = (
+                    "CapacityError: Unable to provision requested ML compute capacity. Please "
+                    "retry using a different ML instance type."
+                )
+                job.phase = job.status = "Failed"
+                return
             job.phase = "Downloading"
             for channel in job.request["InputDataConfig"]:
                 self._download(channel, job.ml / "input/data" / channel["ChannelName"])
@@ -324,7 +338,7 @@ def _boxed(job: PlayedJob, endpoint: str) -> list[str]:
         if any(each.is_relative_to(parent) for parent in hidden):
             command += ["--ro-bind", str(each), str(each)]
     command += ["--bind", str(job.ml), "/opt/ml", "--chdir", "/", "--clearenv"]
-    place = {"PATH": f"{sys.prefix}/bin:/usr/bin:/bin", "HOME": "/opt/ml/home"}
+    place = {"PATH": f"{Path(sys.prefix).resolve()}/bin:/usr/bin:/bin", "HOME": "/opt/ml/home"}
     for name, value in (place | job.environment(endpoint)).items():
         command += ["--setenv", name, value]
     return [*command, *job.request["AlgorithmSpecification"]["ContainerEntrypoint"]]

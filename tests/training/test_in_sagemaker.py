@@ -12,9 +12,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -307,6 +310,269 @@ def test_a_request_that_is_refused_is_not_sent_again(
     assert output.count("SageMaker did not start") == 1
     assert "RoleArn" in output
     assert not player.jobs
+
+
+OPTIONS_FLOW = """
+import os
+from pathlib import Path
+from metaflow import FlowSpec, environment, in_sagemaker, resources, step
+class OptionsFlow(FlowSpec):
+    {decorators}
+    @step
+    def start(self):
+        self.seen = {{
+            "environment": os.environ.get("MY_OWN"),
+            "command": os.environ.get("FROM_COMMAND"),
+            "made": Path("prepared.txt").exists(),
+            "files": sorted(str(p) for p in Path("data").rglob("*") if p.is_file()),
+            "ranks": os.environ.get("WORLD_SIZE"),
+        }}
+        self.next(self.end)
+    @step
+    def end(self):
+        print("seen", self.seen)
+if __name__ == "__main__":
+    OptionsFlow()
+"""
+
+
+def options_flow(place: Path, decorators: str) -> Path:
+    (place / "data/deep").mkdir(parents=True)
+    for name in ("rows.csv", "rows.tmp", "deep/more.json", ".env"):
+        (place / "data" / name).write_text("x")
+    flow = place / "options_flow.py"
+    flow.write_text(OPTIONS_FLOW.format(decorators=decorators))
+    return flow
+
+
+def test_a_job_is_asked_for_with_all_that_was_said(
+    laptop: Laptop, player: Player, tmp_path: Path
+) -> None:
+    key = f"arn:aws:kms:us-east-1:{'1' * 12}:key/1"
+    flow = options_flow(
+        tmp_path / "project",
+        f"""@resources(cpu=8, memory=30000)
+    @in_sagemaker(
+        keep_alive_period_in_seconds=600, environment_variables={{"MY_OWN": "it's $HOME"}},
+        pre_execution_commands=["export FROM_COMMAND=yes # kept", "touch prepared.txt"],
+        include=["data"], exclude=["data/*.tmp"], volume_kms_key="{key}", s3_kms_key="{key}",
+        encrypt_inter_container_traffic=True, job_name_prefix="ads-team", max_retry_attempts=2,
+        tags={{"team": "ads"}},
+    )""",
+    )
+    administered = tmp_path / "sagemaker.toml"
+    administered.write_text(
+        'subnets = ["subnet-1"]\nsecurity_groups = ["sg-1"]\nvolume_size = 50\n'
+        'tags = {team = "all", cost-center = "7"}\n[usd_per_hour]\n"ml.m5.2xlarge" = 1.2\n'
+    )
+    player.full = 1
+    code, output = laptop.run(
+        "run", flow=flow, METAFLOW_SAGEMAKER_DEFAULTS=str(administered),
+        METAFLOW_SAGEMAKER_CAPACITY_WAIT_S="0.1",
+    )  # fmt: skip
+    assert code == 0, output
+    first, job = player.jobs.values()
+    assert "Trying again in 0.1 s." in output
+    assert (first.status, job.status) == ("Failed", "Completed")
+    assert all(name.startswith("ads-team-") for name in player.jobs)
+    assert job.request["ResourceConfig"] == {
+        "InstanceType": "ml.m5.2xlarge",
+        "InstanceCount": 1,
+        "VolumeSizeInGB": 50,
+        "KeepAlivePeriodInSeconds": 600,
+        "VolumeKmsKeyId": key,
+    }
+    assert job.request["OutputDataConfig"]["KmsKeyId"] == key
+    assert job.request["EnableInterContainerTrafficEncryption"] is True
+    assert job.request["RetryStrategy"] == {"MaximumRetryAttempts": 2}
+    assert job.request["VpcConfig"] == {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
+    tags = {tag["Key"]: tag["Value"] for tag in job.request["Tags"]}
+    assert tags == {"team": "ads", "cost-center": "7"}
+    assert str({
+        "environment": "it's $HOME", "command": "yes", "made": True,
+        "files": ["data/deep/more.json", "data/rows.csv"], "ranks": None,
+    }) in output  # fmt: skip
+    told = [line for line in output.splitlines() if job.name in line]
+    assert told[-1].endswith("billed 300 s of ml.m5.2xlarge, about 0.1000 USD")
+
+
+def test_capacity_that_is_not_there_is_given_up(
+    laptop: Laptop, player: Player, tmp_path: Path
+) -> None:
+    flow = options_flow(tmp_path / "project", "@in_sagemaker(max_retry_attempts=1)")
+    player.full = 9
+    code, output = laptop.run("run", flow=flow, METAFLOW_SAGEMAKER_CAPACITY_WAIT_S="0.1")
+    assert code == 1
+    assert len(player.jobs) == 2
+    assert "SageMaker has no capacity" in output
+    assert "CapacityError" in output
+
+
+def test_a_command_that_fails_before_the_step_ends_the_job(
+    laptop: Laptop, player: Player, tmp_path: Path
+) -> None:
+    command = "echo no such package >&2; false"
+    flow = options_flow(
+        tmp_path / "project", f"@in_sagemaker(pre_execution_commands=[{command!r}, 'touch no'])"
+    )
+    code, _ = laptop.run("run", flow=flow)
+    assert code == 1
+    assert "no such package" in str(only_job(player).reason)
+    assert "seen" not in "".join(only_job(player).lines)
+
+
+def test_what_contradicts_itself_is_told_before_a_task_starts(
+    laptop: Laptop, player: Player, tmp_path: Path
+) -> None:
+    flow = options_flow(
+        tmp_path / "project",
+        """@environment(vars={"MY_SERVER": "http://localhost:1"})
+    @resources(gpu=1, memory=1000)
+    @in_sagemaker(
+        instance_type="ml.m5.large", spot=True, keep_alive_period_in_seconds=60, instance_count=2,
+        environment_variables={"not a name": "1"}, job_name_prefix="no_underscores",
+        pre_execution_commands="ls", max_retry_attempts=31,
+    )""",
+    )
+    code, output = laptop.run("run", flow=flow, MLFLOW_TRACKING_URI="http://127.0.0.1:5000")
+    assert code == 1
+    for said in (
+        "keep_alive_period_in_seconds cannot be with spot",
+        "instance_count above 1 needs use_torchrun=True",
+        "environment_variables: 'not a name'",
+        "job_name_prefix has at most 30 letters",
+        "pre_execution_commands is a list",
+        "max_retry_attempts has to be a whole number from 0 to 30",
+        "ml.m5.large has less than @resources(cpu=1, memory=1000, gpu=1) asks for; ml.g4dn.xlarge",
+        "MLFLOW_TRACKING_URI is http://127.0.0.1:5000, which is this machine",
+        "MY_SERVER is http://localhost:1, which is this machine",
+    ):
+        assert said in output
+    assert "Task is starting" not in output
+    assert not player.jobs
+
+
+@pytest.mark.parametrize("include", ["nowhere", "../else", "/etc/hosts"])
+def test_files_that_are_not_beside_the_flow_are_told(tmp_path: Path, include: str) -> None:
+    from metaflow_extensions.adroit.plugins.sagemaker.errors import SagemakerError
+    from metaflow_extensions.adroit.plugins.sagemaker.shipped import shipped_files
+
+    (tmp_path / "else").touch()
+    flow = options_flow(tmp_path / "project", "@in_sagemaker()")
+    with pytest.raises(SagemakerError, match="names no file below the flow's directory"):
+        list(shipped_files(flow, [include]))
+
+
+def test_a_metadata_service_of_this_machine_is_told_before_a_job(
+    laptop: Laptop, player: Player, tmp_path: Path
+) -> None:
+    flow = options_flow(tmp_path / "project", "@in_sagemaker()")
+    with answering_anything() as service:
+        code, output = laptop.run(
+            "run", flow=flow, METAFLOW_DEFAULT_METADATA="service", METAFLOW_SERVICE_URL=service
+        )
+    assert code == 1
+    assert f"METAFLOW_SERVICE_INTERNAL_URL is {service}, which is this machine" in output
+    assert "--service-internal-url" in output
+    assert not player.jobs
+
+
+@contextmanager
+def answering_anything() -> Iterator[str]:
+    """A metadata service as far as starting a run asks it."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            body = json.dumps({"run_number": 1, "task_id": 1, "version": "2.4.0"}).encode()
+            self.send_response(200)
+            self.send_header("METADATA_SERVICE_VERSION", "2.4.0")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_PUT = do_PATCH = do_GET
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_step_runs_in_several_processes_and_the_first_is_the_task(
+    laptop: Laptop, player: Player, tmp_path: Path
+) -> None:
+    pytest.importorskip("torch", reason="torch is not installed: no CPU build is in the lock")
+    flow = options_flow(tmp_path / "project", "@in_sagemaker(use_torchrun=True, nproc_per_node=2)")
+    code, output = laptop.run("run", flow=flow)
+    assert code == 0, output + "\n".join(only_job(player).lines)
+    assert "'ranks': '2'" in output
+
+
+@pytest.mark.parametrize(
+    ("address", "here"),
+    [
+        ("http://127.0.0.1:5000", True),
+        ("https://localhost", True),
+        ("http://LOCALHOST:1/a", True),
+        ("http://[::1]:5000", True),
+        ("http://127.9.9.9", True),
+        ("http://0.0.0.0:80", True),
+        ("http://a.localhost", True),
+        ("http://localhost.example.com", False),
+        ("https://mlflow.example", False),
+        ("databricks", False),
+        ("sqlite:///127.0.0.1", False),
+        ("http://10.0.0.1", False),
+    ],
+)
+def test_addresses_of_this_machine_are_known(address: str, here: bool) -> None:
+    from metaflow_extensions.adroit.plugins.sagemaker.reach import is_this_machine
+
+    assert is_this_machine(address) == here
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [(None, "No such file"), ("a = ", "Invalid"), ("colour = 1", "has no colour")],
+)
+def test_an_administrators_file_that_cannot_be_used_is_told(
+    tmp_path: Path, text: str | None, said: str
+) -> None:
+    from metaflow_extensions.adroit.plugins.sagemaker.administered import defaults_in
+    from metaflow_extensions.adroit.plugins.sagemaker.errors import SagemakerError
+
+    file = tmp_path / "sagemaker.toml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(SagemakerError, match=said):
+        defaults_in(str(file), ["image"])
+
+
+def test_the_cheapest_instance_that_is_enough_is_chosen() -> None:
+    from metaflow_extensions.adroit.plugins.sagemaker.instances import Needs, cheapest, cost_line
+
+    assert cheapest(Needs(1, 4096, 0)) == "ml.m5.large"
+    assert cheapest(Needs(4, 32_000, 0)) == "ml.r5.xlarge"
+    assert cheapest(Needs(1, 4096, 4)) == "ml.g4dn.12xlarge"
+    assert cheapest(Needs(1000, 1, 0)) is None
+    assert cost_line("ml.new.large", 1, 60, {}) == "billed 60 s of ml.new.large"
+    assert cost_line("ml.m5.large", 2, 3600, {}).endswith(
+        "3600 s x 2 of ml.m5.large, about 0.2300 USD"
+    )
+
+
+def test_ranks_are_tasks_of_their_own() -> None:
+    from metaflow_extensions.adroit.plugins.sagemaker.ranks import arguments_of
+
+    words = ["flow.py", "step", "train", "--task-id", "7", "--run-id", "1"]
+    assert arguments_of(0, words) == words
+    assert arguments_of(3, words)[4] == "7-rank-3"
 
 
 def test_a_job_that_nobody_knows_cannot_be_followed(laptop: Laptop) -> None:

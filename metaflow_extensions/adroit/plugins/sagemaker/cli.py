@@ -15,14 +15,18 @@ from typing import Any
 from metaflow._vendor import click
 from metaflow.exception import METAFLOW_EXIT_DISALLOW_RETRY
 from metaflow.metaflow_config import DATASTORE_LOCAL_DIR
+from metaflow.metaflow_config_funcs import from_conf
 from metaflow.mflog import TASK_LOG_SOURCE
 from metaflow.mflog.mflog import decorate
 
-from .errors import JobFailed, JobStopped, JobUnseen, SagemakerError
+from .errors import JobFailed, JobStopped, JobUnseen, NoCapacity, SagemakerError
 from .guard import Guard
 from .job import Job
 from .launch import name_of, start
 from .request import TASK_VARIABLE, Settings
+
+CAPACITY_WAIT_S = float(from_conf("SAGEMAKER_CAPACITY_WAIT_S", 60.0))
+LONGEST_CAPACITY_WAIT_S = 900.0
 
 
 @click.group()
@@ -55,10 +59,32 @@ def step(context: Any, step_name: str, settings: str, **options: Any) -> None:
     values = Settings(**json.loads(settings))
     if options["retry_count"]:
         _wait_before_the_next_try(context.obj, step_name)
-    name = name_of(context.obj, place, options["retry_count"])
+    try:
+        for again in range(values.max_retry_attempts + 1):
+            try:
+                _run_job(context, values, place, options, again)
+                return
+            except NoCapacity as end:
+                if again == values.max_retry_attempts:
+                    raise
+                wait_s = min(CAPACITY_WAIT_S * 2**again, LONGEST_CAPACITY_WAIT_S)
+                print(f"{end}\nTrying again in {wait_s:g} s.", flush=True)
+                time.sleep(wait_s)
+    finally:
+        _bring_metadata_home(context.obj, place)
+
+
+def _run_job(
+    context: Any, values: Settings, place: tuple[str, str, str], options: Any, again: int
+) -> None:
+    """Runs one job to its end; leaves no job running behind it."""
+    name = name_of(
+        context.obj, place, options["retry_count"], prefix=values.job_name_prefix, again=again
+    )
     guard = Guard(name)
     try:
-        start(context, name, values, place, options).follow(_echo)
+        job = start(context, name, values, place, options)
+        job.follow(_echo, prices=values.usd_per_hour)
         guard.dismiss()
     except JobUnseen:
         raise  # its guard goes on trying to stop it
@@ -73,8 +99,6 @@ def step(context: Any, step_name: str, settings: str, **options: Any) -> None:
         print(f"Stopping training job {name}.", file=sys.stderr)
         Job(name).stop()
         sys.exit(METAFLOW_EXIT_DISALLOW_RETRY)
-    finally:
-        _bring_metadata_home(context.obj, place)
 
 
 @sagemaker.command(help="Show the log of a training job until it ends.")

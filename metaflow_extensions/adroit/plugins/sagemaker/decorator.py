@@ -17,11 +17,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from metaflow._vendor import click
 from metaflow.decorators import StepDecorator
-from metaflow.metaflow_config import DATASTORE_LOCAL_DIR, FEAT_ALWAYS_UPLOAD_CODE_PACKAGE
+from metaflow.metaflow_config import (
+    DATASTORE_LOCAL_DIR,
+    FEAT_ALWAYS_UPLOAD_CODE_PACKAGE,
+    SERVICE_INTERNAL_URL,
+)
 from metaflow.metaflow_config_funcs import from_conf
 
+from .administered import MERGED, PRICES, defaults_in, merged
 from .errors import SagemakerError
+from .instances import INSTANCES, Needs, cheapest, fits
+from .reach import unreachable
 from .request import PACKAGE_VARIABLE, TASK_VARIABLE, Settings, problems, settings_of
 
 IGNORE_VARIABLE = "MF_IGNORE_SAGEMAKER"
@@ -66,6 +74,32 @@ class InSagemakerDecorator(StepDecorator):
         Subnets of the VPC that the job runs in.
     security_groups : List[str], optional
         Their security groups.
+    keep_alive_period_in_seconds : int, optional
+        How long the instances stay warm for the next job, which then begins at once; not with spot.
+    environment_variables : Dict[str, str], optional
+        What the step finds in its environment; ``@secrets`` is for secrets.
+    pre_execution_commands : List[str], optional
+        Shell commands that run before the step.
+    include : List[str], optional
+        Files, directories or patterns beside the flow that go along.
+    exclude : List[str], optional
+        Patterns of files that do not.
+    volume_kms_key : str, optional
+        KMS key of the job's volume.
+    s3_kms_key : str, optional
+        KMS key of what SageMaker writes to S3.
+    encrypt_inter_container_traffic : bool, default False
+        Encrypt what instances send each other.
+    job_name_prefix : str, optional
+        The beginning of the job's name, in place of flow and step.
+    max_retry_attempts : int, default 0
+        How often a job is started again that found no capacity.
+    instance_count : int, default 1
+        Instances; more than one with ``use_torchrun``.
+    use_torchrun : bool, default False
+        Run the step in ``nproc_per_node`` processes on each instance, as torchrun does.
+    nproc_per_node : int, optional
+        As many as there are GPUs, at least one.
     """
 
     name = "in_sagemaker"
@@ -81,6 +115,19 @@ class InSagemakerDecorator(StepDecorator):
         "tags": None,
         "subnets": None,
         "security_groups": None,
+        "keep_alive_period_in_seconds": None,
+        "environment_variables": None,
+        "pre_execution_commands": None,
+        "include": None,
+        "exclude": None,
+        "volume_kms_key": None,
+        "s3_kms_key": None,
+        "encrypt_inter_container_traffic": False,
+        "job_name_prefix": None,
+        "max_retry_attempts": 0,
+        "instance_count": 1,
+        "use_torchrun": False,
+        "nproc_per_node": None,
     }
     package_url = package_sha = package_metadata = None
     supports_conda_environment = True  # read by Metaflow: what runs elsewhere, and on what
@@ -89,16 +136,23 @@ class InSagemakerDecorator(StepDecorator):
     # In the process that runs the flow
 
     def init(self) -> None:
-        values = self.attributes
+        values, own = self.attributes, self._user_defined_attributes
+        said = defaults_in(from_conf("SAGEMAKER_DEFAULTS"), self.defaults)
+        self.prices = said.pop(PRICES, {})
+        for name, default in said.items():
+            values[name] = merged(name, default, values[name]) if name in own else default
+        self.type_is_given = "instance_type" in own or "instance_type" in said
         values["image"] = values["image"] or from_conf("SAGEMAKER_IMAGE")
         values["role"] = values["role"] or from_conf("SAGEMAKER_IAM_ROLE")
-        values["tags"] = values["tags"] or {}
+        for name in MERGED:
+            values[name] = values[name] or {}
 
     def step_init(self, flow, graph, step, decos, environment, flow_datastore, logger) -> None:
         self.step, self.decos = step, decos
         self._check_alone()
         self.flow, self.graph = flow, graph
         self.flow_datastore, self.environment = flow_datastore, environment
+        self._honour_resources()
         limits = [deco.secs for deco in decos if deco.name == "timeout"]
         if limits and isinstance(self.attributes["max_run"], int):
             self.attributes["max_run"] = min(
@@ -109,7 +163,7 @@ class InSagemakerDecorator(StepDecorator):
         self.package = package
         if ignored():
             return
-        found = problems(self.attributes)
+        found = problems(self.attributes) + self.unmet + unreachable(self._addresses())
         if not isinstance(self.attributes["wait"], bool):
             found.append(f"wait is True or False, not {self.attributes['wait']!r}")
         elif not self.attributes["wait"] and graph[self.step].type in ("foreach", "split-switch"):
@@ -131,7 +185,10 @@ class InSagemakerDecorator(StepDecorator):
 
         self._check_alone()  # a deployment gives steps its own decorator just before it packs them
         flow = Path(sys.modules[type(self.flow).__module__].__file__ or "")
-        yield from ((str(path), name) for path, name in shipped_files(flow))
+        files = shipped_files(
+            flow, self.attributes["include"] or (), self.attributes["exclude"] or ()
+        )
+        yield from ((str(path), name) for path, name in files)
 
     def runtime_task_created(
         self, task_datastore, task_id, split_index, input_paths, is_cloned, ubf_context
@@ -151,7 +208,34 @@ class InSagemakerDecorator(StepDecorator):
 
     def settings(self) -> Settings:
         """Returns what the job is asked for with."""
-        return settings_of(self.attributes)
+        return settings_of({**self.attributes, PRICES: self.prices})
+
+    def _honour_resources(self) -> None:
+        """Chooses the instance type that ``@resources`` needs, or judges the one given."""
+        self.unmet: list[str] = []
+        for asked in (deco.attributes for deco in self.decos if deco.name == "resources"):
+            needs = Needs(float(asked["cpu"] or 1), float(asked["memory"]), int(asked["gpu"] or 0))
+            given = self.attributes["instance_type"]
+            if not self.type_is_given:
+                self.attributes["instance_type"] = cheapest(needs) or given
+                given = self.attributes["instance_type"]
+            if given in INSTANCES and not fits(INSTANCES[given], needs):
+                self.unmet.append(
+                    f"{given} has less than @resources({needs}) asks for"
+                    + (f"; {better} has it" if (better := cheapest(needs)) else "")
+                )
+
+    def _addresses(self) -> dict[str, str | None]:
+        """Returns the addresses that the step would use in the job, by their settings' names."""
+        addresses = {"MLFLOW_TRACKING_URI": os.environ.get("MLFLOW_TRACKING_URI")}
+        for deco in self.decos:
+            if deco.name == "environment":
+                addresses |= {name: str(value) for name, value in deco.attributes["vars"].items()}
+        for name, value in dict(self.attributes["environment_variables"]).items():
+            addresses[name] = str(value)
+        if click.get_current_context().obj.metadata.TYPE == "service":
+            addresses["METAFLOW_SERVICE_INTERNAL_URL"] = SERVICE_INTERNAL_URL
+        return addresses
 
     def _check_alone(self) -> None:
         for deco in self.decos:
@@ -194,8 +278,10 @@ class InSagemakerDecorator(StepDecorator):
             tags = [f"attempt_id:{retry_count}"]
             entries = [MetaDatum(name, value, name, tags) for name, value in facts.items() if value]
             metadata.register_metadata(run_id, step_name, task_id, entries)
-            self.log_keeper = Sidecar("save_logs_periodically")
-            self.log_keeper.start()
+            self.log_keeper = None
+            if first_of_its_processes():  # whose log it is
+                self.log_keeper = Sidecar("save_logs_periodically")
+                self.log_keeper.start()
 
     def task_decorate(
         self,
@@ -229,7 +315,8 @@ class InSagemakerDecorator(StepDecorator):
     ) -> None:
         if not in_job():
             return
-        self.log_keeper.terminate()
+        if self.log_keeper:
+            self.log_keeper.terminate()
         if self.metadata.TYPE == "local":  # it lies in the job, and goes home by the datastore
             from metaflow.metadata_provider.util import sync_local_metadata_to_datastore
 
@@ -244,3 +331,8 @@ def ignored() -> bool:
 def in_job() -> bool:
     """Tells whether this process is in a training job that ``@in_sagemaker`` started."""
     return TASK_VARIABLE in os.environ
+
+
+def first_of_its_processes() -> bool:
+    """Tells whether this is the process that is the task, where ``torchrun`` started several."""
+    return os.environ.get("RANK", "0") == "0"

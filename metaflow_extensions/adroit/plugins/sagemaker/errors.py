@@ -15,6 +15,12 @@ class JobFailed(MetaflowException):
     headline = "SageMaker training job failed"
 
 
+class NoCapacity(JobFailed):
+    """AWS has no such instance for us just now; ``max_retry_attempts`` tries again."""
+
+    headline = "SageMaker has no capacity"
+
+
 class JobUnseen(JobFailed):
     """Nobody knows how the training job is: AWS is out of reach. It may be running."""
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from .errors import JobFailed, JobStopped, JobUnseen, SagemakerError
+from .errors import JobFailed, JobStopped, JobUnseen, NoCapacity, SagemakerError
+from .instances import cost_line
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 FIRST_POLL_S = 0.5
@@ -26,6 +27,7 @@ _REFUSED = {
     "ValidationException",
     "UnrecognizedClientException",
 }
+_NO_CAPACITY = {"ResourceLimitExceeded", "CapacityError"}
 
 Echo = Callable[[str, datetime | None], None]
 
@@ -69,7 +71,8 @@ class Job:
 
         Raises:
             SagemakerError: SageMaker refuses the request, now and next time.
-            JobFailed: It could not be started just now, because of a quota, say.
+            NoCapacity: There is no such instance for us just now, or a quota is used up.
+            JobFailed: It could not be started just now.
             JobUnseen: AWS cannot be reached, or has failed.
         """
         from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
@@ -81,6 +84,8 @@ class Job:
             if code == "ResourceInUse":
                 return
             kind = SagemakerError if code in _REFUSED else JobFailed
+            if code in _NO_CAPACITY:
+                kind = NoCapacity
             if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500:
                 kind = JobUnseen  # it may have been started all the same
             said = error.response.get("Error", {}).get("Message", "")
@@ -103,12 +108,18 @@ class Job:
         except (BotoCoreError, ClientError):
             return  # its guard tries again
 
-    def follow(self, echo: Echo, sleep: Callable[[float], None] = time.sleep) -> None:
-        """Prints its log until it has ended.
+    def follow(
+        self,
+        echo: Echo,
+        sleep: Callable[[float], None] = time.sleep,
+        prices: Mapping[str, float] | None = None,
+    ) -> None:
+        """Prints its log until it has ended, and last what it cost.
 
         Args:
             echo: Is given each line; with the time it was logged, or None for a word of our own.
             sleep: Waits, in seconds.
+            prices: USD an hour by instance type that come before the list's.
 
         Raises:
             JobFailed: It failed or ran out of time; the message has its reason and the log's place.
@@ -129,6 +140,12 @@ class Job:
             poll_s = min(poll_s * 1.3, LAST_POLL_S)
         sleep(LOG_LAG_S)
         self._echo_log(echo, sleep)
+        if "BillableTimeInSeconds" in facts:
+            resources, billed_s = facts["ResourceConfig"], facts["BillableTimeInSeconds"]
+            cost = cost_line(
+                resources["InstanceType"], resources["InstanceCount"], billed_s, prices or {}
+            )
+            echo(f"{self.name}: {cost}{_spot_savings(facts)}", None)
         if status != "Completed":
             raise self._ended(facts)
 
@@ -136,7 +153,8 @@ class Job:
         reason = facts.get("FailureReason") or facts.get("SecondaryStatus") or "no reason given"
         where = f"  job:    {self.url}\n  log:    {self.log_url}"
         if facts["TrainingJobStatus"] == "Failed":
-            return JobFailed(f"{self.name} failed.\n  reason: {reason}\n{where}")
+            kind = NoCapacity if str(reason).startswith("CapacityError") else JobFailed
+            return kind(f"{self.name} failed.\n  reason: {reason}\n{where}")
         if facts.get("SecondaryStatus") in ("MaxRuntimeExceeded", "MaxWaitTimeExceeded"):
             limit = facts.get("StoppingCondition", {})
             seconds = ", ".join(f"{name} {value} s" for name, value in limit.items())
@@ -215,3 +233,11 @@ def _told(facts: Mapping[str, Any]) -> str:
     message = steps[-1].get("StatusMessage") or ""
     phase = facts.get("SecondaryStatus") or facts["TrainingJobStatus"]
     return f"{phase}: {message}" if message else str(phase)
+
+
+def _spot_savings(facts: Mapping[str, Any]) -> str:
+    """Returns what spot capacity saved, in SageMaker's own way of reckoning."""
+    trained_s, billed_s = facts.get("TrainingTimeInSeconds"), facts["BillableTimeInSeconds"]
+    if not facts.get("EnableManagedSpotTraining") or not trained_s or billed_s >= trained_s:
+        return ""
+    return f"; spot saved {100 - 100 * billed_s / trained_s:.0f} % of {trained_s} s"

@@ -16,9 +16,13 @@ from metaflow.metaflow_config_funcs import config_values
 
 from .job import Job
 from .request import PACKAGE_VARIABLE, SCRIPT, Settings, job_name, training_request
-from .script import run_script
+from .script import run_script, torchrun
 
-_OF_THIS_MACHINE = {"METAFLOW_DATASTORE_SYSROOT_LOCAL", "METAFLOW_TEMPDIR"}
+_OF_THIS_MACHINE = {
+    "METAFLOW_DATASTORE_SYSROOT_LOCAL",
+    "METAFLOW_SAGEMAKER_DEFAULTS",
+    "METAFLOW_TEMPDIR",
+}
 Place = tuple[str, str, str]
 """Run, step and task."""
 
@@ -49,7 +53,7 @@ def start_beside(
         "tag": context.params.get("opt_tag"),
         "namespace": context.params.get("opt_namespace"),
     }
-    name = name_of(context.obj, place, attempt)
+    name = name_of(context.obj, place, attempt, prefix=settings.job_name_prefix)
     job = start(context, name, settings, place, options)
     print(f"Handed over to training job {name}: {job.url}")
     return name
@@ -89,7 +93,10 @@ def start(
         options.get("retry_count", 0),
         package,
         _step_command(state, context.find_root().params, place[1], options),
-        _exports(state, place[1], {"METADATA": metadata, "SHA": sha, "URL": url}),
+        _exports(state, place[1], {"METADATA": metadata, "SHA": sha, "URL": url})
+        | {name: str(value) for name, value in settings.environment_variables.items()},
+        settings.pre_execution_commands,
+        torchrun(settings.instance_count, settings.nproc_per_node) if settings.use_torchrun else (),
     )
     prefix = f"{state.flow_datastore.datastore_root}/sagemaker/{state.flow.name}/{name}"
     with S3() as s3:
@@ -105,7 +112,7 @@ def _step_command(
 ) -> list[str]:
     """Returns the words of the task's own command, each as a shell has to read it."""
     python = state.environment.executable(step_name)
-    program = ["exec", python, "-u", util._quote(Path(sys.argv[0]).name)]
+    program = [python, "-u", util._quote(Path(sys.argv[0]).name)]
     wanted = {name: value for name, value in options.items() if value not in (None, ())}
     return [
         *program,
@@ -144,8 +151,9 @@ def _exports(state: Any, step_name: str, package: Mapping[str, str]) -> dict[str
     return {name: value for name, value in exports.items() if value}
 
 
-def name_of(state: Any, place: Place, attempt: int) -> str:
-    """Returns the name of the job of one attempt at a task."""
-    run_id, step_name, task_id = place
+def name_of(
+    state: Any, place: Place, attempt: int, *, prefix: str | None = None, again: int = 0
+) -> str:
+    """Returns the name of the job of one attempt at a task; see ``request.job_name``."""
     root = state.flow_datastore.datastore_root
-    return job_name(state.flow.name, run_id, step_name, task_id, attempt, root)
+    return job_name(state.flow.name, *place, attempt, root, prefix=prefix, again=again)

@@ -22,6 +22,19 @@ NAME_LIMIT = 63
 SPOT_WAIT_S = 3600
 """How much longer than it may run a spot job may wait for capacity, where nobody says."""
 
+_MOST = 10**9
+_NUMBERS = {
+    "volume_size": (1, _MOST),
+    "max_run": (1, _MOST),
+    "max_wait": (1, _MOST),
+    "keep_alive_period_in_seconds": (1, 3600),
+    "max_retry_attempts": (0, 30),
+    "instance_count": (1, 100),
+    "nproc_per_node": (1, 1000),
+}
+_OPTIONAL = ("max_wait", "keep_alive_period_in_seconds", "nproc_per_node")
+_LISTS = ("subnets", "security_groups", "pre_execution_commands")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -39,6 +52,19 @@ class Settings:
         tags: Tags of the job.
         subnets: Subnets of the VPC that the job runs in; with ``security_groups``.
         security_groups: Their security groups.
+        keep_alive_period_in_seconds: How long the instances are kept warm for the next job.
+        environment_variables: What the step finds in its environment.
+        pre_execution_commands: Shell commands that run before the step.
+        volume_kms_key: Encrypts the job's volume.
+        s3_kms_key: Encrypts what SageMaker writes to S3.
+        encrypt_inter_container_traffic: Between instances.
+        job_name_prefix: The beginning of the job's name, in place of flow and step.
+        max_retry_attempts: How often a job that finds no capacity, or that SageMaker fails, is
+            started again.
+        instance_count: Instances; more than one only with ``use_torchrun``.
+        use_torchrun: The step runs in ``nproc_per_node`` processes on each instance.
+        nproc_per_node: None for as many as there are GPUs, at least one.
+        usd_per_hour: Prices by instance type that come before the list's.
     """
 
     image: str
@@ -51,6 +77,18 @@ class Settings:
     tags: Mapping[str, str] = field(default_factory=dict)
     subnets: tuple[str, ...] = ()
     security_groups: tuple[str, ...] = ()
+    keep_alive_period_in_seconds: int | None = None
+    environment_variables: Mapping[str, str] = field(default_factory=dict)
+    pre_execution_commands: tuple[str, ...] = ()
+    volume_kms_key: str | None = None
+    s3_kms_key: str | None = None
+    encrypt_inter_container_traffic: bool = False
+    job_name_prefix: str | None = None
+    max_retry_attempts: int = 0
+    instance_count: int = 1
+    use_torchrun: bool = False
+    nproc_per_node: int | None = None
+    usd_per_hour: Mapping[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Returns them as JSON values; ``Settings(**values)`` is the way back."""
@@ -70,22 +108,48 @@ def problems(values: Mapping[str, Any]) -> list[str]:
     ):
         if not isinstance(values.get(name), str) or not values[name]:
             found.append(f"{name} is not set: {where}")
-    for name in ("volume_size", "max_run", "max_wait"):
+    for name, (least, most) in _NUMBERS.items():
         value = values.get(name)
-        if name == "max_wait" and value is None:
+        if name not in values or (value is None and name in _OPTIONAL):
             continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            found.append(f"{name} has to be a whole number above 0, not {value!r}")
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not whole or not least <= int(str(value)) <= most:
+            limits = f"above {least - 1}" if most == _MOST else f"from {least} to {most}"
+            found.append(f"{name} has to be a whole number {limits}, not {value!r}")
     if not str(values.get("instance_type")).startswith("ml."):
         found.append(
             f"instance_type is one of SageMaker's, as ml.m5.large: {values['instance_type']!r}"
         )
-    if not isinstance(values.get("spot"), bool):
-        found.append(f"spot is True or False, not {values.get('spot')!r}")
-    if not isinstance(values.get("tags"), Mapping):
-        found.append(f"tags are names and values, not {values.get('tags')!r}")
+    for name in ("spot", "encrypt_inter_container_traffic", "use_torchrun"):
+        if not isinstance(values.get(name, False), bool):
+            found.append(f"{name} is True or False, not {values[name]!r}")
+    for name in ("tags", "environment_variables"):
+        if not isinstance(values.get(name, {}), Mapping):
+            found.append(f"{name} are names and values, not {values[name]!r}")
+    for name in _LISTS:
+        if isinstance(values.get(name), str):
+            found.append(f"{name} is a list, not {values[name]!r}")
     if bool(values.get("subnets")) != bool(values.get("security_groups")):
         found.append("subnets and security_groups come together")
+    return found + _contradictions(values)
+
+
+def _contradictions(values: Mapping[str, Any]) -> list[str]:
+    found = []
+    if values.get("spot") and values.get("keep_alive_period_in_seconds"):
+        found.append("keep_alive_period_in_seconds cannot be with spot: SageMaker keeps no spot")
+    if values.get("instance_count", 1) != 1 and not values.get("use_torchrun"):
+        found.append("instance_count above 1 needs use_torchrun=True: each would run the step")
+    environment = values.get("environment_variables")
+    if isinstance(environment, Mapping):
+        found += [
+            f"environment_variables: {name!r} is not a name of a variable"
+            for name in environment
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(name))
+        ]
+    prefix = values.get("job_name_prefix")
+    if prefix is not None and not re.fullmatch(r"[A-Za-z0-9](-?[A-Za-z0-9]){0,29}", str(prefix)):
+        found.append(f"job_name_prefix has at most 30 letters, digits and '-', not {prefix!r}")
     return found
 
 
@@ -93,12 +157,22 @@ def settings_of(values: Mapping[str, Any]) -> Settings:
     """Returns the settings that ``problems`` has nothing against."""
     known = {each.name for each in fields(Settings)}
     given = {name: value for name, value in values.items() if name in known}
-    for name in ("subnets", "security_groups"):
+    for name in _LISTS:
         given[name] = tuple(given.get(name) or ())
     return Settings(**given)
 
 
-def job_name(flow: str, run_id: str, step: str, task_id: str, attempt: int, root: str) -> str:
+def job_name(
+    flow: str,
+    run_id: str,
+    step: str,
+    task_id: str,
+    attempt: int,
+    root: str,
+    *,
+    prefix: str | None = None,
+    again: int = 0,
+) -> str:
     """Returns the name of a task's job: readable, and of its own for every attempt.
 
     Args:
@@ -108,11 +182,14 @@ def job_name(flow: str, run_id: str, step: str, task_id: str, attempt: int, root
         task_id: The task's id.
         attempt: Counted from 0.
         root: Of the datastore: run ids of two metadata services may be the same.
+        prefix: In place of the flow and the step.
+        again: How often this attempt found no capacity.
     """
-    whole = "/".join((root, flow, run_id, step, task_id, str(attempt)))
-    unique = f"-{task_id[-12:]}-{attempt}-{sha256(whole.encode()).hexdigest()[:8]}"
+    tried = f"{attempt}-{again}" if again else str(attempt)
+    whole = "/".join((root, flow, run_id, step, task_id, tried))
+    unique = f"-{task_id[-12:]}-{tried}-{sha256(whole.encode()).hexdigest()[:8]}"
     unique = re.sub(r"[^A-Za-z0-9]+", "-", unique)
-    readable = re.sub(r"[^A-Za-z0-9]+", "-", f"{flow}-{step}").strip("-")
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", prefix or f"{flow}-{step}").strip("-")
     return readable[: NAME_LIMIT - len(unique)].rstrip("-") + unique
 
 
@@ -153,13 +230,24 @@ def training_request(
         "OutputDataConfig": {"S3OutputPath": f"{place}/out"},
         "ResourceConfig": {
             "InstanceType": settings.instance_type,
-            "InstanceCount": 1,
+            "InstanceCount": settings.instance_count,
             "VolumeSizeInGB": settings.volume_size,
         },
         "StoppingCondition": limit,
         "Environment": {TASK_VARIABLE: task, **environment},
         "Tags": [{"Key": key, "Value": str(value)} for key, value in settings.tags.items()],
     }
+    resources, output = request["ResourceConfig"], request["OutputDataConfig"]
+    if settings.keep_alive_period_in_seconds:
+        resources["KeepAlivePeriodInSeconds"] = settings.keep_alive_period_in_seconds
+    if settings.volume_kms_key:
+        resources["VolumeKmsKeyId"] = settings.volume_kms_key
+    if settings.s3_kms_key:
+        output["KmsKeyId"] = settings.s3_kms_key
+    if settings.encrypt_inter_container_traffic:
+        request["EnableInterContainerTrafficEncryption"] = True
+    if settings.max_retry_attempts:
+        request["RetryStrategy"] = {"MaximumRetryAttempts": settings.max_retry_attempts}
     if settings.spot:
         request["EnableManagedSpotTraining"] = True
         limit["MaxWaitTimeInSeconds"] = settings.max_wait or settings.max_run + SPOT_WAIT_S

@@ -22,6 +22,7 @@ if python -c 'import boto3, requests' 2>/dev/null; then
     export METAFLOW_SKIP_INSTALL_DEPENDENCIES=1
 fi
 
+{topology}
 set_up() {{
 {package}
 }}
@@ -54,6 +55,40 @@ exit "$code"
 """
 
 
+_TOPOLOGY = r"""
+# Which of the instances this is, as SageMaker tells it.
+read -r NODE_RANK MAIN < <(python - <<'PYTHON'
+import json
+try:
+    with open("/opt/ml/input/config/resourceconfig.json") as file:
+        config = json.load(file)
+except FileNotFoundError:  # an image that is tried by hand
+    config = {"current_host": "127.0.0.1", "hosts": ["127.0.0.1"]}
+hosts = sorted(config["hosts"])
+print(hosts.index(config["current_host"]), hosts[0])
+PYTHON
+)
+GPUS=$(nvidia-smi -L 2>/dev/null | grep -c '^GPU')
+[ "$GPUS" -gt 0 ] || GPUS=1
+if [ "$NODE_RANK" != 0 ]; then export MF_PATHSPEC="$MF_PATHSPEC-node-$NODE_RANK"; fi
+"""
+
+
+def torchrun(instances: int, processes: int | None) -> tuple[str, ...]:
+    """Returns the words before a step's command that run it in several processes.
+
+    Args:
+        instances: Of the job.
+        processes: On each; None for as many as there are GPUs.
+    """
+    return (
+        "python", "-m", "torch.distributed.run", f"--nnodes={instances}",
+        f"--nproc_per_node={processes or '$GPUS'}", '--node_rank="$NODE_RANK"',
+        '--master_addr="$MAIN"', "--master_port=29500", "-m",
+        "metaflow_extensions.adroit.plugins.sagemaker.ranks",
+    )  # fmt: skip
+
+
 def run_script(
     name: str,
     task: str,
@@ -61,6 +96,8 @@ def run_script(
     package: Sequence[str],
     step: Sequence[str],
     exports: Mapping[str, str],
+    before: Sequence[str] = (),
+    launcher: Sequence[str] = (),
 ) -> str:
     """Returns the script.
 
@@ -70,17 +107,22 @@ def run_script(
         attempt: Counted from 0.
         package: Metaflow's commands to get and unpack the code package, as it gives them: to stand
             between double quotes.
-        step: The command of the step, each word as a shell has to read it.
+        step: The command of the step, the interpreter first, each word as a shell has to read it.
         exports: Environment of the step.
+        before: Shell commands that run before it, in one shell; one that fails ends the job.
+        launcher: What runs the step's program in the interpreter's place, from ``torchrun``.
     """
     own = {"PYTHONUNBUFFERED": "x", "MF_PATHSPEC": task, "MF_DATASTORE": "s3"}
     exports = own | {"MF_ATTEMPT": str(attempt)} | dict(exports)
     [unpack] = shlex.split(f'"{" && ".join(package)}"')
+    commands = [unpack, *(f"eval {shlex.quote(command)}" for command in before)]
+    program = [*launcher, *step[step.index("-u") + 1 :]] if launcher else step
     return _FRAME.format(
         name=name,
         task=task,
         attempt=attempt,
         exports="\n".join(f"export {key}={shlex.quote(exports[key])}" for key in sorted(exports)),
-        package=unpack,
-        step=" ".join(step),
+        topology=_TOPOLOGY if launcher else "",
+        package=" &&\n".join(commands),
+        step=" ".join(["exec", *program]),
     )
