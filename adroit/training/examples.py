@@ -79,7 +79,25 @@ def _first_values(values: Any) -> Any:
 
 
 def _as_array(rows: Any) -> Any:
-    return rows.detach().cpu().numpy() if hasattr(rows, "detach") else rows
+    """Returns rows as MLflow takes them: tensors as arrays, sparse ones by row."""
+    if isinstance(rows, Mapping):
+        return {name: _as_array(values) for name, values in rows.items()}
+    if isinstance(rows, list) and rows and all(hasattr(row, "detach") for row in rows):
+        return [_as_array(row) for row in rows]
+    if hasattr(rows, "tocsr"):
+        from scipy.sparse import csc_matrix, csr_matrix
+
+        return rows if isinstance(rows, csr_matrix | csc_matrix) else csr_matrix(rows)
+    if not hasattr(rows, "detach"):
+        return rows
+    try:
+        return rows.detach().cpu().numpy()
+    except TypeError as error:  # bfloat16, and other types that numpy has not
+        raise TrainingError(
+            "X_test has a type of number that MLflow cannot keep.",
+            got=str(rows.dtype),
+            next_step="pass X_test.float(), and let the model convert it",
+        ) from error
 
 
 def _count(rows: Any) -> int | None:

@@ -5,7 +5,8 @@
 | a PythonModel class that can be imported, or a file with ``set_model`` | as code, no pickle |
 | a PythonModel instance, or a class of the flow's own file | MLflow's pickle of it |
 | scikit-learn | skops, which holds no pickle |
-| LightGBM, XGBoost, PyTorch | their own formats, by MLflow |
+| LightGBM, XGBoost, CatBoost, ONNX | their own formats, by MLflow |
+| PyTorch | a graph where it can be traced, else a pickle: see ``torch_model`` |
 
 A kind is told by the module of its class, so that none of these packages has to be installed.
 """
@@ -13,11 +14,13 @@ A kind is told by the module of its class, so that none of these packages has to
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
 from adroit.training.code_paths import (
@@ -28,6 +31,7 @@ from adroit.training.code_paths import (
     stage_code,
 )
 from adroit.training.errors import TrainingError
+from adroit.training.torch_model import evaluating, graph_options, pickle_options
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -37,6 +41,8 @@ _FLAVORS = {
     # Package of the class -> MLflow's flavor and its argument; those that build on others first.
     "xgboost": ("mlflow.xgboost", "xgb_model"),
     "lightgbm": ("mlflow.lightgbm", "lgb_model"),
+    "catboost": ("mlflow.catboost", "cb_model"),
+    "onnx": ("mlflow.onnx", "onnx_model"),
     "torch": ("mlflow.pytorch", "pytorch_model"),
     "sklearn": ("mlflow.sklearn", "sk_model"),
 }
@@ -134,18 +140,27 @@ def save_model(
     staged, directory = scratch / "code", scratch / "model"
     staged.mkdir()
     tops = stage_code(code_path, staged)
-    form = _form_of(model, scratch, name, artifacts or {})
-    check_imports(staged, form.start, name)
-    may_sign_itself = form.flavor == "mlflow.pyfunc"
-    with _told(name):
-        import_module(form.flavor).save_model(
-            path=str(directory),
-            code_paths=[str(top) for top in tops] or None,
-            input_example=example,
-            signature=False if may_sign_itself else signature or False,
-            pip_requirements=None if pip_requirements is None else list(pip_requirements),
-            **form.options,
-        )
+    forms = _forms_of(model, scratch, name, artifacts or {}, example, signature)
+    for form in forms:
+        check_imports(staged, form.start, name)
+        may_sign_itself = form.flavor == "mlflow.pyfunc"
+        options = {
+            "path": str(directory),
+            "code_paths": [str(top) for top in tops] or None,
+            "input_example": example,
+            "signature": False if may_sign_itself else signature or False,
+            "pip_requirements": None if pip_requirements is None else list(pip_requirements),
+        }
+        try:
+            with _told(name), evaluating(model):
+                import_module(form.flavor).save_model(**options | dict(form.options))
+            break
+        except Exception as error:
+            if form is forms[-1]:
+                raise
+            reason = str(error).strip().partition("\n")[0][:200]
+            print(f"torch.export cannot trace {name}, it is pickled: {reason}", file=sys.stderr)
+            rmtree(directory, ignore_errors=True)
     if may_sign_itself and signature is not None:
         _sign(directory, signature)
     check_imports(staged, modules_in_pickles(directory), name)
@@ -177,16 +192,22 @@ def _told(name: str) -> Iterator[None]:
         ) from error
 
 
-def _form_of(
-    model: Any, scratch: Path, name: str, artifacts: Mapping[str, str | os.PathLike[str]]
-) -> _Form:
+def _forms_of(
+    model: Any,
+    scratch: Path,
+    name: str,
+    artifacts: Mapping[str, str | os.PathLike[str]],
+    example: Any,
+    signature: ModelSignature | None,
+) -> list[_Form]:
+    """Returns how a model can be saved, the best first; the last is the one that has to work."""
     if isinstance(model, str | os.PathLike):
-        return _python(str(model), artifacts, (str(model),))
+        return [_python(str(model), artifacts, (str(model),))]
     own = _own_modules(model if isinstance(model, type) else type(model))
     if _is_python_model(model):
         if isinstance(model, type):
-            return _from_class(model, scratch, artifacts, own)
-        return _python(model, artifacts, own)
+            return [_from_class(model, scratch, artifacts, own)]
+        return [_python(model, artifacts, own)]
     if artifacts:
         raise TrainingError(
             "Only a PythonModel can have artifacts.",
@@ -197,17 +218,23 @@ def _form_of(
         )
     for package, (flavor, argument) in _FLAVORS.items():
         if any(base.__module__.partition(".")[0] == package for base in type(model).__mro__):
+            if package == "torch":
+                graph = graph_options(model, example, signature)
+                pickled = _Form(flavor, {argument: model} | dict(pickle_options(signature)), own)
+                traced = _Form(flavor, {argument: model} | dict(graph or {}))
+                return [traced, pickled] if graph else [pickled]
             options = {argument: model}
             if package == "sklearn":
                 trusted = _trusted_types(model)
                 own += tuple(t.rpartition(".")[0] for t in trusted if is_own(t.rpartition(".")[0]))
                 options |= {"serialization_format": "skops", "skops_trusted_types": trusted}
-            return _Form(flavor, options, own)
+            return [_Form(flavor, options, own)]
     raise TrainingError(
         "A model of this kind cannot be logged.",
         where=name,
         got=_kind(model),
-        wanted="a scikit-learn, LightGBM, XGBoost or PyTorch model, or an MLflow PythonModel",
+        wanted="a scikit-learn, LightGBM, XGBoost, CatBoost, PyTorch or ONNX model, or an MLflow "
+        "PythonModel",
         next_step="wrap it in a class that inherits from mlflow.pyfunc.PythonModel",
     )
 

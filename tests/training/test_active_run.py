@@ -362,6 +362,42 @@ def test_a_task_that_fails_has_a_failed_run(store, tmp_path, end, status):
     assert run.info.status == status
 
 
+# How much it asks
+
+
+def test_a_search_asks_the_server_a_few_times_for_each_run(proxied_server, monkeypatch):
+    """200 runs with parameters and metrics, one with a model: requests, and not seconds."""
+    import requests
+    from sklearn.linear_model import LinearRegression
+
+    asked = []
+    send = requests.Session.send
+
+    def counted(session, request, **options):
+        asked.append(f"{request.method} {request.path_url.partition('?')[0]}")
+        return send(session, request, **options)
+
+    monkeypatch.setattr(requests.Session, "send", counted)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", proxied_server)
+    with NextdoorMLFlowRunPublisher("search") as parent:
+        for number in range(200):
+            with NextdoorMLFlowRunPublisher("search") as publisher:
+                publisher.log_params({"depth": number, "rate": 0.1})
+                publisher.log_metrics({"loss": 1 / (number + 1), "auc": 0.5})
+    of_a_run = len(asked) / 200
+    assert of_a_run < 5.1, sorted(set(asked))  # experiment, run, parameters, metrics, end
+    asked.clear()
+    publisher.log_model(
+        LinearRegression().fit(X, Y), X_test=X, pip_requirements=["mlflow", "scikit-learn"]
+    )
+    assert len(asked) < 40
+    children = MlflowClient(proxied_server).search_runs(
+        [parent.experiment_id], f"tags.mlflow.parentRunId = '{parent.run_id}'", max_results=1000
+    )
+    assert len(children) == 200
+    assert {run.info.status for run in children} == {"FINISHED"}
+
+
 # What a run can be given
 
 

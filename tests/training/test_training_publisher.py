@@ -575,15 +575,121 @@ def test_a_lightgbm_model_is_logged_in_its_own_format(store):
     assert "lightgbm==" in (artifacts_of(logged) / "requirements.txt").read_text()
 
 
-def test_a_torch_model_is_logged_by_the_name_of_its_package(store):
-    torch = pytest.importorskip(
+def torch_or_skip():
+    return pytest.importorskip(
         "torch", reason="torch is not installed: no CPU build of it is in requirements.lock"
     )
-    x = torch.ones(4, 2)
+
+
+def log_torch(model, rows, **options):
+    """Logs a module; returns its files, and its answers to the rows asked for twice."""
+    import mlflow.pyfunc
+
     logged = NextdoorMLFlowRunPublisher("prices").log_model(
-        torch.nn.Linear(2, 1).eval(), X_test=x, pip_requirements=["mlflow", "torch"]
+        model, X_test=rows, pip_requirements=["mlflow", "torch"], **options
     )
-    assert "loader_module: mlflow.pytorch" in (artifacts_of(logged) / "MLmodel").read_text()
+    loaded = mlflow.pyfunc.load_model(str(artifacts_of(logged)))
+    asked = rows.numpy() if hasattr(rows, "numpy") else rows
+    return artifacts_of(logged), loaded, [np.asarray(loaded.predict(asked)) for _ in range(2)]
+
+
+@pytest.mark.parametrize("kind", ["tensor", "ndarray", "one row", "DataFrame", "no signature"])
+def test_a_torch_model_is_logged_and_answers_as_it_does_here(store, kind):
+    torch = torch_or_skip()
+    # In training mode, as a loop leaves it: dropout has to be off where it is served.
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Dropout(0.5))
+    rows = {
+        "tensor": torch.rand(10, 2),
+        "ndarray": np.random.default_rng(7).random((10, 2), "float32"),
+        "one row": torch.rand(1, 2),
+        "DataFrame": X.astype("float32"),
+        "no signature": torch.rand(10, 2),
+    }[kind]
+    files, loaded, answers = log_torch(model, rows, log_signature=kind != "no signature")
+    assert model.training
+    assert all(part.training for part in model)
+    is_graph = kind in ("tensor", "ndarray", "one row")
+    assert (files / "data/model.pt2").exists() == is_graph
+    plain = torch.as_tensor(np.asarray(rows))
+    with torch.no_grad():
+        wanted = model.eval()(plain).numpy()
+    for answer in answers:
+        np.testing.assert_allclose(answer, wanted, rtol=1e-5)
+    if is_graph:
+        assert loaded.predict(np.ones((7, 2), "float32")).shape == (7, 3)
+
+
+def test_a_torch_model_that_branches_on_its_input_is_pickled(store, capsys):
+    torch = torch_or_skip()
+
+    class Branching(torch.nn.Module):
+        def forward(self, rows):
+            return rows * 2 if rows.sum() > 1 else rows
+
+    Branching.__module__ = "__main__"  # as of a flow's own file: pickled by value
+    files, _, answers = log_torch(Branching(), torch.ones(4, 2))
+    assert not (files / "data/model.pt2").exists()
+    assert (answers[0] == 2).all()
+    assert "cannot trace" in capsys.readouterr().err
+    files, _, _ = log_torch(torch.jit.script(torch.nn.Linear(2, 1)), torch.ones(4, 2))
+    assert not (files / "data/model.pt2").exists()
+
+
+def test_tensors_in_a_dict_or_a_list_are_rows(store, houses):
+    torch = torch_or_skip()
+    model = log_counts(houses, {"size": torch.ones(4), "age": torch.ones(4, 2)})
+    assert model.predict({"size": np.ones(2, "float32"), "age": np.ones((2, 2), "float32")})
+    with pytest.raises(TrainingError, match=r"torch\.bfloat16"):
+        log_counts(houses, torch.ones(4, 2).bfloat16())
+
+
+class PlayedTensor:
+    """What the conversion asks of a tensor, where torch is not installed."""
+
+    def __init__(self, values):
+        self.values = np.asarray(values)
+        self.shape, self.dtype = self.values.shape, "torch.bfloat16"
+
+    def detach(self):
+        return self
+
+    def cpu(self):
+        return self
+
+    def numpy(self):
+        if self.values.dtype == object:
+            raise TypeError("Got unsupported ScalarType BFloat16")
+        return self.values
+
+
+def test_tensors_become_arrays_wherever_they_are():
+    from adroit.training.examples import example_of, signature_of
+
+    rows = PlayedTensor(np.ones((5, 2), "float32"))
+    assert example_of(rows).shape == (3, 2)
+    assert example_of({"a": rows})["a"].shape == (3, 2)
+    signature = signature_of({"a": rows}, PlayedTensor(np.ones(5)))
+    assert "float32" in str(signature.inputs)
+    assert "float64" in str(signature.outputs)
+    with pytest.raises(TrainingError, match=r"torch\.bfloat16"):
+        example_of(PlayedTensor([object()]))
+
+
+@pytest.mark.parametrize("form", ["coo_matrix", "csr_array", "lil_matrix", "csc_matrix"])
+def test_sparse_rows_of_each_form_are_taken(store, houses, form):
+    import scipy.sparse
+
+    model = log_counts(houses, getattr(scipy.sparse, form)(np.eye(4)))
+    assert model.predict(csr_matrix(np.eye(4))) == [0.0] * 4
+
+
+def test_a_catboost_model_is_logged_in_its_own_format(store):
+    catboost = pytest.importorskip("catboost")
+    model = catboost.CatBoostRegressor(iterations=2, verbose=False, allow_writing_files=False)
+    logged = NextdoorMLFlowRunPublisher("prices").log_model(
+        model.fit(X, Y), X_test=X, pip_requirements=["mlflow", "catboost"]
+    )
+    assert "loader_module: mlflow.catboost" in (artifacts_of(logged) / "MLmodel").read_text()
 
 
 def test_what_is_no_model_and_what_cannot_have_artifacts_is_told(store):
