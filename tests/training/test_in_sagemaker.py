@@ -455,12 +455,12 @@ def test_what_contradicts_itself_is_told_before_a_task_starts(
 @pytest.mark.parametrize("include", ["nowhere", "../else", "/etc/hosts"])
 def test_files_that_are_not_beside_the_flow_are_told(tmp_path: Path, include: str) -> None:
     from metaflow_extensions.adroit.plugins.sagemaker.errors import SagemakerError
-    from metaflow_extensions.adroit.plugins.sagemaker.shipped import shipped_files
+    from metaflow_extensions.adroit.plugins.sagemaker.shipped import included_files
 
     (tmp_path / "else").touch()
     flow = options_flow(tmp_path / "project", "@in_sagemaker()")
     with pytest.raises(SagemakerError, match="names no file below the flow's directory"):
-        list(shipped_files(flow, [include]))
+        list(included_files(flow, [include], []))
 
 
 def test_a_metadata_service_of_this_machine_is_told_before_a_job(

@@ -25,6 +25,7 @@ from metaflow.metaflow_config import (
     SERVICE_INTERNAL_URL,
 )
 from metaflow.metaflow_config_funcs import from_conf
+from metaflow.packaging_sys import ContentType
 
 from .administered import MERGED, PRICES, defaults_in, merged
 from .errors import SagemakerError
@@ -180,15 +181,15 @@ class InSagemakerDecorator(StepDecorator):
                 f"  {IGNORE_VARIABLE}=true runs it on this machine"
             )
 
-    def add_to_package(self) -> Iterator[tuple[str, str]]:
-        from .shipped import shipped_files
+    def add_to_package(self) -> Iterator[tuple[Any, ...]]:
+        from .shipped import included_files, shipped_files
 
         self._check_alone()  # a deployment gives steps its own decorator just before it packs them
         flow = Path(sys.modules[type(self.flow).__module__].__file__ or "")
-        files = shipped_files(
-            flow, self.attributes["include"] or (), self.attributes["exclude"] or ()
-        )
-        yield from ((str(path), name) for path, name in files)
+        yield from ((str(path), name) for path, name in shipped_files(flow))
+        asked = (self.attributes["include"] or (), self.attributes["exclude"] or ())
+        for path, name in included_files(flow, *asked):
+            yield str(path), name, ContentType.USER_CONTENT
 
     def runtime_task_created(
         self, task_datastore, task_id, split_index, input_paths, is_cloned, ubf_context

@@ -19,21 +19,12 @@ from .errors import SagemakerError
 ROOT = Path(__file__).resolve().parents[4]
 
 
-def shipped_files(
-    flow: Path, include: Sequence[str] = (), exclude: Sequence[str] = ()
-) -> Iterator[tuple[Path, str]]:
+def shipped_files(flow: Path) -> Iterator[tuple[Path, str]]:
     """Yields the files, each with its path below a directory that is on the job's ``sys.path``.
 
     Args:
         flow: The file that defines the flow.
-        include: Files, directories or patterns beside the flow; they keep their paths, and are
-            found in the job's working directory. What begins with a dot has to be named itself.
-        exclude: Patterns of files, or of directories, that are left out of these.
-
-    Raises:
-        SagemakerError: One of ``include`` is nowhere below the flow's directory.
     """
-    yield from _beside(flow.resolve().parent, include, exclude)
     found = {
         path.relative_to(ROOT).as_posix(): path
         for folder in ("adroit", "projects")
@@ -48,9 +39,21 @@ def shipped_files(
             yield path, name
 
 
-def _beside(
-    folder: Path, include: Sequence[str], exclude: Sequence[str]
+def included_files(
+    flow: Path, include: Sequence[str], exclude: Sequence[str]
 ) -> Iterator[tuple[Path, str]]:
+    """Yields files beside the flow, each with its path in the job's working directory.
+
+    Args:
+        flow: The file that defines the flow.
+        include: Files, directories or patterns beside it. What begins with a dot has to be named
+            itself.
+        exclude: Patterns of files, or of directories, that are left out of these.
+
+    Raises:
+        SagemakerError: One of ``include`` is nowhere below the flow's directory.
+    """
+    folder = flow.resolve().parent
     for pattern in include:
         parts = Path(pattern).parts
         named = [] if ".." in parts or Path(pattern).is_absolute() else sorted(folder.glob(pattern))
