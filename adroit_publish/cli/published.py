@@ -311,8 +311,15 @@ def _print_status(rows: Sequence[inspection.FlavorRow]) -> None:
                 row.state,
                 None if row.live_percent is None else f"{row.live_percent:g} %",
                 None if row.age_days is None else f"{row.age_days:.1f} d",
-                row.detail,
+                _status_detail(row),
             ]
             for row in rows
         ],
     )
+
+
+def _status_detail(row: inspection.FlavorRow) -> str:
+    if row.live_version in (None, row.version):
+        return row.detail
+    other = f"live as {row.live_version}, which flavors.yaml no longer says"
+    return "; ".join(filter(None, [other, row.detail]))

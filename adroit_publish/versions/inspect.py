@@ -28,10 +28,11 @@ from adroit_publish.decide import (
     Republish,
     State,
 )
-from adroit_publish.errors import ConfigError, PublishError
+from adroit_publish.errors import ConfigError, PublishError, VerificationError
 from adroit_publish.places import open_places
 from adroit_publish.publish.survey import Standing, Survey
 from adroit_publish.stores.bundle_store import BundleStore
+from adroit_publish.stores.ledger import entries, live_at
 from adroit_publish.version import Version
 
 T = TypeVar("T")
@@ -75,6 +76,8 @@ class FlavorRow:
         age_days: Days since it was published, or None.
         live_percent: Its share of its model's requests, by the sitevar; None where that does not
             name it, or cannot be read.
+        live_version: The version that it was pointed to with, by the ledger: what flavors.yaml
+            says may be another one by now. None where it is not live, or nobody entered that.
     """
 
     flavor: str
@@ -83,6 +86,7 @@ class FlavorRow:
     age_days: float | None = None
     detail: str = ""
     live_percent: float | None = None
+    live_version: str | None = None
 
 
 def list_versions(
@@ -182,7 +186,26 @@ def status(
     survey = Survey(checkout, target, store, allow_dirty=True)
     with ThreadPoolExecutor(THREADS, "status") as pool:
         rows = list(pool.map(partial(_status_of, survey), checkout.flavors.values()))
-    return [replace(row, live_percent=live.get(row.flavor)) for row in rows]
+    pointed = _pointed_versions(store, pointers)
+    return [
+        replace(
+            row, live_percent=live.get(row.flavor), live_version=pointed.get(row.flavor) or None
+        )
+        for row in rows
+    ]
+
+
+def _pointed_versions(store: BundleStore, pointers: Mapping[str, Pointer]) -> dict[str, str]:
+    """Returns by live flavor the version that the ledger says it was pointed to with."""
+    versions: dict[str, str] = {}
+    for model, pointer in pointers.items():
+        try:
+            live = live_at(entries(store, model), datetime.max.replace(tzinfo=UTC))
+        except VerificationError:
+            continue  # `verify-ledger` is where a damaged one is told
+        shares = live.shares if live else ()
+        versions |= {s.flavor: s.version for s in shares if s.flavor in pointer.flavors}
+    return versions
 
 
 def with_custody(rows: Sequence[FlavorRow], checkout: Checkout, target: Target) -> list[FlavorRow]:

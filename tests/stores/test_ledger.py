@@ -353,6 +353,13 @@ def test_a_pointer_moved_by_hand_is_in_the_history_and_in_the_status(tmp_path, t
     rows = json.loads(run(root, "status", "--json"))
     assert {row["flavor"]: row["live_percent"] for row in rows} == {"a": 90.0, "b": 10.0}
     assert "90 %" in run(root, "status")
+    assert {row["flavor"]: row["live_version"] for row in rows} == versions
+    # Republished in place: what is live is still what was pointed to, and both are shown.
+    (root / "flavors.yaml").write_text(flavors_yaml.replace(versions["b"], versions["a"]))
+    (told,) = [r for r in json.loads(run(root, "status", "--json")) if r["flavor"] == "b"]
+    assert (told["version"], told["live_version"]) == (versions["a"], versions["b"])
+    assert f"live as {versions['b']}" in run(root, "status")
+    (root / "flavors.yaml").write_text(flavors_yaml)
     (root / ".adroit/sitevars.json").write_text("{")
     done = subprocess.run(
         [sys.executable, "-m", "adroit_publish", "status", "--json"],
