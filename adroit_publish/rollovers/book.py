@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from adroit_publish.config.sitevars import Pointer
 from adroit_publish.evidence.sitevars import Sitevars
-from adroit_publish.rollover.state import Rollover, Transition
+from adroit_publish.rollover.state import Rollover
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.changes import SitevarChange, changed_outside, enter_change
 from adroit_publish.stores.ledger import (
@@ -79,12 +80,20 @@ def pointer_keys(rollover: Rollover) -> list[str]:
     ]
 
 
-def note(store: BundleStore, rollover: Rollover) -> None:
-    """Enters a rollover's last transition, where it belongs in the ledger."""
+def note(
+    store: BundleStore, rollover: Rollover, current: Callable[[], Mapping[str, float]]
+) -> None:
+    """Enters a rollover's last transition, where it belongs in the ledger.
+
+    Args:
+        store: Where the ledger is.
+        rollover: As it is about to be kept.
+        current: Reads the sitevar.
+    """
     last = rollover.history[-1]
     now = datetime.fromtimestamp(last.at_s, UTC)
     if last.after == "held":
-        note_outside(store, rollover.model, _pointer_of(last), last.who, now)
+        note_outside(store, rollover.model, current, last.who, now)
     elif (last.before, last.after) == ("pointing", "pointed"):
         _note_pointed(store, rollover, "pointed", now)
     elif last.after == "rolled back":
@@ -94,26 +103,36 @@ def note(store: BundleStore, rollover: Rollover) -> None:
         _note_flavor(store, rollover, "deleted", rollover.old.flavor, rollover.old.version)
 
 
+class _AsEntered(Exception):
+    """The ledger says what the sitevar says."""
+
+
 def note_outside(
     store: BundleStore,
     model: str,
-    weights: Mapping[str, float] | None,
+    current: Callable[[], Mapping[str, float]],
     who: str,
     now: datetime,
 ) -> None:
-    """Enters what the sitevar was found to say, where the ledger has something else.
+    """Enters what the sitevar says, where the ledger has something else.
 
     Args:
         store: Where the ledger is.
         model: The model.
-        weights: What it says; None: that was not read.
+        current: Reads the sitevar, once the ledger was read: what was read before may be of the
+            time before an entry.
         who: Who noticed.
         now: When, aware of its zone.
     """
-    told = entries(store, model)
-    if weights is None or (pointed_to(told) or {}) == weights:
-        return
-    record(store, model, lambda told: changed_outside(weights, told, who), now)
+
+    def step(told: Sequence[LedgerEntry]) -> Step:
+        weights = current()
+        if weights == (pointed_to(told) or {}):
+            raise _AsEntered
+        return changed_outside(weights, told, who)
+
+    with suppress(_AsEntered):
+        record(store, model, step, now)
 
 
 def note_hold(
@@ -173,8 +192,3 @@ def _note_flavor(
 
 def _key(rollover: Rollover, number: int, kind: str) -> str:
     return f"rollover {rollover.id}, step {number}: {kind}"
-
-
-def _pointer_of(entry: Transition) -> Mapping[str, float] | None:
-    pointer = entry.facts.get("pointer")
-    return (pointer.get("weights") or {}) if isinstance(pointer, Mapping) else None

@@ -38,7 +38,7 @@ from adroit_publish.rollover.evidence import (
     TrafficRead,
 )
 from adroit_publish.rollover.state import Rollover, Side
-from adroit_publish.rollovers.book import enter_pointer, note, pointed_step
+from adroit_publish.rollovers.book import enter_pointer, note, pointed_step, weights_in
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.chain import last_number
 from adroit_publish.version import Golden, Versions
@@ -263,7 +263,11 @@ class RealWorld:
 
     def note(self, rollover: Rollover) -> None:
         """Enters the last transition in the ledger; see ``World``."""
-        note(self.store, rollover)
+        note(
+            self.store,
+            rollover,
+            lambda: weights_in(self.sitevars.get(rollover.model).pointer),
+        )
 
 
 class _NoEvidence(Exception):

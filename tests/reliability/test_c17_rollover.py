@@ -222,7 +222,7 @@ class SimulatedWorld:
 
     def note(self, rollover: Rollover) -> None:
         self.point("note")
-        note(self.store, rollover)
+        note(self.store, rollover, lambda: self.weights)
         if rollover.state in ("pointed", "rolled back"):
             self.entered = True
 
