@@ -173,7 +173,7 @@ def test_a_database_that_is_being_written_is_read_and_its_writer_goes_on(tmp_pat
 
 def test_a_copy_that_a_writer_came_between_is_taken_again(tmp_path, monkeypatch):
     """The database as it was, and the log as it is since, are together neither."""
-    uri = old_database(tmp_path)
+    old_database(tmp_path)
     writer = sqlite3.connect(tmp_path / "mlflow.db")
     writer.execute("PRAGMA journal_mode = WAL")
     writer.execute("PRAGMA wal_autocheckpoint = 0")
@@ -188,7 +188,8 @@ def test_a_copy_that_a_writer_came_between_is_taken_again(tmp_path, monkeypatch)
             writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     monkeypatch.setattr(shutil, "copyfile", copy_and_let_a_writer_in)
-    assert resolve_model(uri, RUN_ID, None).run_name == "in the log"
+    with closing(sqlite3.connect(snapshot_of(tmp_path / "mlflow.db"))) as copy:
+        assert copy.execute("SELECT name FROM runs").fetchall() == [("in the log",)]
     writer.close()
 
 
