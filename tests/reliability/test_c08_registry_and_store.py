@@ -106,7 +106,7 @@ def wrong(got, wanted, what):
     return [] if got == wanted else [f"{what}: {len(got or b'')} bytes, not the {len(wanted)}"]
 
 
-OLDER, NOW, CONTROL = Image(1), Image(2), Image(3)
+OLDER, NOW = Image(1), Image(2)
 
 
 # A registry
@@ -346,6 +346,28 @@ def test_c08_what_a_store_gives_is_what_was_asked_for_or_an_error(seaweed, small
         older = taped(proxy, Open(seaweed, proxy, OLDER), 0)
         outcome = drive(proxy, Open(seaweed, proxy, NOW), older, FLOOR, random.Random(84))
     tell("read from a store", outcome, capsys)
+
+
+def test_c08_the_judges_see_one_wrong_byte(registry, seaweed, small_parts):
+    hexes = Digest.of(NOW.layer).hex
+    data = registry.root / "docker/registry/v2/blobs/sha256" / hexes[:2] / hexes / "data"
+    with FaultProxy(registry.url) as proxy:
+        pushed = Push(registry, proxy, NOW)
+        pushed.prepare(2_000_000)
+        pushed.act()
+        data.write_bytes(NOW.layer[:-1] + b"!")
+        assert pushed.problems(None) != []
+        data.write_bytes(NOW.layer)
+        assert pushed.problems(None) == []
+    with FaultProxy(seaweed.endpoint) as proxy:
+        published = Publish(seaweed, proxy, NOW)
+        published.prepare(0)
+        published.act()
+        assert published.problems(None) == []
+        key = f"{published.prefix}/{blob_key(Digest.of(NOW.layer))}"
+        rotted = NOW.layer[:-1] + b"!"
+        published.client.put_object(Bucket=SHARED_BUCKET, Key=key, Body=rotted)
+        assert published.problems(None) != []
 
 
 def tell(name, outcome: Outcome, capsys):
