@@ -8,7 +8,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo rehearse build_env test coverage check reliability bench lock clean
+.PHONY: help demo rehearse build_env test coverage zoo check reliability bench lock clean
 
 python := .venv/bin/python
 ready := .venv/.made-from-lock
@@ -18,6 +18,11 @@ checked := adroit adroit_publish metaflow_extensions  # flows are thin, and Meta
 covered := tests/bundle tests/edge tests/rollover tests/git tests/test_decide.py tests/test_checkout.py \
     tests/evidence/test_kept_sitevars.py tests/stores/test_directory.py tests/gates/test_closure.py \
     tests/gates/test_env_contract.py tests/gates/test_replay.py
+
+# The kinds that `make test` skips. PyPI has no build of torch for the CPU alone: name one to have it.
+zoo_kinds := catboost onnx prophet statsmodels xgboost$(if $(TORCH), torch)
+empty :=
+space := $(empty) $(empty)
 
 # Metaflow refuses root, and an environment that names nobody (a bare container).
 METAFLOW_USER ?= $(patsubst root,adroit,$(shell id -un 2>/dev/null || echo adroit))
@@ -53,6 +58,13 @@ test: $(ready) ## run the tests (ADROIT_REQUIRE_SERVERS=1: a missing server fail
 coverage: $(ready) ## run the tests of the rooms without servers, and hold their coverage to its floor
 	@$(python) -m pytest -q -n 2 --dist loadfile --cov --cov-report=term $(covered)
 
+zoo: .zoo/.made-from-locks ## models of packages that requirements.lock lacks; TORCH=REQUIREMENT adds torch
+	@test -z "$(TORCH)" || .zoo/bin/python -m pip install --quiet --disable-pip-version-check \
+	    --no-deps --only-binary=:all: "$(TORCH)"
+	@ADROIT_REQUIRE_SERVERS=1 ADROIT_REQUIRE_ZOO=1 .zoo/bin/python -m pytest -n 2 -p no:cacheprovider \
+	    tests/publish/test_model_zoo.py tests/publish/test_model_kinds.py \
+	    -k "$(subst $(space), or ,$(zoo_kinds))"
+
 check: $(ready) ## format, lint, types and dead code
 	@$(python) -m ruff format --check .
 	@$(python) -m ruff check .
@@ -67,16 +79,19 @@ bench: $(ready) ## run the benchmarks; with ONLY=P11 those of that target
 	    for each in $$(grep -lE '^"""(.*[ ,])?$(or $(ONLY),.*)\b' benchmarks/bench_*.py); do $(python) "$$each" || exit; done; \
 	else echo 'bench: there are no benchmarks yet (benchmarks/bench_*.py)'; fi
 
-lock: ## re-make requirements.lock from pyproject.toml; pins that still fit stay
+lock: ## re-make requirements.lock and tests/zoo.lock; pins that still fit stay
 	@command -v uv >/dev/null || { echo 'lock: needs `uv` on the PATH' >&2; exit 1; }
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-emit-find-links --no-header \
 	    --group pyproject.toml:dev pyproject.toml --output-file requirements.lock
-	@! grep -nE '://|file:|(^|[ (@])/' requirements.lock || \
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-deps \
+	    --no-emit-index-url --no-emit-find-links --no-header --constraint requirements.lock \
+	    tests/zoo.in --output-file tests/zoo.lock
+	@! grep -nE '://|file:|(^|[ (@])/' requirements.lock tests/zoo.lock || \
 	    { echo 'lock: the lines above hold an address or a path' >&2; exit 1; }
 
 clean: ## delete .venv and caches; trained runs and published bundles (.adroit) stay
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf .venv .zoo .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --no-deps: the lock is complete. --only-binary: nothing is built, so nothing unpinned is run.
@@ -97,3 +112,11 @@ $(ready): requirements.lock
 	else \
 	    echo 'needs Python 3.11 or newer: install one, or name it: make PYTHON=/path/to/python3'; \
 	fi >&2; exit 1
+
+.zoo/.made-from-locks: $(ready) requirements.lock tests/zoo.lock
+	@$(python) -m venv --clear .zoo
+	@.zoo/bin/python -m pip install --quiet --disable-pip-version-check \
+	    --require-hashes --no-deps --only-binary=:all: -r requirements.lock
+	@.zoo/bin/python -m pip install --quiet --disable-pip-version-check \
+	    --require-hashes --no-deps --only-binary=:all: -r tests/zoo.lock
+	@touch $@

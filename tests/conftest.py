@@ -1,9 +1,9 @@
 """Every test starts from the same environment, whoever's shell it was started from.
 
 What a developer has set for real work (a cloud profile, a tracking server, a Metaflow profile)
-must neither change a result nor be reached. Three switches of our own stay: ADROIT_FULL,
-ADROIT_REQUIRE_SERVERS and ADROIT_UPDATE_GOLDENS. Done at import, so that servers started by
-fixtures see it as well.
+must neither change a result nor be reached. Four switches of our own stay: ADROIT_FULL,
+ADROIT_REQUIRE_SERVERS, ADROIT_REQUIRE_ZOO and ADROIT_UPDATE_GOLDENS. Done at import, so that
+servers started by fixtures see it as well.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ hypothesis.settings.register_profile(
 )  # however busy it is
 hypothesis.settings.load_profile("any machine")
 
-KEPT = {"ADROIT_FULL", "ADROIT_REQUIRE_SERVERS", "ADROIT_UPDATE_GOLDENS"}
+KEPT = {f"ADROIT_{name}" for name in ("FULL", "REQUIRE_SERVERS", "REQUIRE_ZOO", "UPDATE_GOLDENS")}
 FOREIGN = ("ADROIT_", "AWS_", "DATABRICKS_", "METAFLOW_", "MLFLOW_")
 
 for name in [name for name in os.environ if name.startswith(FOREIGN) and name not in KEPT]:

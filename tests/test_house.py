@@ -29,6 +29,16 @@ def test_the_lock_pins_every_package_by_hash_and_records_no_address():
     assert all("--hash=sha256:" in entry for entry in pinned)
 
 
+def test_the_lock_of_the_zoo_pins_what_it_names_by_hash_and_records_no_address():
+    lock = (ROOT / "tests/zoo.lock").read_text()
+    assert "://" not in lock
+    assert not re.search(r"(^|[\s@(])/", lock, re.MULTILINE)
+    entries = [entry for entry in re.split(r"\n(?=\S)", lock.strip()) if "==" in entry]
+    assert all("--hash=sha256:" in entry for entry in entries)
+    named = re.findall(r"^[\w.-]+$", (ROOT / "tests/zoo.in").read_text(), re.MULTILINE)
+    assert {entry.partition("==")[0] for entry in entries} == set(named)
+
+
 def test_the_lock_has_every_package_that_the_project_names():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     named = project["project"]["dependencies"] + project["dependency-groups"]["dev"]

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import distributions, version
+from importlib.util import find_spec
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -27,7 +28,7 @@ from adroit_publish.gates import sandbox
 from adroit_publish.places import open_store
 from tests.servers.live_servers import ask, started
 from tests.support.checkouts import FLOW, Trained, commit, make_checkout
-from tests.support.requirements import require
+from tests.support.requirements import missing, require
 
 MLFLOW_HANDLER = "adroit.serving.mlflow_handler:MlflowHandler"
 OWN_HANDLER = """
@@ -290,10 +291,10 @@ def add_own_handler(
 def test_a_torch_model_on_the_cpu_is_published_served_and_right(
     checkout: Path, log: LogModel
 ) -> None:
-    torch = pytest.importorskip(
-        "torch", reason="torch is not installed: no CPU build of it is in requirements.lock"
-    )
+    if find_spec("torch") is None:
+        missing("torch is not installed: no CPU build of it is in requirements.lock")
     import mlflow.pytorch
+    import torch
     from sklearn.datasets import load_iris
 
     torch.manual_seed(7)

@@ -19,6 +19,7 @@ from adroit_publish.gates.prediction import predict_in_sandbox
 from adroit_publish.gates.replay import compare_outputs
 from adroit_publish.gates.reporter import outputs_of
 from tests.servers.live_servers import ask, mlflow_serving, serving
+from tests.support.requirements import missing
 from tests.support.serving_bundles import bundle
 
 FRAME = """
@@ -175,7 +176,7 @@ NOT_ASKED = {"type hints", "strings", "models from code", "loader_module", "tens
 def test_a_kind_of_model_is_served_as_mlflow_serves_it(kind: str, tmp_path: Path) -> None:
     package = None if kind in NOT_ASKED else NEEDS.get(kind)
     if package and find_spec(package) is None:
-        pytest.skip(f"{package} is not installed: it is not in requirements.lock")
+        missing(f"{package} is not installed: it is not in requirements.lock (make zoo)")
     model = saved(ZOO[kind], tmp_path / "model")
     root = bundle(tmp_path / "bundle", model)
     seen = predict_in_sandbox(root, allow_plain=True)

@@ -27,6 +27,17 @@ def require(condition: object, reason: str) -> None:
     pytest.skip(reason)
 
 
+def missing(reason: str) -> None:
+    """Skips a test of a package that requirements.lock lacks; fails it under ``make zoo``.
+
+    Args:
+        reason: What is missing.
+    """
+    if os.environ.get("ADROIT_REQUIRE_ZOO") == "1":
+        pytest.fail(f"required here, and missing: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
 def require_sandbox(kind: sandbox.Kind) -> None:
     """Lets the test go on only where this kind of sandbox works.
 
