@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from adroit_publish.bundle.lineage import Lineage, flow_of
+from adroit_publish.bundle.lineage import Dataset, Lineage, flow_of
 from adroit_publish.bundle.listing import RemoteFile
 
 
@@ -24,6 +24,7 @@ class ResolvedModel:
         run_url: The run's page; None where the tracking store has none.
         metrics: The run's last value of each metric.
         trained_by: What made it, as its tags say; see ``trained_by.trained_by``.
+        datasets: What it was trained and tested on, where that was logged.
         cache_key: A directory name that no other model's files share.
     """
 
@@ -39,6 +40,7 @@ class ResolvedModel:
     metrics: Mapping[str, float] = field(compare=False)
     cache_key: str
     trained_by: Mapping[str, str] = field(default_factory=dict, compare=False)
+    datasets: tuple[Dataset, ...] = field(default=(), compare=False)
     experiment: str | None = None
     started_utc: str | None = None
 

@@ -29,6 +29,27 @@ class Lineage:
 
 
 @dataclass(frozen=True)
+class Dataset:
+    """What a run was trained or tested on, as it was logged with the run.
+
+    Attributes:
+        name: Its name, for people.
+        digest: Of its rows, as MLflow or the modeler reckoned it.
+        source: Where it is from: an address without credentials, or a kind such as ``code``.
+        context: What it was used for, such as ``training``.
+    """
+
+    name: str
+    digest: str
+    source: str
+    context: str
+
+    def __str__(self) -> str:
+        used = f"{self.context}: " if self.context else ""
+        return f"{used}{self.name} {self.digest}, from {self.source}"
+
+
+@dataclass(frozen=True)
 class LineageDifference:
     """What a run has that no version of its model has: of its experiment, flow or signature."""
 

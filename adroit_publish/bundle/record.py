@@ -29,7 +29,7 @@ from adroit_publish.bundle.kept import (
     table,
     text,
 )
-from adroit_publish.bundle.lineage import Lineage
+from adroit_publish.bundle.lineage import Dataset, Lineage
 
 SCHEMA = 1
 _ADDED = ("repeats", "imports", "findings", "model_env", "env", "replay")
@@ -127,6 +127,7 @@ class Record:
         created_utc: When, ISO 8601; None where it does not say.
         run_url: Where the run can be looked at, or None.
         trained_by: What made the run, as ``mlflow.trained_by`` has it.
+        datasets: What the run was trained and tested on.
         origin: What started the publish, such as the Metaflow run.
         commit_url: The commit's page, or None.
         dirty: Paths that were packed from the working tree instead.
@@ -146,6 +147,7 @@ class Record:
     run_url: str | None
     metrics: Mapping[str, float]
     trained_by: Mapping[str, str]
+    datasets: tuple[Dataset, ...]
     origin: Mapping[str, str]
     commit: str | None
     commit_url: str | None
@@ -180,6 +182,7 @@ def _record(document: Mapping[str, Any]) -> Record:
         run_url=fields.take("run_url", optional(text), None),
         metrics=fields.take("metrics", table, {}),
         trained_by=fields.take("trained_by", table, {}),
+        datasets=fields.take("datasets", listed(_dataset), ()),
         origin=fields.take("origin", table, {}),
         commit=fields.take("commit", optional(text), None),
         commit_url=fields.take("commit_url", optional(text), None),
@@ -191,6 +194,16 @@ def _record(document: Mapping[str, Any]) -> Record:
         gates=fields.take("gates", listed(table), ()),
         verification=fields.take("verification", optional(_verification), None),
         promoted=fields.take("promoted", optional(_promoted), None),
+    )
+
+
+def _dataset(value: Any) -> Dataset:
+    fields = Fields(value)
+    return Dataset(
+        fields.take("name", text, ""),
+        fields.take("digest", text, ""),
+        fields.take("source", text, ""),
+        fields.take("context", text, ""),
     )
 
 

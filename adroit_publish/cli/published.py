@@ -111,6 +111,8 @@ def _facts(version: Version) -> Iterator[tuple[str, str | None]]:
     yield "run", _with_page(bundle.run_id, record.run_url if record else None)
     for what, name, page in made_by(record.trained_by if record else {}):
         yield what, _with_page(name, page)
+    for dataset in record.datasets if record else ():
+        yield "dataset", str(dataset)
     yield "conda env", f"{bundle.conda_env_name} {bundle.conda_env_digest or ''}"
     yield "handler", (bundle.serve.get("handler") or {}).get("class_path")
     yield "python", bundle.python_version

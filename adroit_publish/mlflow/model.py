@@ -28,6 +28,7 @@ from adroit_publish.artifacts.resolved_model import ResolvedModel
 from adroit_publish.bundle.listing import RemoteFile, checked_listing
 from adroit_publish.edge.text import printable
 from adroit_publish.errors import AmbiguousModel, ModelNotFound, SourceError
+from adroit_publish.mlflow.datasets import datasets_of
 from adroit_publish.mlflow.tracking import tracking_client
 from adroit_publish.mlflow.trained_by import trained_by
 
@@ -102,6 +103,7 @@ def resolve_model(
         metrics=dict(run.data.metrics),
         cache_key=f"{run_id[:8]}-{sha256(identity).hexdigest()[:24]}",
         trained_by=trained_by(run.data.tags),
+        datasets=datasets_of(run),
         experiment=experiment,
         started_utc=run.info.start_time and _utc(run.info.start_time),
     )

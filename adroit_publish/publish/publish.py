@@ -88,6 +88,7 @@ def publish(
         # MLflow keeps NaN and infinities; JSON does not.
         metrics={k: v for k, v in job.model.metrics.items() if math.isfinite(v)},
         trained_by=job.model.trained_by,
+        datasets=job.model.datasets,
         vouched=dict(Counter(model.vouched.values())),
         lineage=lineage,
         accepted_lineage=accepted,

@@ -11,7 +11,7 @@ from typing import Any
 
 from adroit_publish.artifacts.resolved_model import ResolvedModel
 from adroit_publish.bundle.digest import Digest
-from adroit_publish.bundle.lineage import Lineage
+from adroit_publish.bundle.lineage import Dataset, Lineage
 from adroit_publish.bundle.manifest import BaseImage
 from adroit_publish.config.conda_envs import CondaEnv
 from adroit_publish.config.flavors import Flavor
@@ -185,6 +185,7 @@ class Release:
         layers: Receipts of the layers, bottom up.
         verification: Outcome of the sandboxed prediction, without its outputs.
         trained_by: What made the run, as ``mlflow.trained_by`` has it.
+        datasets: What the run was trained and tested on, where that was logged.
         vouched: How many of the model's files are vouched for how (``artifacts.arrival.seal``).
         republished_from: The version whose model it is, where it was republished.
         changes: What differs from that version, a line each.
@@ -211,6 +212,7 @@ class Release:
     verification: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     trained_by: Mapping[str, str] = field(default_factory=dict)
+    datasets: tuple[Dataset, ...] = ()
     vouched: Mapping[str, int] = field(default_factory=dict)
     commit_url: str | None = None
     warnings: tuple[str, ...] = ()

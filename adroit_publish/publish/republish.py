@@ -106,7 +106,8 @@ def republish(
 def _facts(job: RepublishJob, version: Version) -> dict[str, Any]:
     """Returns what a release says of its flavor, its run and its version before."""
     new_flavor = job.options.new_flavor
-    of_the_run = ("run_url", "metrics", "trained_by", "lineage")  # by the version's first record
+    # By the version's first record.
+    of_the_run = ("run_url", "metrics", "trained_by", "datasets", "lineage")
     return {name: getattr(one, name) for one in version.records[:1] for name in of_the_run} | {
         "flavor": new_flavor or job.flavor.name,
         "copied_from": job.flavor.name if new_flavor else None,

@@ -116,6 +116,8 @@ def _facts(release: Release) -> Iterator[tuple[str, Cell]]:
     yield "commit", _cell(release.commit, release.commit_url)
     if release.lineage and release.lineage.experiment:
         yield "experiment", release.lineage.experiment
+    for dataset in release.datasets:
+        yield "dataset", str(dataset)
     for line in release.accepted_lineage:
         yield "accepted", line
     for result in release.gates:
