@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -29,7 +30,7 @@ from adroit_publish.registry.referrers import attach, attached, referrers
 from adroit_publish.registry.repository import ImageRepository
 from adroit_publish.stores.stored_blob import StoredBlob
 from tests.servers.fake_registry import Fault, fake_registry
-from tests.servers.fault_proxy import FaultProxy, flip_body
+from tests.servers.fault_proxy import FaultProxy, flip_body, rewrite_answer
 from tests.servers.registry_servers import PASSWORD, USERNAME, docker_registry
 from tests.support.requirements import require
 
@@ -514,6 +515,29 @@ def test_a_body_that_ends_early_is_taken_up_where_it_ended(fake):
     assert read(repository, blob_of(data)) == data
     ranges = [each.headers.get("Range") for each in fake.requests if each.method == "GET"]
     assert ranges == [None, "bytes=1500000-"]
+
+
+def test_a_body_that_is_announced_as_longer_is_whole_once_all_of_the_blob_is_here(real, name):
+    """What is behind its last byte was asked for, and waited for, as long as anything is."""
+    blob = blob_of(b"layer" * 1000)
+    connect(real, name).put_blob(blob, Inline(b"layer" * 1000))
+    with FaultProxy(real.url) as proxy:
+        host = proxy.endpoint.removeprefix("http://")
+        repository = ImageRepository(Registry(host, ANONYMOUS, give_up_s=5.0), name)
+        proxy.inject(
+            rewrite_answer(
+                lambda whole: replace(
+                    whole,
+                    lines=tuple(
+                        line.replace(b"Length: 5000", b"Length: 6000") for line in whole.lines
+                    ),
+                )
+            ),
+            "GET",
+            "/blobs/",
+        )
+        assert read(repository, blob) == b"layer" * 1000
+        assert proxy.count("GET", "/blobs/") == 1
 
 
 def test_a_manifest_that_ends_early_is_read_again(fake):
