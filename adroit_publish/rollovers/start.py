@@ -203,7 +203,7 @@ def _the_same(rolling: Rolling, last: Kept, wanted: Rollover) -> Kept:
         return last
     if sides:
         raise RefusedError(
-            f"This rollover of {there.model} is live, with other options.",
+            f"Another rollover of {there.model} is live: of these flavors, with other options.",
             where=rolling.rollovers.where(there),
             got="; ".join(f"{name}: {value}" for name, (value, _) in other.items()),
             wanted="; ".join(f"{name}: {value}" for name, (_, value) in other.items()),
