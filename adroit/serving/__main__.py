@@ -65,6 +65,7 @@ def main(arguments: list[str]) -> int:
     # As process 1 of a container, signals are ignored unless handled; loading may take long.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
+    native.outlive_signals()
     start = Start()
     try:
         listener = _bound(options.host, options.port)

@@ -128,6 +128,23 @@ def test_a_worker_that_dies_is_a_500_and_is_replaced(tmp_path: Path) -> None:
         assert metric(server, "adroit_invocation_faults_total", 'fault="model"') == 5
 
 
+def test_signals_of_a_model_end_nothing(tmp_path: Path) -> None:
+    body = (
+        "import os, signal\n"
+        "for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM):\n"
+        "    for line in open(f'/proc/{os.getppid()}/status'):\n"
+        "        if line.startswith('PPid:') and 'ADROIT_TEST' in os.environ:\n"
+        "            os.kill(int(line.split()[1]), number)\n"
+        "    os.kill(os.getppid(), number)\n"
+        "return [1.0] * len(model_input)"
+    )
+    root = bundle(tmp_path / "b", model(body, example=False))
+    with serving(root, environ={"ADROIT_TEST": "1"}) as server:
+        assert invoke(server, rows(1)).status == 200
+        assert invoke(server, rows(1)).status == 200
+        assert metric(server, "adroit_workers_ended_total") == 0
+
+
 def children(pid: int) -> list[int]:
     return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 

@@ -89,6 +89,7 @@ def main(descriptor: int, key: bytes) -> int:
     # The server ends its workers; a handler of our own is not inherited by what a model starts.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
+    native.outlive_signals()
     start, pid = Start(), os.getpid()
     try:
         loaded, facts = _load(Path(instructions.root), start)

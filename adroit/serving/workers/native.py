@@ -110,6 +110,12 @@ def stay_behind_if_forked(pid: int) -> None:
             signal.pause()
 
 
+def outlive_signals() -> None:
+    """Lets signals pass that mean nothing here: a model may send them to all that it sees."""
+    for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM"):
+        signal.signal(getattr(signal, name), lambda *_: None)
+
+
 def hide(hidden: bool) -> None:
     """Keeps every process without capabilities out of this one's memory, or lets them in again."""
     _prctl(_PR_SET_DUMPABLE, int(not hidden))
