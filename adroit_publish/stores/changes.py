@@ -7,7 +7,7 @@ writers at once, the later one may come first. Each knows what it replaced, whic
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from adroit_publish.stores.bundle_store import BundleStore
@@ -64,7 +64,11 @@ def enter_change(
 
     def next_step(told: Sequence[LedgerEntry]) -> Step:
         if any(entry.key == step.key for entry in told):
-            return step
+            known = pointed_to(told) or {}
+            if known == made.after or made.current() != made.after:
+                return step
+            again = f"{step.key}, again after entry {told[-1].number}"  # undone in between
+            return replace(step, key=again)
         gap = _gap(told, made)
         if gap is not None:
             facts = {**step.facts, "entry": gap, "before": dict(made.before)}
@@ -75,7 +79,7 @@ def enter_change(
 
     while True:
         entry = record(store, model, next_step, now)
-        if entry.key == step.key:
+        if entry.key.startswith(step.key):
             return entry
 
 

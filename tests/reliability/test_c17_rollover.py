@@ -193,9 +193,12 @@ class SimulatedWorld:
         before, since = self.weights, last_number(self.store, "m")
         self.weights = {share["flavor"]: share["weight"] for share in step.facts["live"]}
         self.entered = False
-        self.set_by[step.key] = self.who if began in (None, self.who) else "either"
+        first = all(entry.key != step.key for entry in entries(self.store, "m"))
+        if first:
+            self.set_by[step.key] = self.who if began in (None, self.who) else "either"
         self.point("set")
-        self.set_by[step.key] = self.who
+        if first:
+            self.set_by[step.key] = self.who
         enter_pointer(self.store, cast(Sitevars, self), "m", step, before, since)
         self.entered = True
 
