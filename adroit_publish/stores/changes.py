@@ -118,8 +118,10 @@ def _gap(told: Sequence[LedgerEntry], made: SitevarChange) -> int | None:
     exact = [number for number, *change in unclaimed if change == [made.before, made.after]]
     if exact and (late or known == made.after):
         return exact[0]
+    same = [number for number, _, found in unclaimed if found == made.after]
+    if late and same:
+        return same[0]
     if known == made.before or not late or known != says:
         return None
-    same = [number for number, _, found in unclaimed if found == made.after]
     inside = [number for number, replaced in gaps if replaced == made.before]
-    return next(iter([*same, *inside, *(number for number, _ in gaps)]))
+    return next(iter([*inside, *(number for number, _ in gaps)]))
