@@ -1,8 +1,11 @@
-"""What commands share: ``--target`` and ``--json``, and the context that these two mean."""
+"""What commands share: ``--target`` and ``--json``, and the context that these two mean.
+
+The options that say how a rollover goes are here as well; so says ``rollout:`` of config.yaml.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -12,8 +15,9 @@ import click
 
 from adroit_publish.checkout import Checkout, find_root, open_checkout
 from adroit_publish.cli.render import print_json
+from adroit_publish.config.rollout import Rollout, read_check, read_duration, read_steps
 from adroit_publish.config.targets import Target
-from adroit_publish.errors import PublishError
+from adroit_publish.errors import ConfigError, PublishError
 from adroit_publish.places import open_store
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.writeback.one_flavor import InGit
@@ -85,3 +89,87 @@ def in_git_options(function: Command) -> Command:
         function(*arguments, in_git=InGit(commit, push), **options)
 
     return run
+
+
+_USUAL = Rollout()
+
+
+def _option(name: str, field: str, text: str, usual: object = None, **more: Any) -> Any:
+    shown = f"{text}; {usual} unless config.yaml says otherwise" if usual else text
+    return click.option(name, field, help=shown, **more)
+
+
+OPTIONS = (
+    _option("--steps", "steps", "percents, such as 1,10,50,100", "100", metavar="PERCENTS"),
+    _option(
+        "--min-requests", "min_requests", "of the new version, at each step", _USUAL.min_requests,
+        type=click.IntRange(0),
+    ),
+    _option("--bake", "bake_s", "how long a step lasts at least: 45s, 30m", "10m", metavar="TIME"),
+    _option(
+        "--quiet", "quiet_s", "time without a request that counts as drained: 45s, 30m, 1h", "1h",
+        metavar="TIME",
+    ),
+    _option(
+        "--margin", "margin", "how much larger the new one's share of errors may be", _USUAL.margin,
+        type=click.FloatRange(0, 1),
+    ),
+    _option(
+        "--latency-margin", "latency_margin", "how much longer its p50 and p99 may be, as a part",
+        _USUAL.latency_margin, type=click.FloatRange(0),
+    ),
+    _option(
+        "--approve-at", "approve_at", "a share that waits for a person; repeat for several",
+        multiple=True, type=click.FloatRange(0, 100, min_open=True), metavar="PERCENT",
+    ),
+    _option(
+        "--check", "checks", "a check of your own, in PromQL; $old and $new are the bundle ids",
+        multiple=True, metavar="'NAME: QUERY <= NUMBER'",
+    ),
+)  # fmt: skip
+
+
+def how_it_goes(command: Command) -> Command:
+    """Adds the options to a command, which takes them by the names of ``Rollout``."""
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
+
+
+def given(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what was given of the options, by the names of ``Rollout``.
+
+    Raises:
+        ConfigError: One is not what it has to be.
+    """
+    values = {name: value for name, value in told.items() if value not in (None, ())}
+    readers: dict[str, tuple[str, Callable[[Any], Any]]] = {
+        "steps": ("--steps", _steps),
+        "bake_s": ("--bake", read_duration),
+        "quiet_s": ("--quiet", read_duration),
+        "checks": ("--check", _checks),
+    }
+    for name in values.keys() & readers.keys():
+        option, read = readers[name]
+        try:
+            values[name] = read(values[name])
+        except ValueError as reason:
+            got = ", ".join(values[name]) if name == "checks" else values[name]
+            raise ConfigError(
+                f"{option} is not what it has to be.", got=got, wanted=reason
+            ) from None
+    return values
+
+
+def _steps(text: str) -> tuple[float, ...]:
+    try:
+        percents = [float(part) for part in text.split(",")]
+    except ValueError:
+        percents = []
+    return read_steps(percents)
+
+
+def _checks(texts: tuple[str, ...]) -> tuple[str, ...]:
+    for text in texts:
+        read_check(text)
+    return texts

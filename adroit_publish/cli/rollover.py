@@ -9,18 +9,27 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
 from adroit_publish.cli import checklist
-from adroit_publish.cli.options import Context, at_target, at_target_alone, in_git_options
+from adroit_publish.cli.options import (
+    Context,
+    at_target,
+    at_target_alone,
+    given,
+    how_it_goes,
+    in_git_options,
+)
+from adroit_publish.cli.render import print_json
 from adroit_publish.cli.rollover_amend import amend
 from adroit_publish.cli.rollover_told import show, tell, tell_all
-from adroit_publish.errors import ConfigError
+from adroit_publish.errors import ConfigError, PublishError
 from adroit_publish.rollovers import verbs as rolling_over
 from adroit_publish.rollovers.afterwards import after_rollback
 from adroit_publish.rollovers.afterwards import finish as delete_old_flavor
@@ -28,6 +37,8 @@ from adroit_publish.rollovers.probes import probe_addresses
 from adroit_publish.rollovers.start import Asked
 from adroit_publish.rollovers.start import start as begin
 from adroit_publish.rollovers.steps import Outcome
+from adroit_publish.rollovers.unattended import advance_unattended, tell_news
+from adroit_publish.rollovers.unattended import approve as approve_share
 from adroit_publish.rollovers.verbs import Rolling, open_rolling
 from adroit_publish.stores.rollovers import utc_text
 from adroit_publish.writeback.one_flavor import InGit
@@ -49,22 +60,16 @@ def rollover() -> None:
 @click.option("--url", "urls", multiple=True, help="a server of the new version; repeat per region")
 @click.option("--old-url", "old_urls", multiple=True, help="a server of the old one: the way back")
 @click.option("--replicas", type=click.IntRange(1), help="how many are expected behind each URL")
-@click.option("--prometheus", metavar="URL", help="where traffic is counted")
+@click.option(
+    "--prometheus", multiple=True, metavar="URL", help="where traffic is counted; each, of several"
+)
 @click.option(
     "--metrics", multiple=True, metavar="URL", help="or: each server of both versions, repeated"
 )
 @click.option(
     "--traffic", multiple=True, metavar="SCHEME:URL", help="or: any other source, by its scheme"
 )
-@click.option("--steps", default="100", show_default=True, help="percents, such as 1,10,50,100")
-@click.option(
-    "--quiet", "quiet_s", type=float, default=3600.0, show_default=True,
-    help="seconds without a request that count as drained",
-)  # fmt: skip
-@click.option(
-    "--margin", type=float, default=0.01, show_default=True,
-    help="how much larger the new one's share of errors may be, 0 to 1",
-)  # fmt: skip
+@how_it_goes
 def start(
     context: Context,
     old: str | None,
@@ -73,18 +78,15 @@ def start(
     urls: tuple[str, ...],
     old_urls: tuple[str, ...],
     replicas: int | None,
-    prometheus: str | None,
+    prometheus: tuple[str, ...],
     metrics: tuple[str, ...],
     traffic: tuple[str, ...],
-    steps: str,
-    quiet_s: float,
-    margin: float,
+    **told: Any,
 ) -> None:
     """Begin a rollover; begun already, it is found again."""
-    shares = _percents(steps)
-    traffic += tuple(f"prometheus:{url}" for url in filter(None, [prometheus]))
+    traffic += tuple(f"prometheus:{url}" for url in prometheus)
     traffic += tuple(f"metrics:{url}" for url in metrics)
-    asked = Asked(urls, replicas, traffic, shares, quiet_s, margin, old_urls=old_urls)
+    asked = Asked(urls, replicas, traffic, given(told), old_urls=old_urls)
     rolling = _rolling(context)
     begun = begin(rolling, old, new, model, asked)
     standing = rolling_over.status(rolling, begun.rollover.model)
@@ -128,8 +130,17 @@ def status(
     "--every", "every_s", type=click.FloatRange(0.1), default=POLL_S, show_default=True,
     help="with --until: seconds between two looks",
 )  # fmt: skip
+@click.option(
+    "--rollback-on", type=click.Choice(["unhealthy"]),
+    help="go back as soon as the new version is measured to be worse",
+)  # fmt: skip
 def advance(
-    context: Context, model: str | None, every: bool, until: str | None, every_s: float
+    context: Context,
+    model: str | None,
+    every: bool,
+    until: str | None,
+    every_s: float,
+    rollback_on: str | None,
 ) -> None:
     """Do the next step, if its evidence is there.
 
@@ -137,13 +148,24 @@ def advance(
     """
     rolling = _rolling(context)
     if every:
-        if model or until:
-            raise ConfigError("--all goes without a model and without --until.")
-        tell_all(context, rolling_over.move_all(rolling))
-    elif until is None:
-        tell(context, rolling_over.move(rolling, model, "advance"))
-    else:
-        tell(context, rolling_over.move_until(rolling, model, until, partial(_wait, every_s)))
+        if model or until or rollback_on:
+            raise ConfigError("--all goes without a model, --until and --rollback-on.")
+        tell_all(context, _news_of_all(rolling))
+        return
+    wait = partial(_wait, every_s)
+    outcome, back = advance_unattended(rolling, model, until, wait, rollback=bool(rollback_on))
+    tell_news(rolling, outcome)
+    if back:
+        after = after_rollback(rolling, outcome.rollover, InGit())
+        tell(context, outcome, after, unhealthy=True)
+    tell(context, outcome)
+
+
+def _news_of_all(rolling: Rolling) -> Iterator[Outcome | PublishError]:
+    for outcome in rolling_over.move_all(rolling):
+        if isinstance(outcome, Outcome):
+            tell_news(rolling, outcome)
+        yield outcome
 
 
 def _wait(every_s: float, outcome: Outcome) -> None:
@@ -166,6 +188,7 @@ def rollback(context: Context, model: str | None, why: str, force: bool, in_git:
     rolling = _rolling(context)
     outcome = rolling_over.move(rolling, model, "rollback", why, force=force)
     after: Iterable[str] = ()
+    tell_news(rolling, outcome)
     if outcome.moved:
         after = after_rollback(rolling, outcome.rollover, in_git)
     tell(context, outcome, after)
@@ -177,17 +200,35 @@ def rollback(context: Context, model: str | None, why: str, force: bool, in_git:
 @click.argument("model", required=False)
 def finish(context: Context, model: str | None, in_git: InGit) -> None:
     """Delete the old flavor from flavors.yaml, once its traffic has drained."""
-    outcome, edited = delete_old_flavor(_rolling(context), model, in_git)
+    rolling = _rolling(context)
+    outcome, edited = delete_old_flavor(rolling, model, in_git)
+    tell_news(rolling, outcome)
     tell(context, outcome, filter(None, [edited.line()] if edited else []))
 
 
 @rollover.command()
 @at_target_alone
 @click.argument("model", required=False)
+@click.option("--why", required=True, help="what you looked at; kept with your name")
+def approve(context: Context, model: str | None, why: str) -> None:
+    """Let a rollover go on to the share that waits for a person (start --approve-at)."""
+    approval = approve_share(_rolling(context), model, why)
+    if context.as_json:
+        print_json(vars(approval))
+    else:
+        print(f"{approval.share:g} % is approved by {approval.who}; next: rollover advance")
+
+
+@rollover.command()
+@at_target
+@click.argument("model", required=False)
 @click.option("--why", required=True, help="the reason; the history keeps it")
 def abandon(context: Context, model: str | None, why: str) -> None:
     """End a rollover, from any state, and leave things as they are."""
-    tell(context, rolling_over.move(_rolling(context), model, "abandon", why))
+    rolling = _rolling(context)
+    outcome = rolling_over.move(rolling, model, "abandon", why)
+    tell_news(rolling, outcome)
+    tell(context, outcome)
 
 
 rollover.add_command(amend)
@@ -195,15 +236,6 @@ rollover.add_command(amend)
 
 def _rolling(context: Context) -> Rolling:
     return open_rolling(context.checkout, context.target, context.store)
-
-
-def _percents(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise ConfigError(
-            "--steps takes percents.", got=text, wanted="rising percents that end in 100: 1,10,100"
-        ) from None
 
 
 def _write(path: Path, text: str) -> None:

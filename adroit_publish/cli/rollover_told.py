@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -42,13 +42,16 @@ def exit_code(outcome: Outcome) -> int:
     return EXIT_SOMETHING_TO_DO if verdicts else EXIT_OK
 
 
-def tell(context: Context, outcome: Outcome, after: Iterable[str] = ()) -> None:
+def tell(
+    context: Context, outcome: Outcome, after: Iterable[str] = (), *, unhealthy: bool = False
+) -> NoReturn:
     """Says what a command came to, then what comes after, and ends with its exit code.
 
     Args:
         context: Of the command.
         outcome: What it came to.
         after: Lines to be said next, each as soon as it is there.
+        unhealthy: Whether it was rolled back for what was measured; then nothing else counts.
     """
     if context.as_json:
         print_json(_outcome(outcome) | {"after": list(after)})
@@ -56,7 +59,8 @@ def tell(context: Context, outcome: Outcome, after: Iterable[str] = ()) -> None:
         _print_outcome(outcome)
         for line in after:
             print(line, flush=True)
-    raise click.exceptions.Exit(exit_code(outcome))
+    code = VerificationError.exit_code if unhealthy else exit_code(outcome)
+    raise click.exceptions.Exit(code)
 
 
 def tell_all(context: Context, outcomes: Iterable[Outcome | PublishError]) -> None:

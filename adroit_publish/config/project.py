@@ -16,13 +16,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from adroit_publish.config.gates import MEASURED, Gate, read_gates
 from adroit_publish.config.names import name_problem, relative_path
+from adroit_publish.config.rollout import KEYS as ROLLOUT_KEYS
+from adroit_publish.config.rollout import Rollout, read_rollout
 from adroit_publish.config.serve import KNOWN, check_serve
 from adroit_publish.config.yaml.text import Report, read_yaml
 from adroit_publish.config.yaml.values import Section
@@ -36,7 +38,7 @@ MAX_STARS = 10  # each one more multiplies what a regular expression may try
 
 NO_MODELS = frozenset({"blobs", "ledger", "rollovers", "sitevars", "tmp"})
 """Names that stand beside the models in a store; no model may be called so."""
-_TOP = ("model_name", "serve", "source", "verify", "security", "gates")
+_TOP = ("model_name", "serve", "source", "verify", "security", "gates", "rollout")
 _CLASS_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _GLOBAL = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -68,6 +70,7 @@ class Project:
         allow_pickle_globals: ``module.name`` entries waived for this model.
         gates: What a run and its bundle have to be.
         serve: The serve section as JSON values.
+        rollout: How a rollover of the model goes unless told otherwise.
     """
 
     model_name: str
@@ -80,6 +83,7 @@ class Project:
     allow_pickle_globals: tuple[str, ...]
     serve: Mapping[str, Any]
     gates: tuple[Gate, ...] = ()
+    rollout: Rollout = field(default_factory=Rollout)
 
     @property
     def run_gates(self) -> tuple[Gate, ...]:
@@ -119,6 +123,7 @@ def parse_project(data: bytes, file: str, directory: str) -> Project:
         ),
         serve=_read_json(top, "serve"),
         gates=read_gates(top.section("gates", ())),
+        rollout=read_rollout(top.section("rollout", ROLLOUT_KEYS, closed=True)),
     )
     report.check()
     return project

@@ -1,8 +1,9 @@
 """Answers of servers that are not trusted: bounded in size and time, and made printable.
 
 A ``Visit`` is one connection: what balances load by connection sends all its requests to the same
-server. No redirect is followed and no credential is sent, not from ``~/.netrc`` either. Addresses
-are a user's own and often internal, so plain ``http`` is allowed.
+server. No redirect is followed, and no credential is sent but what an ``Access`` of exactly this
+server says, not from ``~/.netrc`` either. Addresses are a user's own and often internal, so plain
+``http`` is allowed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -26,11 +28,12 @@ SHOWN_CHARS = 200
 
 @dataclass(frozen=True)
 class Reply:
-    """What a server answered."""
+    """What a server answered; ``at_s``: its own time, POSIX seconds, where it says it."""
 
     where: str
     status: int
     body: bytes
+    at_s: float | None = None
 
     def json(self) -> dict[str, Any]:
         """Returns the JSON object of a 200.
@@ -53,14 +56,30 @@ class Reply:
         )
 
 
+@dataclass(frozen=True)
+class Access:
+    """How one server lets somebody in.
+
+    Attributes:
+        headers: What each request carries, such as ``Authorization``.
+        ca_file: The authorities that its certificate is checked by; None: the usual ones.
+        certificate: The files of the client's own certificate and its key, or None.
+    """
+
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    ca_file: str | None = None
+    certificate: tuple[str, str] | None = None
+
+
 class Visit:
     """One connection to a server, as a context; raises as ``check_address``.
 
     Args:
         timeout_s: How long the server may be silent, and how long an answer's body may take.
+        access: How it lets somebody in.
     """
 
-    def __init__(self, url: str, timeout_s: float) -> None:
+    def __init__(self, url: str, timeout_s: float, access: Access | None = None) -> None:
         import requests
 
         check_address(url)
@@ -69,6 +88,10 @@ class Visit:
         self._session.auth = lambda request: request  # else requests looks into ~/.netrc
         # A compressed body could be larger than its limit once it is unpacked.
         self._session.headers["Accept-Encoding"] = "identity"
+        self._session.headers.update(access.headers if access else {})
+        # By request: an environment's REQUESTS_CA_BUNDLE goes before a session's own.
+        self._verify = access.ca_file if access else None
+        self._certificate = access.certificate if access else None
 
     def __enter__(self) -> Visit:
         return self
@@ -99,10 +122,14 @@ class Visit:
                 data=body,
                 headers={"Content-Type": "application/json"} if isinstance(body, bytes) else {},
                 timeout=self._timeout_s,
+                verify=self._verify,
+                cert=self._certificate,
                 allow_redirects=False,
                 stream=True,
             ) as response:
-                return Reply(where, response.status_code, self._body(response, where, limit_bytes))
+                received = self._body(response, where, limit_bytes)
+                date_s = _date_s(response.headers.get("Date"))
+                return Reply(where, response.status_code, received, date_s)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise StoreError(
                 "A server does not answer.",
@@ -130,6 +157,13 @@ class Visit:
                     transient=True,
                 )
         return bytes(body)
+
+
+def _date_s(text: str | None) -> float | None:
+    try:
+        return parsedate_to_datetime(text).timestamp() if text else None
+    except ValueError:
+        return None
 
 
 def check_address(url: str) -> None:

@@ -28,6 +28,15 @@ class Bound:
     least: float | None = None
     most: float | None = None
 
+    @property
+    def text(self) -> str:
+        """Returns it as it is written: ``queue: max(queue_length) <= 5``."""
+        ends = (
+            f">= {self.least:g}" if self.least is not None else "",
+            f"<= {self.most:g}" if self.most is not None else "",
+        )
+        return " ".join((f"{self.name}: {self.query}", *filter(None, ends)))
+
 
 @dataclass(frozen=True)
 class Checks:

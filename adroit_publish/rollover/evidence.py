@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+from adroit_publish.rollover.health import Buckets
 from adroit_publish.rollover.state import Weights
 
 
@@ -104,25 +105,47 @@ class AnsweringRead:
 
 @dataclass(frozen=True)
 class Counts:
-    """Answered requests, failed ones included, and how many of them failed."""
+    """Answered requests, and what became of them.
+
+    Attributes:
+        requests: All of them, failed ones included.
+        errors: Those whose status is not 2xx.
+        caller_errors: Those of them whose status is 4xx: the version refused what was sent.
+        latency: How long they took. No part of what makes two counts equal: a source may estimate.
+    """
 
     requests: float
     errors: float
+    caller_errors: float = 0.0
+    latency: Buckets = field(default=(), compare=False)
 
     @property
-    def error_share(self) -> float:
-        """Errors by request, 0 to 1; 0 where there was no request."""
-        return self.errors / self.requests if self.requests else 0.0
+    def server_errors(self) -> float:
+        """Those that failed by the server's own fault."""
+        return self.errors - self.caller_errors
 
 
 @dataclass(frozen=True)
 class TrafficRead:
-    """What was asked of both versions in the ``window_s`` seconds up to ``utc_s``."""
+    """What was asked of both versions in the ``window_s`` seconds up to ``utc_s``.
+
+    Attributes:
+        utc_s: When the window ends, by the clock of whoever asked.
+        window_s: How much was watched without a hole up to then; 0: nothing was.
+        old: The old version's.
+        new: The new version's.
+        source_s: When the window ends, by the clock of what counts; all operators see this one.
+        notes: Why the window is shorter than was asked for, a line each.
+        answers: What the questions of the user's own were answered with, by question.
+    """
 
     utc_s: float
     window_s: float
     old: Counts
     new: Counts
+    source_s: float = 0.0
+    notes: tuple[str, ...] = ()
+    answers: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from adroit_publish.rollover.evidence import Evidence, Reading, TrafficRead
+from adroit_publish.rollover.measured import (
+    ROUNDING_S,
+    Unhealthy,
+    health,
+    nothing_watched,
+    with_notes,
+)
 from adroit_publish.rollover.state import Rollover, Weights
 
-ROUNDING_S = 0.001
+AHEAD_S = 5.0
+"""A reading from further in the future is none: what its clock says is not to be gone by."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +40,6 @@ class Lack:
     found: str
     how: str
     verdict: str = "waiting"
-
-
-@dataclass(frozen=True)
-class Unhealthy:
-    """What a check says of a new version that is measured to be worse.
-
-    Attributes:
-        found: How it is worse.
-    """
-
-    found: str
 
 
 def lacking(
@@ -97,6 +94,9 @@ def _lack(need: str, rollover: Rollover, evidence: Evidence, now_s: float) -> La
             return None
         if reading is None:
             return Lack(need, evidence.absent.get(name, "it was not read"), _HOW_TO_READ[name])
+        if reading.utc_s > now_s + AHEAD_S:
+            ahead = f"the reading is of {reading.utc_s - now_s:.0f} s from now: a clock is wrong"
+            return Lack(need, ahead, _HOW_TO_READ[name])
         if _too_old(reading, rollover, now_s):
             stale = f"the reading is {now_s - reading.utc_s:.0f} s old, too old to go by"
             return Lack(need, stale, _HOW_TO_READ[name])
@@ -110,7 +110,8 @@ def _lack(need: str, rollover: Rollover, evidence: Evidence, now_s: float) -> La
 
 
 def _too_old(reading: Reading, rollover: Rollover, now_s: float) -> bool:
-    return abs(now_s - reading.utc_s) > rollover.checks.fresh_s
+    age_s = now_s - reading.utc_s
+    return age_s > rollover.checks.fresh_s or age_s < -AHEAD_S
 
 
 def _foreign(rollover: Rollover, weights: Weights | None, shares: Iterable[float]) -> str | None:
@@ -163,18 +164,26 @@ def _set(rollover: Rollover, evidence: Evidence) -> str | None:
 
 def _healthy(rollover: Rollover, evidence: Evidence) -> str | Unhealthy | None:
     assert evidence.traffic
-    reading, margin = evidence.traffic, rollover.checks.margin
-    old, new = rollover.old.flavor, rollover.new.flavor
-    if reading.utc_s <= (rollover.moved_s or 0):
-        return "nothing was counted yet since the sitevar was set"
-    if reading.new.requests <= 0:
-        return f"{new} had no request in {reading.window_s:.0f} s"
-    if reading.new.error_share <= reading.old.error_share + margin:
+    return health(rollover, evidence.traffic)
+
+
+def _counted(rollover: Rollover, evidence: Evidence) -> str | None:
+    assert evidence.traffic
+    if evidence.traffic.window_s > 0:
         return None
-    return Unhealthy(
-        f"{reading.new.error_share:.2%} of the requests to {new} failed, "
-        f"{reading.old.error_share:.2%} of those to {old}; the margin is {margin:.2%}"
-    )
+    return with_notes(f"nothing was counted of {rollover.old.flavor} yet", evidence.traffic)
+
+
+def _approved(rollover: Rollover, _evidence: Evidence) -> str | None:
+    share, goal = rollover.shares[0], next_share(rollover)
+    waits = [at for at in rollover.checks.approve_at if share < at <= goal]
+    given = max((approval.share for approval in rollover.approvals), default=0.0)
+    return f"{goal:g} % waits for a person" if waits and given < goal else None
+
+
+def next_share(rollover: Rollover) -> float:
+    """Returns the share that the next switch points to; 100 where there is none left."""
+    return next((step for step in rollover.steps if step > rollover.shares[0]), 100.0)
 
 
 def _quiet(rollover: Rollover, evidence: Evidence) -> str | None:
@@ -182,10 +191,12 @@ def _quiet(rollover: Rollover, evidence: Evidence) -> str | None:
     reading, wanted_s = evidence.traffic, rollover.checks.quiet_s
     if reading.old.requests > 0:
         return busy_text(rollover, reading)
-    since_s = max(reading.utc_s - reading.window_s, rollover.moved_s or reading.utc_s)
-    quiet_s = reading.utc_s - since_s
-    enough = quiet_s >= wanted_s - ROUNDING_S
-    return None if enough else f"{rollover.old.flavor} is quiet for {quiet_s:.0f} of {wanted_s:g} s"
+    if unwatched := nothing_watched(rollover, reading):
+        return unwatched
+    if reading.window_s >= wanted_s - ROUNDING_S:
+        return None
+    quiet = f"{rollover.old.flavor} is quiet for {reading.window_s:.0f} of {wanted_s:g} s"
+    return with_notes(quiet, reading)
 
 
 def _busy(_rollover: Rollover, evidence: Evidence) -> str | None:
@@ -247,6 +258,8 @@ _NEEDS = {
     "changed": _Need(("flavors", "pointer"), _changed, ""),
     "set": _Need(("pointer",), _set, "the same command sets it"),
     "healthy": _Need(("traffic",), _healthy, "wait, or go back with `rollover rollback`"),
+    "counted": _Need(("traffic",), _counted, "look at what counts the traffic of both versions"),
+    "approved": _Need((), _approved, "`rollover approve --why TEXT`, by a person who has looked"),
     "quiet": _Need(("traffic",), _quiet, "wait: `rollover advance --until drained` does"),
     "busy": _Need(("traffic",), _busy, ""),
     "deleted": _Need(("flavors",), _deleted, "the same command deletes it"),

@@ -3,12 +3,14 @@
     by         from           to            on the evidence that
     advance    proposed       deployed      both versions are published; the new one is deployed
     advance    deployed       verified      the new one answers the golden input as recorded
-    advance    verified       pointing      published, verified, flavors and sitevar as recorded
+    advance    verified       pointing      published, verified, flavors and sitevar as recorded;
+                                            the old one's traffic counted, before the first switch;
+                                            approved, where the share waits for a person
     advance    pointing       pointed       the sitevar, read back, says what was to be set
                                             (point: published, verified, and as recorded)
-    advance    pointed < 100  pointing      as from verified; the new one has requests, and no more
-                                            errors than the old one and the margin
-    advance    pointed 100    draining      as recorded; requests and errors as above
+    advance    pointed < 100  pointing      as from verified; the new one has its sample, and is no
+                                            worse in it than the old one was (``measured``)
+    advance    pointed 100    draining      as recorded; sample and comparison as above
     advance    draining       drained       as recorded; the old one had no request for all of the
                                             quiet time
     finish     drained        retiring      as recorded; quiet still
@@ -41,7 +43,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from adroit_publish.rollover.evidence import Evidence
-from adroit_publish.rollover.needs import Lack, busy_text, changes, lacking, read_by
+from adroit_publish.rollover.measured import baseline
+from adroit_publish.rollover.needs import Lack, busy_text, changes, lacking, next_share, read_by
 from adroit_publish.rollover.state import LIVE, Rollover, Transition
 
 _EARLY = ("proposed", "deployed", "verified")
@@ -127,9 +130,9 @@ TABLE = (
     Row(("advance",), ("held",), "", ("unchanged",)),
     Row(("advance",), ("proposed",), "deployed", ("published", "deployed")),
     Row(("advance",), ("deployed",), "verified", ("verified",)),
-    Row(("advance",), ("verified",), "pointing", _SWITCH),
+    Row(("advance",), ("verified",), "pointing", (*_SWITCH, "counted", "approved")),
     Row(("advance",), ("pointing",), "pointed", ("set",), (Act("point", "set", _SWITCH),)),
-    Row(("advance",), ("pointed",), "pointing", (*_SWITCH, "healthy"), whole=False),
+    Row(("advance",), ("pointed",), "pointing", (*_SWITCH, "healthy", "approved"), whole=False),
     Row(("advance",), ("pointed",), "draining", ("unchanged", "healthy"), whole=True),
     Row(("advance",), ("draining",), "drained", ("unchanged", "quiet")),
     Row(("finish",), ("drained",), "retiring", ("unchanged", "quiet")),
@@ -159,6 +162,8 @@ def readings(rollover: Rollover, command: str) -> frozenset[str]:
         if row.starts(rollover, command):
             acts = [need for act in row.acts for need in (act.until, *act.needs)]
             names |= read_by((*row.needs, *acts))
+            # A step's sample begins by the clock of what counts it.
+            names |= {"traffic"} if row.to == "pointed" else set()
     return names
 
 
@@ -223,15 +228,18 @@ def _moved(
         case "held":
             return replace(moved, resume=rollover.state)
         case "pointing":
-            share = rollover.shares[0]
-            goal = next(step for step in rollover.steps if step > share)
-            return replace(moved, goal=goal, shares=(share, goal))
+            goal = next_share(rollover)
+            if evidence.traffic and not rollover.baseline:
+                moved = replace(moved, baseline=baseline(evidence.traffic))
+            return replace(moved, goal=goal, shares=(rollover.shares[0], goal))
         case "rolling back":
             shares = tuple(dict.fromkeys((*rollover.shares, 0.0)))
             return replace(moved, goal=0.0, shares=shares)
         case "pointed" | "rolled back":
             assert rollover.goal is not None
-            return replace(moved, goal=None, shares=(rollover.goal,), moved_s=now_s)
+            since_s = evidence.traffic.source_s if evidence.traffic else None
+            shares = (rollover.goal,)
+            return replace(moved, goal=None, shares=shares, moved_s=now_s, sample_s=since_s)
     return moved
 
 
@@ -247,4 +255,6 @@ def _not_from_here(rollover: Rollover, command: str) -> Lack:
     stands = f"the rollover is {rollover.state}, which `rollover {command}` does not lead on from"
     how = f"from here: {ways}" if ways else "it has ended; start another"
     wanted = command == "advance" or (command == "finish" and rollover.state == "retired")
+    if command == "finish" and rollover.state in ("draining", "pointed", "pointing"):
+        return Lack("state", stands, how)  # not yet: `advance` leads there
     return Lack("state", stands, how, "refused" if ways or not wanted else "ended")

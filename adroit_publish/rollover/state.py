@@ -6,13 +6,13 @@
      "history": [{"at_s", "who", "before", "after", "why", "facts"}, ...],
      "amendments": [{"at_s", "who", "why", "before", "after"}, ...],
      "approvals": [{"at_s", "who", "why", "share"}, ...], "answered": {"at_s", "servers"},
-     "baseline": null, "samples": [{"at_s", ...}, ...]}
+     "baseline": null, "samples": [{"at_s", ...}, ...], "sample_s": null, "told": null}
 
 Times are POSIX seconds in UTC, shares percent of the traffic that the new flavor gets. A missing
 field has the default of its class; one that is not known is of a newer version, and the rollover
 is left to that. Schema 1 said where traffic is counted in ``prometheus`` and ``metrics``; schema 2
 says it in ``traffic``, and writes the other two for who reads the JSON of a command. Schema 3 added
-the checks of the way back and of samples, and the last six fields.
+the checks of the way back and of samples, and the last eight fields.
 """
 
 from __future__ import annotations
@@ -150,6 +150,9 @@ class Rollover:
         answered: When the old version's servers last answered; None: nobody has looked.
         baseline: The old version's own traffic as it was before the switch; JSON values.
         samples: What was counted at each look, oldest first; JSON values, ``at_s`` in each.
+        sample_s: Since when requests count at this step, by the clock of what counts them; None:
+            from the next reading on.
+        told: What people were told last, so that they are told once.
     """
 
     id: str
@@ -170,6 +173,8 @@ class Rollover:
     answered: Answered | None = None
     baseline: Mapping[str, Any] | None = None
     samples: tuple[Mapping[str, Any], ...] = ()
+    sample_s: float | None = None
+    told: str | None = None
 
     @property
     def live(self) -> bool:
@@ -203,6 +208,8 @@ class Rollover:
             "answered": asdict(self.answered) if self.answered else None,
             "baseline": self.baseline,
             "samples": list(self.samples),
+            "sample_s": self.sample_s,
+            "told": self.told,
         }
 
 
@@ -238,6 +245,8 @@ def parse_rollover(value: Mapping[str, Any], where: str) -> Rollover:
             answered=fields.take("answered", optional(_answered), None),
             baseline=fields.take("baseline", optional(table), None),
             samples=fields.take("samples", listed(table), ()),
+            sample_s=fields.take("sample_s", optional(number), None),
+            told=fields.take("told", optional(text), None),
         )
         fields.end()
     return rollover

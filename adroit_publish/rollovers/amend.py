@@ -29,8 +29,8 @@ def _same(value: Any) -> Any:
 def amend(rolling: Rolling, model: str | None, changes: Mapping[str, Any], why: str) -> Rollover:
     """Changes checks of a live rollover, and keeps what they were, who changed them and why.
 
-    Where traffic is counted elsewhere from now on, the watch of counters begins anew. The state
-    stays as it is.
+    Where traffic is counted elsewhere from now on, the watch of counters and the sample begin
+    anew. The state stays as it is.
 
     Args:
         rolling: Where.
@@ -72,11 +72,12 @@ def amend(rolling: Rolling, model: str | None, changes: Mapping[str, Any], why: 
         {name: before[name] for name in changed},
         {name: after[name] for name in changed},
     )
-    counters = rollover.counters if checks.traffic == rollover.checks.traffic else None
+    same_source = checks.traffic == rollover.checks.traffic
     amended = replace(
         rollover,
         checks=checks,
-        counters=counters,
+        counters=rollover.counters if same_source else None,
+        sample_s=rollover.sample_s if same_source else None,
         amendments=(*rollover.amendments, amendment),
     )
     return rolling.rollovers.keep(kept, amended).rollover

@@ -8,11 +8,13 @@ from typing import Any
 
 from adroit_publish.bundle.version_names import PublishedVersion
 from adroit_publish.config.flavors import Flavor, find_flavor
+from adroit_publish.config.rollout import Rollout, read_check
 from adroit_publish.errors import ConfigError, RefusedError
 from adroit_publish.evidence.answers import check_address
-from adroit_publish.evidence.sources import open_traffic
-from adroit_publish.rollover.checks import Checks
+from adroit_publish.evidence.sources import lag_s, open_traffic
+from adroit_publish.rollover.checks import Bound, Checks
 from adroit_publish.rollover.needs import weights_text
+from adroit_publish.rollover.shares import CONFIDENCE
 from adroit_publish.rollover.state import Rollover, Side, Transition
 from adroit_publish.rollovers.book import last_hold
 from adroit_publish.rollovers.probes import plain_addresses, plain_traffic
@@ -32,18 +34,14 @@ class Asked:
         urls: Servers of the new version.
         replicas: How many are expected behind each, or None.
         traffic: Where it is counted, as ``evidence.sources`` has it: ``SCHEME:URL``.
-        steps: Shares of the traffic to go through, in percent; ends in 100.
-        quiet_s: How long the old version must have had no request.
-        margin: How much larger the new one's share of errors may be, 0 to 1.
+        told: What was told of how it goes, by the names of ``Rollout``; config.yaml says the rest.
         old_urls: Servers of the old version: the way back.
     """
 
     urls: tuple[str, ...]
     replicas: int | None
     traffic: tuple[str, ...]
-    steps: tuple[float, ...]
-    quiet_s: float
-    margin: float
+    told: Mapping[str, Any]
     old_urls: tuple[str, ...] = ()
 
 
@@ -79,22 +77,15 @@ def start(
             got=f"{old}: {models[0]}, {new}: {models[1]}",
             wanted=model or models[0],
         )
+    project = rolling.checkout.project(sides[1])
+    rollout = replace(project.rollout, **asked.told)
     rollover = Rollover(
         id="0001",
         model=models[0],
         old=_side(rolling.store, models[0], sides[0]),
         new=_side(rolling.store, models[0], sides[1]),
-        steps=asked.steps,
-        checks=Checks(
-            asked.urls,
-            asked.replicas,
-            asked.traffic,
-            asked.quiet_s,
-            asked.margin,
-            rolling.checkout.project(sides[1]).rtol,
-            FRESH_S,
-            old_urls=asked.old_urls,
-        ),
+        steps=rollout.steps,
+        checks=_checks(asked, rollout, project.rtol),
     )
     last = rolling.rollovers.last(rollover.model)
     if last and last.rollover.live:
@@ -116,11 +107,29 @@ def _plain(asked: Asked) -> Asked:
     )
 
 
+def _checks(asked: Asked, rollout: Rollout, rtol: float) -> Checks:
+    return Checks(
+        asked.urls,
+        asked.replicas,
+        asked.traffic,
+        rollout.quiet_s,
+        rollout.margin,
+        rtol,
+        FRESH_S + lag_s(asked.traffic),
+        old_urls=asked.old_urls,
+        min_requests=rollout.min_requests,
+        bake_s=rollout.bake_s,
+        confidence=CONFIDENCE,
+        latency_margin=rollout.latency_margin,
+        bounds=tuple(Bound(*read_check(text)) for text in rollout.checks),
+        approve_at=rollout.approve_at,
+    )
+
+
 def _check(asked: Asked) -> None:
     """Raises ConfigError where there could never be enough evidence."""
     for url in (*asked.urls, *asked.old_urls):
         check_address(url)
-    rising = sorted(set(asked.steps)) == list(asked.steps)
     wrong = [
         (not asked.urls, "no server of the new version", "--url, once for each place it runs"),
         (
@@ -129,12 +138,10 @@ def _check(asked: Asked) -> None:
             "--prometheus URL, or --metrics URL for each server of both versions",
         ),
         (
-            not (rising and asked.steps and asked.steps[0] > 0 and asked.steps[-1] == 100),
-            f"steps {', '.join(f'{step:g}' for step in asked.steps) or 'none'}",
-            "rising percents that end in 100",
+            asked.told.get("quiet_s", 1) < 1,
+            f"a quiet time of {asked.told.get('quiet_s')} s",
+            "a second at least",
         ),
-        (asked.quiet_s < 1, f"a quiet time of {asked.quiet_s:g} s", "a second at least"),
-        (not 0 <= asked.margin <= 1, f"a margin of {asked.margin:g}", "a number from 0 to 1"),
     ]
     for is_wrong, got, wanted in wrong:
         if is_wrong:

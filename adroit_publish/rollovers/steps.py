@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from adroit_publish.errors import RefusedError, StoreError
 from adroit_publish.rollover.evidence import Evidence
+from adroit_publish.rollover.measured import remembered
 from adroit_publish.rollover.needs import Lack
 from adroit_publish.rollover.rules import PASSING, Advance, Do, Missing, next_step, readings
 from adroit_publish.rollover.state import ENDED, Answered, Rollover
@@ -117,12 +118,13 @@ def step(
         if command in ("advance", "finish"):
             names |= {"answering"}
         evidence, counters = world.read(kept.rollover, names)
-        watched = replace(
-            kept.rollover, counters=counters, answered=answered(kept.rollover, evidence)
-        )
-        if watched != kept.rollover:
-            kept = rollovers.keep(kept, watched)
-        now_s = world.now_s()
+        looked = remembered(kept.rollover, evidence, counters)
+        looked = replace(looked, answered=answered(kept.rollover, evidence))
+        now_s, mine = world.now_s(), _remember(rollovers, kept, looked)
+        if mine is None:  # what was read is not of the state that another operator left
+            kept = rollovers.get(kept.rollover.model, kept.rollover.id)
+            continue
+        kept = mine
         match next_step(
             kept.rollover, evidence, now_s, who=who, command=command, why=why, force=force
         ):
@@ -162,6 +164,7 @@ def advance_until(
     until: str,
     who: str,
     wait: Callable[[Outcome], None],
+    stop: Callable[[Outcome], bool] = lambda _outcome: False,
 ) -> Outcome:
     """Advances until a state is reached, whatever time that takes.
 
@@ -172,6 +175,7 @@ def advance_until(
         until: The state, or ``pointed`` for all of the traffic.
         who: Who does it.
         wait: Told what is missing; returns when it is time to look again.
+        stop: Told the same before; whether to end there.
 
     Returns:
         The outcome of the last step: there, beyond it, held or ended.
@@ -185,10 +189,22 @@ def advance_until(
         outcome = step(rollovers, kept, world, who=who, command="advance")
         if outcome.rollover.state in ("held", *ENDED):
             return outcome
+        if stop(outcome):
+            return outcome
         if outcome.lacks:
             wait(outcome)
         kept = rollovers.get(outcome.rollover.model, outcome.rollover.id)
     return outcome
+
+
+def _remember(rollovers: Rollovers, kept: Kept, looked: Rollover) -> Kept | None:
+    """Keeps what a look has counted; None where another operator was first."""
+    if looked == kept.rollover:
+        return kept
+    try:
+        return rollovers.keep(kept, looked)
+    except RefusedError:
+        return None
 
 
 def _is_there(rollover: Rollover, until: str) -> bool:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from adroit_publish.checkout import Checkout
@@ -18,7 +18,7 @@ from adroit_publish.rollover.needs import Lack, changes
 from adroit_publish.rollover.rules import Missing, commands, next_step, readings
 from adroit_publish.rollover.state import Answered, Rollover, Weights
 from adroit_publish.rollovers.sitevars import sitevars_of
-from adroit_publish.rollovers.steps import Outcome, advance_until, answered, step
+from adroit_publish.rollovers.steps import Outcome, answered, step
 from adroit_publish.rollovers.world import RealWorld
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.rollovers import Rollovers, find_rollover
@@ -140,16 +140,6 @@ def move_all(rolling: Rolling) -> Iterator[Outcome | PublishError]:
             yield move(rolling, kept.rollover.model, "advance")
         except PublishError as error:
             yield error
-
-
-def move_until(
-    rolling: Rolling, model: str | None, until: str, wait: Callable[[Outcome], None]
-) -> Outcome:
-    """Advances until a state is reached; see ``steps.advance_until``."""
-    kept = find_rollover(rolling.rollovers, model)
-    return advance_until(
-        rolling.rollovers, kept, rolling.world, until=until, who=rolling.who, wait=wait
-    )
 
 
 def _warnings(rollover: Rollover, evidence: Evidence) -> tuple[str, ...]:

@@ -24,7 +24,6 @@ from adroit_publish.evidence import endpoints
 from adroit_publish.evidence.old_servers import ask_servers
 from adroit_publish.evidence.sitevars import Sitevars
 from adroit_publish.evidence.sources import open_traffic
-from adroit_publish.evidence.traffic import TrafficReading
 from adroit_publish.gates.replay import compare_outputs
 from adroit_publish.git.remote import followed_branch
 from adroit_publish.places import open_places
@@ -35,10 +34,10 @@ from adroit_publish.rollover.evidence import (
     FlavorsRead,
     PointerRead,
     Publication,
-    TrafficRead,
 )
 from adroit_publish.rollover.state import Rollover, Side
 from adroit_publish.rollovers.book import enter_pointer, note, pointed_step, weights_in
+from adroit_publish.rollovers.counting import NoEvidence, count_traffic
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.chain import last_number
 from adroit_publish.version import Golden, Versions
@@ -116,10 +115,10 @@ class RealWorld:
         for name in sorted(wanted):
             try:
                 if name == "traffic":
-                    readings[name], counters = self._traffic(rollover)
+                    readings[name], counters = count_traffic(rollover)
                 else:
                     readings[name] = readers[name](rollover)
-            except _NoEvidence as reason:
+            except NoEvidence as reason:
                 absent[name], counters = str(reason), reason.counters or counters
             except PublishError as error:
                 absent[name] = "; ".join(filter(None, (error.what, str(error.where or ""))))
@@ -190,26 +189,17 @@ class RealWorld:
         if version not in self._questions:
             published = self.store.find(rollover.model, version)
             if published is None:
-                raise _NoEvidence(f"{version} is not in {self.store.location}")
+                raise NoEvidence(f"{version} is not in {self.store.location}")
             versions = Versions(self.store)
             golden = versions.golden_outputs(versions.open(published))
             if golden is None or golden.outputs is None:
-                raise _NoEvidence(
+                raise NoEvidence(
                     f"no publish of {version} recorded its outputs: publish it again, with an "
                     "input example and verified"
                 )
             request = example_request(self.store, published)
             self._questions[version] = Question(request, golden)
         return self._questions[version]
-
-    def _traffic(self, rollover: Rollover) -> tuple[TrafficRead, Mapping[str, Any] | None]:
-        checks = rollover.checks
-        since_s = time.time() - (rollover.moved_s or time.time())
-        window_s = max(1.0, min(since_s, checks.quiet_s))
-        both = (rollover.old.bundle_id, rollover.new.bundle_id)
-        source = open_traffic(checks.traffic, rollover.counters)
-        reading = source.read(both, window_s)
-        return _counted(reading, rollover, source.state), source.state
 
     # Acting.
 
@@ -268,32 +258,6 @@ class RealWorld:
             rollover,
             lambda: weights_in(self.sitevars.get(rollover.model).pointer),
         )
-
-
-class _NoEvidence(Exception):
-    """A reading proves nothing; its watch of counters is kept all the same."""
-
-    def __init__(self, reason: str, counters: Mapping[str, Any] | None = None) -> None:
-        super().__init__(reason)
-        self.counters = counters
-
-
-def _counted(
-    reading: TrafficReading, rollover: Rollover, counters: Mapping[str, Any] | None
-) -> TrafficRead:
-    problems = list(reading.problems)
-    for side in (rollover.old, rollover.new):
-        if side.bundle_id not in reading.by_bundle:
-            problems.append(f"no server of {side.flavor} ({side.version}) was ever counted")
-    if problems:
-        raise _NoEvidence("; ".join(problems), counters)
-    old, new = (reading.by_bundle[side.bundle_id] for side in (rollover.old, rollover.new))
-    return TrafficRead(
-        reading.utc.timestamp(),
-        reading.window_s,
-        old,
-        new,
-    )
 
 
 def _anything(_predictions: Any) -> None:

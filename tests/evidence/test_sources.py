@@ -26,7 +26,6 @@ def test_a_scheme_chooses_the_source():
         ([PROMETHEUS], PROMETHEUS),
         (["graphite:http://g"], "graphite:http://g"),
         ([f"prometheus:{PROMETHEUS}", f"metrics:{OLD}"], "metrics:"),
-        ([f"prometheus:{PROMETHEUS}", f"prometheus:{OLD}"], PROMETHEUS),
         (["prometheus:http://user:secret@host"], ""),
         (["metrics:file:/etc/passwd"], "file:/etc/passwd"),
     ],

@@ -111,7 +111,7 @@ def watched(roots, tmp_path_factory):
 def test_prometheus_tells_requests_and_failures_of_each_bundle(watched):
     traffic, old_id, new_id, _, url = watched
     reading = traffic.read([old_id, new_id, NOBODY], 600)
-    assert reading.by_bundle == {old_id: Counts(0, 0), new_id: Counts(4, 1)}
+    assert reading.by_bundle == {old_id: Counts(0, 0), new_id: Counts(4, 1, caller_errors=1)}
     assert [servers_in(url, each) for each in (old_id, new_id, NOBODY)] == [1, 1, 0]
     assert abs(datetime.now(UTC) - reading.utc) < timedelta(seconds=10)
     assert json.loads(json.dumps(reading.as_dict()))["by_bundle"][new_id]["requests"] == 4
@@ -269,7 +269,7 @@ def test_servers_tell_their_traffic_once_they_were_watched_for_the_window(roots)
         send(new, good=2, bad=1)
         second = read([old_id, new_id, NOBODY], 60)
         assert second.problems == ()
-        assert second.by_bundle == {old_id: Counts(0, 0), new_id: Counts(3, 1)}
+        assert second.by_bundle == {old_id: Counts(0, 0), new_id: Counts(3, 1, caller_errors=1)}
         assert second.utc == clock.now
         assert servers_of(state) == {old_id: 1, new_id: 1}
         send(old, good=1)
@@ -277,7 +277,7 @@ def test_servers_tell_their_traffic_once_they_were_watched_for_the_window(roots)
             old_id: Counts(1, 0), new_id: Counts(0, 0)
         }  # fmt: skip
         assert read([old_id, new_id], 120).by_bundle[old_id] == Counts(1, 0)
-        assert read([old_id, new_id], 240).by_bundle[new_id] == Counts(3, 1)
+        assert read([old_id, new_id], 240).by_bundle[new_id] == Counts(3, 1, caller_errors=1)
         assert read([old_id, new_id], 3600).problems
         assert servers_of(state) == {old_id: 1, new_id: 1}
 

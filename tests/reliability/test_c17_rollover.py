@@ -42,6 +42,7 @@ from adroit_publish.rollover.evidence import (
     Publication,
     TrafficRead,
 )
+from adroit_publish.rollover.needs import AHEAD_S
 from adroit_publish.rollover.rules import PASSING, TABLE, Advance, commands, next_step
 from adroit_publish.rollover.state import ENDED, LIVE, Rollover, Side, Transition
 from adroit_publish.rollovers.book import enter_pointer, note, pointed_step
@@ -57,12 +58,16 @@ STEPS = 12
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 QUIET_S, FRESH_S = 60.0, 30.0
 OLD, NEW = Side("a", "v-old", "sha256:old"), Side("b", "v-new", "sha256:new")
-CHECKS = Checks(("http://new",), None, ("prometheus:http://p",), QUIET_S, 0.01, 1e-6, FRESH_S)
+SAMPLE, BAKE_S = 12, 20.0
+CHECKS = Checks(
+    ("http://new",), None, ("prometheus:http://p",), QUIET_S, 0.01, 1e-6, FRESH_S,
+    min_requests=SAMPLE, bake_s=BAKE_S,
+)  # fmt: skip
 READINGS = ("published", "flavors", "pointer", "endpoints", "traffic", "answering")
 SKEW_S = {"operator": -600.0, "rival": 600.0, "by hand": 300.0}
 """How far each one's clock is off."""
 FATES = ("killed", "failed", "raced")
-HIDDEN = ("away", "stale")
+HIDDEN = ("away", "stale", "future")
 
 SHARES = st.sampled_from([(100.0,), (10.0, 100.0), (1.0, 10.0, 50.0, 100.0)])
 FATE = st.sampled_from(["none", "none", *FATES])
@@ -86,6 +91,7 @@ class SimulatedWorld:
         self.clock = 1_000_000.0
         self.away: set[str] = set()
         self.stale: set[str] = set()
+        self.future: set[str] = set()
         self.point: Callable[[str], None] = lambda where: None
         self.who = "starter"
         self.store = BundleStore(objects)
@@ -101,12 +107,19 @@ class SimulatedWorld:
         self.deployed = self.right = True
         self.failing = self.straggling = False
         self.asked = {OLD.flavor: self.clock, NEW.flavor: 0.0}
+        self.counted: dict[str, list[tuple[float, int]]] = {OLD.flavor: [], NEW.flavor: []}
+        self.hole_end = self.moved = self.clock
 
-    def wind(self, seconds: float) -> None:
+    def wind(self, seconds: float, *, watched: bool = True) -> None:
+        """Lets time pass, and requests come; in a hole they are on no record."""
         self.clock += seconds
         for flavor in self.asked:
             if self.weights.get(flavor) or (flavor == OLD.flavor and self.straggling):
                 self.asked[flavor] = self.clock
+                if watched:
+                    kept = self.counted[flavor][-200:]
+                    self.counted[flavor] = [*kept, (self.clock, max(1, int(seconds)))]
+        self.hole_end = self.hole_end if watched else self.clock
 
     # World.
 
@@ -117,7 +130,7 @@ class SimulatedWorld:
         self.point("read")
         found: dict[str, Any] = {}
         for name in names:
-            if name in self.stale:
+            if name in self.stale | self.future:
                 found[name] = self._flattery(name, rollover)
             elif name not in self.away:
                 found[name] = self._truth(name, rollover)
@@ -137,13 +150,21 @@ class SimulatedWorld:
             return EndpointsRead(now, self.deployed, self.deployed and self.right)
         if name == "answering":
             return AnsweringRead(now, 2 * self.old_up, now if self.old_up else now - 60)
-        window_s = max(1.0, min(now - (rollover.moved_s or now), QUIET_S))
-        old, new = (9.0 * (self.asked[s.flavor] > self.clock - window_s) for s in (OLD, NEW))
-        return TrafficRead(now, window_s, Counts(old, 0), Counts(new, new * self.failing))
+        return self._traffic(rollover)
+
+    def _traffic(self, rollover: Rollover) -> TrafficRead:
+        window_s = QUIET_S if rollover.state in ("draining", "drained", "retiring") else 86400.0
+        start = max(self.clock - window_s, rollover.sample_s or 0.0, self.hole_end)
+        old, new = (self.requests_since(side.flavor, start) for side in (OLD, NEW))
+        sides = Counts(old, 0), Counts(new, new * self.failing)
+        return TrafficRead(self.now_s(), self.clock - start, *sides, source_s=self.clock)
+
+    def requests_since(self, flavor: str, start: float) -> int:
+        return sum(count for when, count in self.counted[flavor] if when > start)
 
     def _flattery(self, name: str, rollover: Rollover) -> Any:
-        """A reading of long ago that would let everything go on."""
-        then = self.now_s() - FRESH_S - 1
+        """A reading of long ago, or of a time to come, that would let everything go on."""
+        then = self.now_s() + (AHEAD_S + 1 if name in self.future else -FRESH_S - 1)
         gone = rollover.state == "retiring"
         share = rollover.shares[0] if rollover.goal is None else rollover.goal
         return {
@@ -152,7 +173,9 @@ class SimulatedWorld:
             "pointer": PointerRead(then, rollover.weights(share)),
             "endpoints": EndpointsRead(then, True, True),
             "answering": AnsweringRead(then, 2, then),
-            "traffic": TrafficRead(then, QUIET_S * 9, Counts(0, 0), Counts(9, 0)),
+            "traffic": TrafficRead(
+                then, QUIET_S * 9, Counts(0, 0), Counts(99, 0), source_s=self.clock + QUIET_S * 9
+            ),
         }[name]
 
     def act(
@@ -181,6 +204,11 @@ class SimulatedWorld:
             assert self.versions[NEW.flavor] == NEW.version, "a switch to another version"
             if rollover.shares[0] > 0:
                 assert not self.failing, "a step further while it fails"
+                sample = self.requests_since(NEW.flavor, self.moved)
+                assert sample >= SAMPLE, "a step on less than its sample"
+                assert self.clock - self.moved >= BAKE_S, "a step before its time"
+        if wanted.get(NEW.flavor, 0) != self.weights.get(NEW.flavor, 0):
+            self.moved = self.clock
         kind = "rolled-back" if rollover.state == "rolling back" else "pointed"
         began = rollover.history[-1].who
         self._change(pointed_step(rollover, kind, len(rollover.history) + 1, self.who, None), began)
@@ -252,9 +280,10 @@ class Operators(RuleBasedStateMachine):
         """Begins a rollover and brings it to any state, so that examples need not find the way."""
         last = self.rollovers.last("m")
         number = int(last.rollover.id) + 1 if last else 1
-        self.world.away, self.world.stale = set(), set()
+        self.world.away, self.world.stale, self.world.future = set(), set(), set()
         self.world.reset()
         self.world.entered = last is None  # the reset is nobody's change
+        self.world.wind(1.0)
         entry = Transition(self.world.clock, "starter", None, "proposed")
         begun = Rollover(f"{number:04d}", "m", OLD, NEW, steps, CHECKS, history=(entry,))
         self.rollovers.create(begun)
@@ -288,6 +317,13 @@ class Operators(RuleBasedStateMachine):
     def start_again(self, steps: tuple[float, ...], state: str) -> None:
         self.start(steps, state)
         counted["steps"] += 1
+
+    @rule(seconds=st.sampled_from([5.0, QUIET_S]))
+    def prometheus_has_a_hole(self, seconds: float) -> None:
+        counted["steps"] += 1
+        self.world.wind(seconds, watched=False)
+        injected["hole"] += 1
+        fired["hole"] += 1
 
     @rule(fate=FATE, nth=NTH, rival=RIVAL)
     def advance(self, fate: str, nth: int, rival: str) -> None:
@@ -399,9 +435,10 @@ class Operators(RuleBasedStateMachine):
             return
         away, world.away = world.away, set(READINGS) - {"pointer"}
         stale, world.stale = world.stale, set()
+        future, world.future = world.future, set()
         self.run("rollback", "operator")
         assert self.rollover.state == "rolled back"
-        world.away, world.stale = away, stale
+        world.away, world.stale, world.future = away, stale, future
         self.look()
 
     @rule(seconds=st.sampled_from([0.5, 5.0, 40.0, 1000.0]))
@@ -437,10 +474,10 @@ class Operators(RuleBasedStateMachine):
         world.wind(0.5)
         injected[hidden] += 1
         fired[hidden] += 1
-        world.away -= {name}
-        world.stale -= {name}
+        for names in (world.away, world.stale, world.future):
+            names -= {name}
         if hidden != "seen":
-            (world.away if hidden == "away" else world.stale).add(name)
+            getattr(world, hidden).add(name)
 
     @rule(name=st.sampled_from([*READINGS, "all"]))
     def it_is_mended(self, name: str) -> None:
@@ -448,13 +485,13 @@ class Operators(RuleBasedStateMachine):
         world = self.world
         if name == "all":
             self.mend()
-        world.away -= {name}
-        world.stale -= {name}
+        for names in (world.away, world.stale, world.future):
+            names -= {name}
 
     def mend(self) -> None:
         world = self.world
         self.put_back()
-        world.away, world.stale = set(), set()
+        world.away, world.stale, world.future = set(), set(), set()
         world.whole = dict.fromkeys(world.whole, True)
         world.deployed = world.right = True
         world.failing = world.straggling = False
@@ -524,7 +561,7 @@ def test_operators_that_are_killed_failed_raced_and_lied_to_do_no_harm(capsys: A
                 print_blob=True,
             ),
         )
-    faults = [*FATES, *HIDDEN, "third party"]
+    faults = [*FATES, *HIDDEN, "third party", "hole"]
     total = sum(injected[fault] for fault in faults), sum(fired[fault] for fault in faults)
     with capsys.disabled():
         print(f"\nC17 steps={counted['steps']} injected={total[0]} fired={total[1]} violations=0")

@@ -16,6 +16,7 @@ NAMES = sorted(path.stem.removeprefix("rollover_") for path in SAMPLES.glob("rol
 
 SINCE_SCHEMA_2 = {
     *("amendments", "approvals", "answered", "baseline", "samples"),
+    *("sample_s", "told"),
     *("old_urls", "min_requests", "bake_s", "confidence", "latency_margin", "bounds"),
     *("approve_at", "by_region"),
 }

@@ -37,6 +37,9 @@ from tests.support.rolling import (
     until,
 )
 
+SMALL = ("--min-requests", "3", "--bake", "1s")
+"""What a test can wait for."""
+
 
 def make_published(root: Path, trained: Trained, sitevars: str) -> Path:
     """A checkout whose flavors ``old`` and ``new`` are published versions of one model."""
@@ -62,7 +65,7 @@ def served(root: Path) -> Iterator[dict[str, LiveServer]]:
 def start(root: Path, servers: Mapping[str, LiveServer], prometheus: str) -> None:
     done(root, "sitevar", "set", "doubler", "old", "--why", "the first one")
     evidence = ("--url", servers["new"].url, "--prometheus", prometheus)
-    options = ("--steps", "10,100", "--quiet", "4", "--margin", "0.01")
+    options = ("--steps", "10,100", "--quiet", "4", "--margin", "0.01", *SMALL)
     both = ("--from", "old", "--to", "new")
     output = done(root, "rollover", "start", *both, *evidence, *options)
     assert "[x] new flavor published: new" in output
@@ -153,7 +156,7 @@ def test_what_others_change_and_what_cannot_be_read_holds_it(
         new = servers["new"].url
         done(root, "sitevar", "set", "doubler", "old", "--why", "the first one")
         counted = ("--metrics", servers["old"].url, "--metrics", new)
-        both = ("--from", "old", "--to", "new", "--url", new, "--quiet", "2")
+        both = ("--from", "old", "--to", "new", "--url", new, "--quiet", "2", *SMALL)
         done(root, "rollover", "start", *both, *counted)
         advance_to(root, "verified")
         # Somebody else moves the pointer: the rollover holds, and goes on once it is undone.
@@ -195,7 +198,7 @@ def test_killed_again_and_again_it_ends_where_it_would_have(
         urls = {flavor: server.url for flavor, server in servers.items()}
         done(root, "sitevar", "set", "doubler", "old", "--why", "the first one")
         counted = ("--metrics", urls["old"], "--metrics", urls["new"], "--quiet", "2")
-        steps = ("--from", "old", "--to", "new", "--url", urls["new"], "--steps", "50,100")
+        steps = ("--from", "old", "--to", "new", "--url", urls["new"], "--steps", "50,100", *SMALL)
         done(root, "rollover", "start", *steps, *counted)
         killed, give_up = 0, time.monotonic() + PATIENCE_S
         with Load(f"file:{root}/.adroit/sitevars.json", urls) as load:

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import ssl
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +30,7 @@ global: {{scrape_interval: 1s, scrape_timeout: 1s}}
 scrape_configs:
   - job_name: adroit
     file_sd_configs: [{{files: ["{targets}"], refresh_interval: 1s}}]
+    {further}
 """
 
 
@@ -38,10 +41,12 @@ class PrometheusServer:
     Attributes:
         url: Its address.
         directory: Where it keeps everything.
+        pid: Its process.
     """
 
     url: str
     directory: Path
+    pid: int
 
     def scrape(self, urls: Sequence[str]) -> None:
         """Makes ``urls`` its targets."""
@@ -50,7 +55,12 @@ class PrometheusServer:
 
 @contextmanager
 def prometheus_server(
-    directory: Path, urls: Sequence[str], *, look_back_s: int = 300
+    directory: Path,
+    urls: Sequence[str],
+    *,
+    look_back_s: int = 300,
+    further: str = "",
+    web: str = "",
 ) -> Iterator[PrometheusServer]:
     """Runs ``prometheus`` for as long as the context lasts.
 
@@ -58,13 +68,16 @@ def prometheus_server(
         directory: For its configuration and data; data of an earlier run are taken up.
         urls: The servers to scrape, as ``http://HOST:PORT``.
         look_back_s: For how long the last sample stands for a series that is not scraped any more.
+        further: Further configuration of the job, such as relabelling, on one line.
+        web: Its web configuration: whom it lets in, and its certificate.
     """
     program = shutil.which("prometheus")
     require(program, "prometheus (apt install prometheus)")
     directory.mkdir(parents=True, exist_ok=True)
     _write_targets(directory, urls)
     config = directory / "prometheus.yml"
-    config.write_text(_CONFIG.format(targets=directory / "targets.json"))
+    config.write_text(_CONFIG.format(targets=directory / "targets.json", further=further))
+    (directory / "web.yml").write_text(web)
     host = f"127.0.0.1:{free_ports(1)[0]}"
     command = [
         str(program),
@@ -72,11 +85,13 @@ def prometheus_server(
         f"--storage.tsdb.path={directory / 'data'}",
         f"--web.listen-address={host}",
         f"--query.lookback-delta={look_back_s}s",
+        f"--web.config.file={directory / 'web.yml'}",
     ]
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        server = PrometheusServer(f"http://{host}", directory)
+        scheme = "https" if "tls_server_config" in web else "http"
+        server = PrometheusServer(f"{scheme}://{host}", directory, process.pid)
         _wait_until_ready(server, process)
         yield server
     finally:
@@ -93,11 +108,19 @@ def _write_targets(directory: Path, urls: Sequence[str]) -> None:
 
 def _wait_until_ready(server: PrometheusServer, process: subprocess.Popen[bytes]) -> None:
     give_up = time.monotonic() + 60
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    anybody = ssl.create_default_context()
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=anybody)
+    )
     while True:
         try:
             opener.open(server.url + "/-/ready", timeout=5).close()
             return
+        except urllib.error.HTTPError as error:
+            if error.code == 401:  # it runs, and does not let us in
+                return
+            time.sleep(0.05)
         except OSError:
             if process.poll() is not None or time.monotonic() > give_up:
                 raise AssertionError((server.directory / "log").read_text()) from None

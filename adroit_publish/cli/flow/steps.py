@@ -14,6 +14,7 @@ from adroit_publish.cli.progress import step_listener
 from adroit_publish.cli.render import bytes_text
 from adroit_publish.config.targets import Target
 from adroit_publish.errors import PublishError
+from adroit_publish.evidence.webhook import post
 from adroit_publish.places import open_store
 from adroit_publish.publish.publish import publish
 from adroit_publish.publish.release import Failure, PublishJob, Release, RepublishJob
@@ -166,8 +167,20 @@ def summarize(outcomes: Sequence[Outcome]) -> PublishError | None:
             _print_proof(item)
         else:
             print(f"published  {item.flavor}: {item.version}  {item.manifest_digest}")
+    if news := [line for line in map(_news, outcomes) if line]:
+        post("\n".join(news))
     failures = [item for item in outcomes if isinstance(item, Failure)]
     return together(failures) if failures else None
+
+
+def _news(item: Outcome) -> str | None:
+    """Returns what a webhook is told of a flavor; None where nothing was done."""
+    if isinstance(item, Failure):
+        return f"{item.flavor}: not published: {item.error.what}"
+    if not item.news:
+        return None
+    how = f"republished from {item.republished_from}" if item.republished_from else "published"
+    return f"{item.flavor}: {how} as {item.version} to {item.target}"
 
 
 def _print_proof(release: Release) -> None:
