@@ -26,6 +26,7 @@ from adroit_publish.cli.options import (
     how_it_goes,
     in_git_options,
 )
+from adroit_publish.cli.picture.page import page
 from adroit_publish.cli.render import print_json
 from adroit_publish.cli.rollover_amend import amend
 from adroit_publish.cli.rollover_told import show, tell, tell_all
@@ -102,8 +103,17 @@ def start(
     "--open-pr-body", "file", type=click.Path(path_type=Path), metavar="FILE",
     help="write the checklist to FILE",
 )  # fmt: skip
+@click.option(
+    "--html", type=click.Path(path_type=Path), metavar="FILE",
+    help="draw shares, requests, errors and latency over time into FILE",
+)  # fmt: skip
 def status(
-    context: Context, model: str | None, watch: bool, markdown: bool, file: Path | None
+    context: Context,
+    model: str | None,
+    watch: bool,
+    markdown: bool,
+    file: Path | None,
+    html: Path | None,
 ) -> None:
     """Show how a rollover stands, by fresh readings; nothing is changed."""
     rolling = _rolling(context)
@@ -111,6 +121,8 @@ def status(
         standing = rolling_over.status(rolling, model)
         if file:
             _write(file, checklist.markdown(standing))
+        if html:
+            _write(html, page(standing.rollover))
         if markdown:
             print(checklist.markdown(standing))
         else:
@@ -243,5 +255,5 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise ConfigError(
-            "The checklist cannot be written.", where=path, got=error.strerror, wanted="a file"
+            "The file cannot be written.", where=path, got=error.strerror, wanted="a file"
         ) from error
