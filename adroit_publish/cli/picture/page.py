@@ -38,8 +38,8 @@ table { border-collapse: collapse } td, th { padding: .2em .8em .2em 0; text-ali
 
 
 @dataclass(frozen=True)
-class Line:
-    """One line of a drawing.
+class Curve:
+    """One curve of a drawing.
 
     Attributes:
         kind: Its class: ``old``, ``new``, and ``p99`` for the thin one.
@@ -74,12 +74,12 @@ def drawings(rollover: Rollover) -> Iterator[str]:
         return
     span = min(times), max(times)
 
-    def line(kind: str, value: Callable[[Mapping[str, Any]], float | None]) -> Line:
-        return Line(kind, [(look["at_s"], value(look)) for look in looks])
+    def line(kind: str, value: Callable[[Mapping[str, Any]], float | None]) -> Curve:
+        return Curve(kind, [(look["at_s"], value(look)) for look in looks])
 
     def of(
         side: str, value: Callable[[Any, Mapping[str, Any]], float | None], kind: str = ""
-    ) -> Line:
+    ) -> Curve:
         return line(f"{side} {kind}".strip(), lambda look: value(look[side], look))
 
     def rate(counted: Any, look: Mapping[str, Any]) -> float | None:
@@ -120,7 +120,7 @@ def _marks(rollover: Rollover) -> Iterator[tuple[float, str]]:
 
 def _drawing(
     title: str,
-    lines: Sequence[Line],
+    lines: Sequence[Curve],
     span: tuple[float, float],
     marks: Sequence[tuple[float, str]],
     label: Callable[[float], str],
