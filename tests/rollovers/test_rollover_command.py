@@ -185,7 +185,10 @@ def test_what_others_change_and_what_cannot_be_read_holds_it(
     # The servers are away: no reading is no evidence.
     code, output = run(root, "rollover", "advance", "doubler")
     assert code == 10, output
-    done(root, "rollover", "rollback", "doubler", "--why", "enough")
+    back = ("rollover", "rollback", "doubler", "--why", "enough")
+    code, output = run(root, *back)  # the servers are stopped by now
+    assert (code, "no server of old" in output) == (4, True), output
+    done(root, *back, "--force")
     assert done(root, "sitevar", "get", "doubler").split()[0] == "old"
 
 
