@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from docker import DockerClient
 
+from adroit.serving.workers.native import THREAD_VARIABLES
 from adroit_publish.bundle.record import Verification
 from adroit_publish.errors import RefusedError, StoreError, VerificationError
 from adroit_publish.gates import container, report
@@ -115,12 +116,13 @@ def test_a_model_finds_no_credentials_no_network_and_nothing_to_write_to(
         loader_model(predicting(LOOKS_AROUND))
     ).outputs
     image = {"HOME", "HOSTNAME", "PATH", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH"}
-    assert {name for name in names if "MLFLOW_" not in name} == image  # those MLflow sets itself
+    others = {name for name in names if "MLFLOW_" not in name}  # those MLflow sets itself
+    assert others == image | set(THREAD_VARIABLES)
     assert who == [65432, 65432]
     assert rights == ["0" * 16, "0" * 16, "1"]
     assert (root, tmp, network) == ("OSError", "done", "OSError")
     assert interfaces == ["lo"]
-    assert processes == 2  # its own, and the reporter
+    assert processes == 5  # the reporter, the server, its loader and two workers
 
 
 @pytest.mark.parametrize(
