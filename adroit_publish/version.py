@@ -11,7 +11,7 @@ from adroit_publish.bundle.manifest import Manifest, parse_manifest
 from adroit_publish.bundle.record import Record
 from adroit_publish.bundle.version_names import PublishedVersion
 from adroit_publish.edge.once import Once
-from adroit_publish.stores.bundle_store import BundleStore, Published
+from adroit_publish.stores.bundle_store import BundleStore, Published, saying_how_to_heal
 from adroit_publish.stores.records import records
 
 
@@ -32,7 +32,10 @@ class Version:
     @property
     def manifest_bytes(self) -> bytes:
         """Its manifest, as it is kept."""
-        return self._once("manifest bytes", lambda: self.store.document(self.published.manifest))
+        with saying_how_to_heal(self.published):
+            return self._once(
+                "manifest bytes", lambda: self.store.document(self.published.manifest)
+            )
 
     @property
     def manifest(self) -> Manifest:
