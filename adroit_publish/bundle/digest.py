@@ -45,6 +45,11 @@ class Digest(str):
         return self[7:]
 
 
+def is_hex(name: str) -> bool:
+    """Tells whether a name is a sha256 digest without its algorithm."""
+    return _DIGEST.fullmatch(f"sha256:{name}") is not None
+
+
 @dataclass(frozen=True)
 class Descriptor:
     """What names a blob: its media type, digest and length.

@@ -167,6 +167,8 @@ def verify(context: Context, version: str, shallow: bool, heal: bool) -> None:
         print_json(report.as_dict() | {"healed": done.healed})
     for line in done.healed if not context.as_json else ():
         print(f"healed: {line}")
+    for line in report.strays if not context.as_json else ():
+        print(f"not ours, and left alone: {line}")
     if report.problems:
         raise VerificationError(
             f"{len(report.problems)} of the objects of {version} are missing or wrong.",
@@ -198,7 +200,7 @@ def _way_to_heal(
     named = (f.name for f in context.checkout.flavors.values() if f.version == published.version)
     version = Version(context.store, published)
     again = publish_again(version, context.target.name, next(named, "FLAVOR"))
-    if entries := sorted({f"{damage.entry[:-52]}*" for damage in damages if damage.entry}):
+    if entries := sorted({damage.entry for damage in damages if damage.entry}):
         return f"delete {', '.join(entries)} (what it names cannot be read), then\n{again}"
     return again
 

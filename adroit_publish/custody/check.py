@@ -96,6 +96,7 @@ class _Store(PlaceCheck):
 
     def referrers(self, published: Published) -> None:
         """Notes what is damaged of what refers to the version; a record has to be among it."""
+        self.report.strays.extend(self.store.strays(published))
         before = len(self.report.damages)
         read = [self.is_record(published, name) for name in self.store.referrers(published)]
         if not any(read) and len(self.report.damages) == before:

@@ -34,13 +34,18 @@ class Damage:
 
 @dataclass
 class VerifyReport:
-    """What a check of a version found, and how much was read to its end, or asked for."""
+    """What a check of a version found, and how much was read to its end, or asked for.
+
+    Attributes:
+        strays: Where something lies among the version's referrers that is not ours; no damage.
+    """
 
     version: str
     places: list[str] = field(default_factory=list)
     objects: int = 0
     size_bytes: int = 0
     damages: list[Damage] = field(default_factory=list)
+    strays: list[str] = field(default_factory=list)
 
     @property
     def problems(self) -> list[str]:
@@ -48,8 +53,10 @@ class VerifyReport:
         return [damage.line for damage in self.damages]
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns the report as JSON values."""
+        """Returns the report as JSON values; ``strays`` only where there are some."""
         facts = {name: value for name, value in vars(self).items() if name != "damages"}
+        if not self.strays:
+            del facts["strays"]
         return facts | {"problems": self.problems}
 
 

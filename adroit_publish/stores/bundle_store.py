@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from adroit_publish.bundle.content import Inline
-from adroit_publish.bundle.digest import Descriptor, Digest
+from adroit_publish.bundle.digest import Descriptor, Digest, is_hex
 from adroit_publish.bundle.document import (
     BUNDLE_PATH,
     BundleRecord,
@@ -185,8 +185,17 @@ class BundleStore(BlobStore):
 
     def referrers(self, published: Published) -> Iterator[str]:
         """Yields the names of what is attached to a version: hex digests, sorted."""
-        prefix = f"{published.model_name}/{published.version}/referrers/"
-        yield from self.objects.children(prefix)
+        names = self.objects.children(referrer_key(published, ""))
+        yield from (name for name in names if is_hex(name))
+
+    def strays(self, published: Published) -> Iterator[str]:
+        """Yields the locations of what lies among a version's referrers and has no digest's name.
+
+        Such as ``.DS_Store``: nobody reads it, and it says nothing of the version.
+        """
+        for name in self.objects.children(referrer_key(published, "")):
+            if not is_hex(name):
+                yield f"{self.location}/{referrer_key(published, name)}"
 
     def referrer(self, published: Published, name: str) -> tuple[Descriptor, ...]:
         """Returns the blobs of one referrer: its manifest, then its documents.

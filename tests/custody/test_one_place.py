@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,9 +138,7 @@ def test_what_the_message_says_mends_it(stored, what):
     assert "every digest" not in output
     step = output.partition("  next:   ")[2]
     if step.startswith("delete "):
-        pattern = Path(step.split()[1].removeprefix("file:"))
-        (entry,) = pattern.parent.glob(pattern.name)
-        entry.unlink()
+        Path(step.split()[1].removeprefix("file:")).unlink()
     elif "publish" not in step:
         pytest.fail(output)
     if "record" not in what:
@@ -228,6 +227,41 @@ def test_a_publish_that_finds_its_version_damaged_suggests_it_as_well(stored):
         publish("a", root=stored.root, target="local", verify="none")
     assert "--repair" not in refused.value.next_step
     assert f"--mlflow-run-id={stored.run_id} --target=local" in refused.value.next_step
+
+
+STRAYS = {
+    ".DS_Store": lambda path: path.write_bytes(b"Bud1"),
+    "a" * 63: lambda path: path.write_bytes(b"{}"),
+    "A" * 64: lambda path: path.write_bytes(b"{}"),
+    "folder": lambda path: path.mkdir(),
+    "pipe": os.mkfifo,
+}
+
+
+@pytest.mark.usefixtures("writable")
+@pytest.mark.parametrize("name", STRAYS)
+def test_what_is_not_ours_among_the_referrers_is_named_and_says_nothing_of_the_version(
+    stored, name
+):
+    path = stored.entry().parent / name
+    STRAYS[name](path)
+    code, output = stored.run("verify", stored.version)
+    assert (code, f"not ours, and left alone: file:{path}\n" in output) == (0, True), output
+    code, output = stored.run("verify", stored.version, "--json")
+    assert (code, json.loads(output)["strays"]) == (0, [f"file:{path}"])
+    for command in (("show", stored.version), ("versions", "doubler"), ("plan",)):
+        assert stored.run(*command)[0] == 0
+    stored.layer().unlink()
+    code, output = stored.run("verify", stored.version)
+    assert code == 6
+    assert "delete" not in output
+
+
+@pytest.mark.usefixtures("writable")
+def test_what_to_delete_is_named_by_its_whole_name(stored):
+    flip(stored.record())
+    _, output = stored.run("verify", stored.version)
+    assert f"delete file:{stored.entry()} (" in output
 
 
 class Counted:
