@@ -23,6 +23,8 @@ from typing import Any
 EXIT_OK = 0
 EXIT_SOMETHING_TO_DO = 10
 EXIT_INTERRUPTED = 130
+UPGRADE = "upgrade: update this checkout and its environment, then run the command again"
+"""What to do where a newer version of this program wrote a document: nothing of it is damaged."""
 
 
 class PublishError(Exception):

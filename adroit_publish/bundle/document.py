@@ -15,7 +15,7 @@ from typing import Any
 
 from adroit_publish.bundle.digest import Digest
 from adroit_publish.bundle.layer import ROOT, FileEntry, Layer
-from adroit_publish.errors import VerificationError
+from adroit_publish.errors import UPGRADE, VerificationError
 
 SCHEMA = 1
 BUNDLE_PATH = f"{ROOT}/bundle.json"
@@ -142,7 +142,7 @@ def _of_another_version(got: str) -> VerificationError:
         where="bundle.json",
         got=got,
         wanted=f"schema {SCHEMA}",
-        next_step="update this checkout and its environment, then run the command again",
+        next_step=UPGRADE,
     )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from adroit_publish.errors import VerificationError
+from adroit_publish.errors import UPGRADE, VerificationError
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ def reading(what: str, where: str, schema: object, *known: int) -> Iterator[None
             where=where,
             got=str(error),
             wanted=f"schema {known[-1]}, and nothing that it does not have",
-            next_step="update this checkout and its environment, then run the command again",
+            next_step=UPGRADE,
         ) from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise VerificationError(

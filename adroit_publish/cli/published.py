@@ -21,7 +21,7 @@ from adroit_publish.config.sitevars import Pointer
 from adroit_publish.custody.check import verify as verify_version
 from adroit_publish.custody.repair import Repair, publish_again, repair, repair_command
 from adroit_publish.custody.report import Damage
-from adroit_publish.errors import PublishError, VerificationError
+from adroit_publish.errors import UPGRADE, PublishError, VerificationError
 from adroit_publish.places import env_repository, open_places
 from adroit_publish.registry.repository import ImageRepository
 from adroit_publish.rollovers.sitevars import sitevars_of
@@ -195,6 +195,8 @@ def _envs(context: Context, published: Published) -> list[ImageRepository]:
 def _way_to_heal(
     context: Context, published: Published, damages: Sequence[Damage] = (), *, tried: bool = False
 ) -> str:
+    if any(damage.next_step == UPGRADE for damage in damages):
+        return UPGRADE
     if context.target.images and not tried:
         return repair_command(published.version, context.target.name)
     named = (f.name for f in context.checkout.flavors.values() if f.version == published.version)

@@ -23,6 +23,7 @@ class Damage:
         what: ``blob``, ``manifest`` (of a registry), ``tag`` or ``other``.
         descriptor: The blob or manifest that ought to be there; None of other things.
         entry: What names it among what refers to the version; None of the version's own.
+        next_step: What to type next by the error itself, where it says so.
     """
 
     place: str
@@ -30,6 +31,7 @@ class Damage:
     line: str
     descriptor: Descriptor | None = None
     entry: str | None = None
+    next_step: str | None = None
 
 
 @dataclass
@@ -80,8 +82,9 @@ class PlaceCheck:
         line: str,
         descriptor: Descriptor | None = None,
         entry: str | None = None,
+        next_step: str | None = None,
     ) -> None:
-        self.report.damages.append(Damage(self.location, what, line, descriptor, entry))
+        self.report.damages.append(Damage(self.location, what, line, descriptor, entry, next_step))
 
     @contextmanager
     def noted(
@@ -94,7 +97,8 @@ class PlaceCheck:
             if self.is_down(error):
                 raise
             got = f", got {error.got}" if error.got is not None else ""
-            self.note(what, f"{error.where}: {error.what.rstrip('.')}{got}", descriptor, entry)
+            line = f"{error.where}: {error.what.rstrip('.')}{got}"
+            self.note(what, line, descriptor, entry, error.next_step)
 
     def is_down(self, error: PublishError) -> bool:
         """Tells whether an error is of the place as a whole."""

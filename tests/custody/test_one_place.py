@@ -84,13 +84,13 @@ def flip(path, at=-1):
     path.write_bytes(data)
 
 
-def rewrite_record(stored):
+def rewrite_record(stored, schema=99):
     """Another record under right digests, that this program cannot read."""
     store = stored.store
     published = store.get(stored.version)
     stored.entry().unlink()
     media_type = "application/vnd.adroit.record.v1+json"
-    document = b'{"schema": 99}'
+    document = json.dumps({"schema": schema}).encode()
     store.attach("doubler", stored.version, published.manifest, media_type, document)
 
 
@@ -130,7 +130,7 @@ def writable(stored):
 
 
 @pytest.mark.usefixtures("writable")
-@pytest.mark.parametrize("what", DAMAGES | OF_A_LAYER)
+@pytest.mark.parametrize("what", sorted({*DAMAGES, *OF_A_LAYER} - {"record, of tomorrow"}))
 def test_what_the_message_says_mends_it(stored, what):
     (DAMAGES | OF_A_LAYER)[what](stored)
     code, output = stored.run("verify", stored.version)
@@ -227,6 +227,21 @@ def test_a_publish_that_finds_its_version_damaged_suggests_it_as_well(stored):
         publish("a", root=stored.root, target="local", verify="none")
     assert "--repair" not in refused.value.next_step
     assert f"--mlflow-run-id={stored.run_id} --target=local" in refused.value.next_step
+
+
+@pytest.mark.usefixtures("writable")
+@pytest.mark.parametrize("also", [lambda stored: None, lambda stored: flip(stored.layer())])
+def test_a_record_of_a_newer_program_is_read_by_an_upgrade_and_never_deleted(stored, also):
+    rewrite_record(stored, schema=2)
+    also(stored)
+    for options in ((), ("--repair",)):
+        code, output = stored.run("verify", stored.version, *options)
+        assert code == 6
+        assert "written by a newer version" in output
+        assert "  next:   upgrade: update this checkout" in output
+        assert "delete" not in output
+    code, output = stored.run("show", stored.version)
+    assert (code, "upgrade" in output, "delete" in output) == (6, True, False)
 
 
 STRAYS = {
