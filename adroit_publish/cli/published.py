@@ -201,7 +201,7 @@ def _way_to_heal(
         return repair_command(published.version, context.target.name)
     named = (f.name for f in context.checkout.flavors.values() if f.version == published.version)
     version = Version(context.store, published)
-    again = publish_again(version, context.target.name, next(named, "FLAVOR"))
+    again = publish_again(version, context.target.name, next(named, None))
     if entries := sorted({damage.entry for damage in damages if damage.entry}):
         return f"delete {', '.join(entries)} (what it names cannot be read), then\n{again}"
     return again

@@ -23,6 +23,7 @@ from adroit_publish.registry.errors import StaysDamaged, stays_damaged
 from adroit_publish.registry.image_reference import Tag
 from adroit_publish.stores.bundle_store import Published
 from adroit_publish.stores.contract import unheard
+from adroit_publish.stores.records import last_publish
 from adroit_publish.stores.stored_blob import StoredBlob
 from adroit_publish.version import Version
 
@@ -98,22 +99,40 @@ def repair_command(version: str, target_name: str) -> str:
     return f"python -m adroit_publish verify {version} --repair --target {target_name}"
 
 
-def publish_again(version: Version, target_name: str, flavor: str = "FLAVOR") -> str:
-    """Returns what makes again what no place has right."""
-    return (
+def publish_again(version: Version, target_name: str, named_by: str | None = None) -> str:
+    """Returns what makes again what no place has right: its publish, at the commit it was from.
+
+    Args:
+        named_by: The flavor that names the version now, for where no record can be read.
+    """
+    record, run_id, flavor = None, None, named_by
+    with suppress(PublishError):
+        run_id = version.bundle.run_id
+    with suppress(PublishError):
+        if record := last_publish(version.records):
+            run_id, flavor = record.run_id or run_id, record.document.get("flavor") or flavor
+    if not (run_id and flavor):
+        run = f"run {run_id}" if run_id else f"the run whose id begins with {version.name[1:9]}"
+        return (
+            f"publish {run} to target {target_name} again, as {flavor or 'the flavor it was'}, at "
+            "the commit that it was published from: no document that can be read says more"
+        )
+    again = (
         f"python publish_mlflow_model_flow.py run --flavor={flavor} "
-        f"--mlflow-run-id={_run_id(version) or 'RUN_ID'} --target={target_name}\n"
-        "(that makes again what no place has right, or says what stands against it)"
+        f"--mlflow-run-id={run_id} --target={target_name}"
     )
-
-
-def _run_id(version: Version) -> str | None:
-    """Returns the run that a version was made from, by whichever of its documents can be read."""
-    with suppress(PublishError):
-        return version.bundle.run_id
-    with suppress(PublishError):
-        return next((record.run_id for record in version.records if record.run_id), None)
-    return None
+    if not (record and record.commit):
+        return (
+            f"{again}\n(at the commit that {version.name} was published from, which no record that "
+            "can be read says: other files make another version)"
+        )
+    if record.dirty:
+        again += f" --allow-dirty\n(with {', '.join(record.dirty)} as then, not committed)"
+    return (
+        f"git checkout {record.commit} && {again}\n"
+        f"(that makes {version.name} again, or says what stands against it; then put flavors.yaml "
+        "as it was, and: git checkout -)"
+    )
 
 
 def _heal(places: Places, published: Published, damage: Damage, envs: Sequence[Blobs]) -> None:

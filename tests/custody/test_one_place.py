@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -242,6 +244,39 @@ def test_a_record_of_a_newer_program_is_read_by_an_upgrade_and_never_deleted(sto
         assert "delete" not in output
     code, output = stored.run("show", stored.version)
     assert (code, "upgrade" in output, "delete" in output) == (6, True, False)
+
+
+@pytest.mark.usefixtures("writable")
+@pytest.mark.parametrize("flavor", ["a", "gone"])
+def test_a_version_is_made_again_at_the_commit_that_it_was_published_from(stored, flavor):
+    (stored.root / "projects/doubler/features.py").write_text("SCALE = 3\n")
+    if flavor == "gone":  # flavors.yaml names another version by now
+        path = stored.root / "flavors.yaml"
+        path.write_text(path.read_text().replace(stored.version, stored.other))
+    commit(stored.root, "changed since")
+    flip(stored.layer())
+    _, output = stored.run("verify", stored.version)
+    step = output.partition("  next:   ")[2].splitlines()[0]
+    back, _, again = step.partition(" && ")
+    subprocess.run(shlex.split(back), cwd=stored.root, check=True)
+    options = f"--flavor=a --mlflow-run-id={stored.run_id} --target=local"
+    assert again == f"python publish_mlflow_model_flow.py run {options}"
+    made = publish("a", root=stored.root, target="local", run_id=stored.run_id, verify="none")
+    assert made.version == stored.version
+    assert stored.run("verify", stored.version)[0] == 0
+
+
+@pytest.mark.usefixtures("writable")
+def test_what_no_document_says_is_said_in_words_and_not_in_a_command(stored):
+    path = stored.root / "flavors.yaml"
+    path.write_text(path.read_text().replace(stored.version, stored.other))
+    flip(stored.manifest())
+    flip(stored.record())
+    _, output = stored.run("verify", stored.version)
+    assert f"the run whose id begins with {stored.run_id[:8]}" in output
+    assert "RUN_ID" not in output
+    assert "FLAVOR" not in output
+    assert "python" not in output.partition("  next:   ")[2]
 
 
 STRAYS = {
