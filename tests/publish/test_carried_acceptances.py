@@ -100,6 +100,14 @@ def test_a_finding_is_carried_on_only_as_it_was(want, there, verdict):
     assert [row.verdict for row in report.rows if row.name == "scikit-learn"] == [verdict]
 
 
+@pytest.mark.parametrize("lost", ["name", "wanted", "by", "got"])
+def test_an_incomplete_row_of_a_record_accepts_nothing(lost):
+    kept = compare([wants()], env("1.9.1"), ["scikit-learn"]).as_dict()
+    (row,) = (row for row in kept["rows"] if row["verdict"] == "accepted")
+    del row[lost]
+    assert findings_of(kept) == frozenset()
+
+
 MAX, MIN = {"max": 5.0}, {"min": 0.8}
 
 
