@@ -2,7 +2,9 @@
 
 A module that was logged with the model and that the checkout has, but does not pack, is served as
 it was logged: an edit in the checkout would make nothing stale and change no answer. It is known by
-its path from the repository's root; or, where it was logged by a shorter path, by its bytes.
+its path from the repository's root; or, where it was logged by a shorter path, by its bytes; or,
+where no file has these any more, by that path. By that alone, no file below a config.yaml is
+meant: of the model's own project, what is packed is served; another's only has the same name.
 
 Source: git, "Git Objects" (the id of a blob).
 """
@@ -10,7 +12,8 @@ Source: git, "Git Objects" (the id of a blob).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import PurePosixPath
 
 from adroit.serving.own_modules import CODE
 from adroit_publish.bundle.content import Readable
@@ -35,37 +38,51 @@ def check_left_out(
         VerificationError: Some are not accepted; all of them are in the one message.
     """
     left_out = {
-        path: origin
+        path: origins
         for path in imports.model
         if path.startswith(CODE)
-        and (origin := _origin(path.removeprefix(CODE), files[f"model/{path}"], committed))
+        and (origins := _origins(path.removeprefix(CODE), files[f"model/{path}"], committed))
     }
-    findings = {path: _finding(path, origin) for path, origin in left_out.items()}
+    findings = {path: _finding(path, origins) for path, origins in left_out.items()}
     refused = [path for path, finding in findings.items() if finding.name not in accepted]
     if refused:
-        directories = sorted({left_out[path].rpartition("/")[0] for path in refused})
         names = ", ".join(findings[path].name for path in refused)
         raise VerificationError(
             "The model imports files of the checkout that the bundle would leave out; edits of "
             "them would change nothing.",
             got="\n".join(findings[path].what for path in refused),
             next_step=(
-                f'add them to config.yaml: "source: {{include: [{", ".join(directories)}]}}"; to '
+                f"{_step(origin for path in refused for origin in left_out[path])}; to "
                 f'serve the logged copies: "verify: {{accept: [{names}]}}"'
             ),
         )
     return tuple(findings.values())
 
 
-def _origin(path: str, content: Readable, committed: Mapping[str, str]) -> str | None:
-    """Returns the file of the commit that a logged one is a copy of."""
+def _step(origins: Iterable[str]) -> str:
+    directories = sorted({origin.rpartition("/")[0] for origin in origins})
+    step = "add what is meant to config.yaml" if directories[0] else "move it out of the root"
+    included = ", ".join(directory or "ITS-DIRECTORY" for directory in directories)
+    return f'{step}: "source: {{include: [{included}]}}"'
+
+
+def _origins(path: str, content: Readable, committed: Mapping[str, str]) -> tuple[str, ...]:
+    """Returns the files of the commit that a logged one is, or may be, a copy of."""
     if "/" in path and path in committed:
-        return path
+        return (path,)
     named_alike = [other for other in committed if f"/{other}".endswith(f"/{path}")]
     if not named_alike or not content.size_bytes:
-        return None
+        return ()
     blobs = _blob_ids(content)
-    return next((other for other in named_alike if committed[other] in blobs), None)
+    if same := [other for other in named_alike if committed[other] in blobs]:
+        return (same[0],)
+    if path == "__init__.py":
+        return ()  # every package has one
+    return tuple(other for other in named_alike if not _of_a_project(other, committed))
+
+
+def _of_a_project(path: str, committed: Mapping[str, str]) -> bool:
+    return any(f"{parent}/config.yaml" in committed for parent in PurePosixPath(path).parents)
 
 
 def _blob_ids(content: Readable) -> set[str]:
@@ -74,8 +91,10 @@ def _blob_ids(content: Readable) -> set[str]:
     return {hashlib.sha1(data, usedforsecurity=False).hexdigest(), hashlib.sha256(data).hexdigest()}
 
 
-def _finding(path: str, origin: str) -> BundleFinding:
+def _finding(path: str, origins: tuple[str, ...]) -> BundleFinding:
     module = path.removeprefix(CODE).partition(".")[0].replace("/", ".").removesuffix(".__init__")
+    are = "are" if len(origins) > 1 else "is"
     return BundleFinding(
-        f"module:{module}", f"{origin} is not packed; model/{path} is served instead"
+        f"module:{module}",
+        f"{' and '.join(origins)} {are} not packed; model/{path} is served instead",
     )

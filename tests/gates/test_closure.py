@@ -201,6 +201,7 @@ def test_a_file_of_the_checkout_that_is_served_as_a_logged_copy_is_refused_with_
     committed = {
         "projects/common/money.py": blob("CENTS = 1\n"),  # edited since: its path tells
         "projects/shared/rates.py": blob("EUR = 1.1\n"),
+        "projects/other/config.yaml": blob("model_name: other"),
         "projects/other/data_prep.py": blob("another file of that name"),
     }
     with pytest.raises(VerificationError) as error:
@@ -216,7 +217,8 @@ def test_a_file_of_the_checkout_that_is_served_as_a_logged_copy_is_refused_with_
 
 
 def test_a_model_whose_code_the_checkout_does_not_have_passes():
-    assert left_out({}, {"projects/other/data_prep.py": blob("x"), "setup.py": blob("")}) == ()
+    other = {"projects/other/config.yaml": blob(""), "projects/other/data_prep.py": blob("x")}
+    assert left_out({}, other | {"setup.py": blob("")}) == ()
 
 
 def test_a_package_that_the_env_lacks_is_named():

@@ -217,3 +217,21 @@ def test_a_promotion_from_a_clone_without_the_commit_says_so(
     local, prod = targets.target("local"), targets.target("prod")
     done = promote(targets, version, local, prod, {}, verify="process")
     assert any("is not in this clone" in line for line in done.findings)
+
+
+def test_a_flat_module_that_was_edited_since_it_was_logged_is_refused_too(checkout: Path) -> None:
+    cash = checkout / "projects/common/cash.py"
+    cash.parent.mkdir()
+    cash.write_text(PRICE.format(2))
+    run_id = train(checkout, "import cash", "cash.price", ["cash.py"], "projects/common")
+    cash.write_text(PRICE.format(3))
+    commit(checkout, "dearer")
+    with pytest.raises(VerificationError, match="leave out") as refused:
+        publish("a", root=checkout, run_id=run_id)
+    assert "projects/common/cash.py is not packed" in str(refused.value.got)
+
+    config = checkout / "projects/doubler/config.yaml"
+    config.write_text(config.read_text() + "source: {include: [projects/common]}\n")
+    commit(checkout, "include")
+    first = publish("a", root=checkout, run_id=run_id)
+    assert served_answer(checkout, first.version) == [3.0]

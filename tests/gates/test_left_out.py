@@ -1,0 +1,67 @@
+"""Which logged modules are copies of files of the checkout, as far as names and bytes tell."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from adroit_publish.bundle.content import InlineFile
+from adroit_publish.bundle.imports import Imports
+from adroit_publish.errors import VerificationError
+from adroit_publish.gates.left_out import check_left_out
+
+LOGGED = b"RATE = 2\n"
+PROJECTS = ("projects/doubler/config.yaml", "projects/other/config.yaml")
+
+
+def blob(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+def check(logged: str, committed: dict[str, bytes], accepted: tuple[str, ...] = ()):
+    path = f"code/{logged}"
+    files = {f"model/{path}": InlineFile(LOGGED)}
+    blobs = {name: blob(data) for name, data in committed.items()}
+    return check_left_out(Imports((), (path,), ()), files, blobs, accepted)
+
+
+def others(*paths: str) -> dict[str, bytes]:
+    return dict.fromkeys((*PROJECTS, *paths), b"RATE = 3\n")
+
+
+@pytest.mark.parametrize("logged", ["cash.py", "tills/cash.py", "tills/__init__.py"])
+@pytest.mark.parametrize("data", [LOGGED, b"RATE = 3\n"])
+def test_a_module_that_was_logged_by_a_shorter_path_is_a_copy_however_it_was_edited(logged, data):
+    origin = f"projects/common/{logged}"
+    committed = others() | {origin: data}
+    with pytest.raises(VerificationError, match="leave out") as refused:
+        check(logged, committed)
+    assert f"{origin} is not packed" in str(refused.value.got)
+    assert origin.rpartition("/")[0] in str(refused.value.next_step)
+    module = logged.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+    assert f"accept: [module:{module}]" in str(refused.value.next_step)
+    (finding,) = check(logged, committed, (f"module:{module}",))
+    assert origin in finding.what
+
+
+def test_all_files_of_the_name_are_named():
+    with pytest.raises(VerificationError) as refused:
+        check("cash.py", others("lib/cash.py", "projects/common/cash.py", "cash.py"))
+    assert "lib/cash.py and projects/common/cash.py and cash.py are not" in str(refused.value.got)
+    assert "include: [ITS-DIRECTORY, lib, projects/common]" in str(refused.value.next_step)
+
+
+@pytest.mark.parametrize(
+    ("logged", "path"),
+    [
+        ("model.py", "projects/other/model.py"),
+        ("utils.py", "projects/other/deep/utils.py"),
+        ("utils.py", "projects/doubler/tests/utils.py"),
+        ("__init__.py", "lib/tills/__init__.py"),
+        ("cash.py", "lib/petty_cash.py"),
+        ("tills/cash.py", "lib/cash.py"),
+    ],
+)
+def test_what_only_has_the_same_name_is_not_a_copy(logged, path):
+    assert check(logged, others(path)) == ()
