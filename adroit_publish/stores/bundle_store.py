@@ -130,10 +130,10 @@ class BundleStore(BlobStore):
         key = f"{model_name}/{version}/index.json"
         if not PublishedVersion.matches(version) or not _is_name(model_name):
             return None
-        if self.objects.stat(key) is None:
-            return None
         where = f"{self.location}/{key}"
         try:
+            if self.objects.stat(key) is None:
+                return None
             manifest = parse_index(self._document(key), version, where)
         except VerificationError as error:
             error.next_step = f"delete {where} and publish its run again: that writes it anew"

@@ -15,6 +15,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,7 +24,7 @@ from pathlib import Path
 from adroit_publish.bundle.content import CHUNK_BYTES, Content
 from adroit_publish.bundle.digest import Digest, verified
 from adroit_publish.edge.files import make_directories, sync_directory
-from adroit_publish.errors import RefusedError, StoreError
+from adroit_publish.errors import RefusedError, StoreError, VerificationError
 from adroit_publish.stores.contract import KeyTaken, Progress, Stat, unheard
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -58,8 +59,12 @@ class DirectoryObjects:
             try:
                 status = path.stat()
             except (FileNotFoundError, NotADirectoryError):
+                if path.is_symlink():
+                    raise _irregular(path) from None
                 return None
             sha256 = None
+            if checksum and not stat.S_ISREG(status.st_mode):
+                raise _irregular(path)
             if checksum:  # it may be relied on from here: so it is right, and durable
                 with path.open("rb", buffering=0) as file:
                     sha256 = Digest("sha256:" + hashlib.file_digest(file, "sha256").hexdigest())
@@ -96,6 +101,8 @@ class DirectoryObjects:
         path = self.path_of(key)
         with _translated(path):
             try:
+                if not stat.S_ISREG(path.stat().st_mode):  # a pipe would never open
+                    raise _irregular(path)
                 file = path.open("rb", buffering=0)
             except (FileNotFoundError, NotADirectoryError):
                 raise StoreError("An object is not there.", where=path) from None
@@ -161,6 +168,12 @@ class DirectoryObjects:
             for path in directory.iterdir():
                 with suppress(OSError), _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB):
                     path.unlink()
+
+
+def _irregular(path: Path) -> VerificationError:
+    return VerificationError(
+        "An object is not a regular file.", where=path, next_step=f"delete {path}, and verify again"
+    )
 
 
 @contextmanager

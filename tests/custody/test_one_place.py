@@ -279,6 +279,37 @@ def test_what_no_document_says_is_said_in_words_and_not_in_a_command(stored):
     assert "python" not in output.partition("  next:   ")[2]
 
 
+IRREGULAR = {"pipe": os.mkfifo, "folder": Path.mkdir}
+
+
+@pytest.mark.usefixtures("writable")
+@pytest.mark.parametrize("what", ["entry", "index", "layer"])
+@pytest.mark.parametrize("kind", IRREGULAR)
+def test_what_is_no_regular_file_is_named_and_never_waited_for(stored, what, kind):
+    path = getattr(stored, what)()
+    path.unlink()
+    IRREGULAR[kind](path)
+    for command in (("verify", stored.version), ("status", "--check"), ("versions", "doubler")):
+        code, output = stored.run(*command)
+        if command[0] == "versions" and what == "layer":
+            continue  # it reads no layer
+        assert code in (5, 6) or (command[0], what) == ("status", "entry"), output
+        assert code == 0 or (path.name in output and "  next:  " in output), output
+    code, output = stored.run("verify", stored.version)
+    assert "not a regular file" in output
+
+
+@pytest.mark.usefixtures("writable")
+def test_an_index_that_is_a_dangling_link_is_named(stored):
+    stored.index().unlink()
+    stored.index().symlink_to("nowhere")
+    code, output = stored.run("versions", "doubler")
+    assert code == 6
+    assert f"{stored.version}/index.json" in output
+    code, output = stored.run("verify", stored.version)
+    assert (code, f"delete file:{stored.index()}" in output) == (6, True)
+
+
 STRAYS = {
     ".DS_Store": lambda path: path.write_bytes(b"Bud1"),
     "a" * 63: lambda path: path.write_bytes(b"{}"),
