@@ -174,7 +174,7 @@ def test_what_others_change_and_what_cannot_be_read_holds_it(
             for _ in range(2)
         ]
         assert {each.wait() for each in pair} <= {0, 4, 10}
-        assert state(root) in ("pointed", "draining")
+        assert state(root) in ("pointed", "draining", "drained")  # both may have taken a step
         advance_to(root, "drained")
         # Traffic comes back while it is drained: nothing is deleted.
         ask(servers["old"].url + "/invocations", BODY, JSON)

@@ -26,7 +26,7 @@ from adroit_publish.aws.errors import translated
 from adroit_publish.aws.session import client_config
 from adroit_publish.aws.session import session as aws_session
 from adroit_publish.errors import ConfigError
-from adroit_publish.evidence.services.points import Moment, Points, reading_of
+from adroit_publish.evidence.services.points import Moment, Points, nothing_of, reading_of
 from adroit_publish.evidence.traffic import (
     BUCKETS,
     BY_STATUS,
@@ -85,6 +85,8 @@ class CloudWatchTraffic:
             now_s = _now_s(client.list_metrics(Namespace=self._namespace), at)
             start_s = max(now_s - window_s, since_s or 0.0)
             asked = Moment(at, now_s, start_s, STEP_S)
+            if start_s >= now_s:
+                return nothing_of(asked)
             requests, statuses, buckets = (
                 _series(client, asked, [_sum_of(metric) for metric in metrics[name]])
                 for name in names

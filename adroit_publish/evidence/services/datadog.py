@@ -23,7 +23,7 @@ from urllib.parse import urlencode, urlsplit
 from adroit_publish.edge.text import printable
 from adroit_publish.errors import ConfigError, StoreError
 from adroit_publish.evidence.answers import SHOWN_CHARS, Access, Visit, check_address
-from adroit_publish.evidence.services.points import Moment, Points, reading_of
+from adroit_publish.evidence.services.points import Moment, Points, nothing_of, reading_of
 from adroit_publish.evidence.traffic import TrafficReading, check_question
 
 TIMEOUT_S = 30.0
@@ -83,6 +83,8 @@ class DatadogTraffic:
             start_s = max(now_s - window_s, since_s or 0.0)
             step_s = 60.0 if now_s - start_s >= 900 else 15.0
             asked = Moment(at, now_s, start_s, step_s)
+            if start_s >= now_s:
+                return nothing_of(asked)
 
             def series(metric: str, by: str, more: str = "") -> list[Points]:
                 return [

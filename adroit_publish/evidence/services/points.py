@@ -112,6 +112,11 @@ def reading_of(
     return TrafficReading(utc, max(0.0, end - start), counts, tuple(problems), end, answers)
 
 
+def nothing_of(asked: Moment) -> TrafficReading:
+    """Returns what is known of a time to come: nothing, in a window of no length."""
+    return TrafficReading(asked.at, 0.0, {}, (), asked.now_s, {})
+
+
 def _labelled(series: Sequence[Points], name: str, prefix: str) -> list[Points]:
     return [one for one in series if one.labels.get(name, "").startswith(prefix)]
 
