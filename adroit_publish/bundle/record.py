@@ -32,6 +32,7 @@ from adroit_publish.bundle.kept import (
 from adroit_publish.bundle.lineage import Dataset, Lineage
 
 SCHEMA = 1
+UNPROVEN = "; accepted before, in a record that nothing here can prove"
 _ADDED = ("repeats", "imports", "findings", "model_env", "env", "replay")
 """Fields of a verification that stand in a record only where they say something."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from adroit_publish.bundle.lineage import Lineage, differences
+from adroit_publish.bundle.record import UNPROVEN
 from adroit_publish.config.gates import GateResult
 from adroit_publish.errors import RefusedError
 
@@ -29,14 +30,22 @@ def admit_lineage(
     return tuple(map(str, found))
 
 
-def admit_gates(results: Sequence[GateResult], *, where: str) -> None:
-    """Lets results pass; raises RefusedError where one stands in the way, and is not accepted."""
+def admit_gates(
+    results: Sequence[GateResult], *, where: str, unproven: Collection[str] = ()
+) -> None:
+    """Lets results pass; raises RefusedError where one stands in the way, and is not accepted.
+
+    Args:
+        unproven: Gates that only records say were accepted before.
+    """
     failed = [result for result in results if not result.passed]
     if failed:
         accepted = "; ".join(f"{result.gate}=REASON" for result in failed)
         raise RefusedError(
             f"{len(failed)} of the gates of config.yaml are not passed.",
             where=where,
-            got="\n".join(map(str, failed)),
+            got="\n".join(
+                f"{result}{UNPROVEN if result.gate in unproven else ''}" for result in failed
+            ),
             next_step=f'publish a better run, or add --accept-gate "{accepted}"',
         )

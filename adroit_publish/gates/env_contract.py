@@ -31,6 +31,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from adroit_publish.bundle.record import UNPROVEN
 from adroit_publish.config.environment_yml import Environment
 from adroit_publish.errors import VerificationError
 from adroit_publish.gates.model_requirements import Wanted
@@ -138,18 +139,20 @@ def check_env(
     env_name: str,
     accept: Collection[str] = (),
     accepted_before: Collection[Finding] = (),
+    unproven: Collection[Finding] = (),
 ) -> EnvReport:
     """Returns the table of what the model and the runtime want against what ``env`` holds.
 
     Args:
         accept: Names whose mismatch is waived: distributions, or ``python``.
         accepted_before: What was waived for this env before, as ``findings_of`` gives it.
+        unproven: What only records say that was; it is refused, and the message says so.
 
     Raises:
         VerificationError: Something is missing or too far from what is wanted; all such rows are
             in the one message.
     """
-    report = compare(wanted, env, accept, accepted_before)
+    report = compare(wanted, env, accept, accepted_before, unproven)
     if report.refused:
         names = sorted({row.name for row in report.refused})
         raise VerificationError(
@@ -177,6 +180,7 @@ def compare(
     env: ObservedEnv,
     accept: Collection[str] = (),
     accepted_before: Collection[Finding] = (),
+    unproven: Collection[Finding] = (),
 ) -> EnvReport:
     """Returns the table as ``check_env`` does, and leaves refused rows to the caller."""
     packages = {str(canonicalize_name(name)): version for name, version in env.packages.items()}
@@ -187,10 +191,13 @@ def compare(
     for want in (*RUNTIME_NEEDS, *wanted):
         row = _row(want, packages, env)
         if row is not None and row.verdict == "refused":
+            finding = (row.name, row.wanted, row.by, row.got)
             if row.name in waived:
                 row = replace(row, verdict="accepted")
-            elif (row.name, row.wanted, row.by, row.got) in accepted_before:
+            elif finding in accepted_before:
                 row = replace(row, verdict="accepted", why=row.why + _BEFORE)
+            elif finding in unproven:
+                row = replace(row, why=row.why + UNPROVEN)
         if row is not None:
             rows.append(row)
     return EnvReport(tuple(rows), env.looked_at)

@@ -26,7 +26,7 @@ from adroit_publish.edge.user import user_name
 from adroit_publish.mlflow.trained_by import commit_page
 from adroit_publish.places import Places
 from adroit_publish.publish.release import Job, LayerReceipt, Release
-from adroit_publish.publish.seen_here import note_seen
+from adroit_publish.publish.seen_here import is_ours, note_recorded, note_seen
 from adroit_publish.publish.source import Source, SourceCheck
 from adroit_publish.publish.stages import Stages
 from adroit_publish.publish.verification import earlier_verification, verify_bundle
@@ -40,7 +40,8 @@ class Made:
     Attributes:
         checked: What its text says.
         release: What is known of its release before it is verified.
-        before: Records of the version it was republished from: what they accepted is carried on.
+        before: Records of the version it was republished from: what those of this machine accepted
+            is carried on.
     """
 
     bundle: Bundle
@@ -106,7 +107,6 @@ def finish(
             earlier or verify_bundle(job, bundle, made.checked, places, stages, stage, made.before)
         )
         gates = _judge(job, made, verification, stages)
-        admit_gates(gates, where=f"run {made.release.run_id}")
         stage.note = verification.how + (", before" if earlier else "")
     if places.images and (again := versions.find(model_name, bundle.version)):
         # A registry says of rotted bytes that it has them: here, nothing was sent in their place.
@@ -125,6 +125,7 @@ def finish(
             record = _record(release, verification, origin)
             places.attach(model_name, bundle, RECORD_MEDIA_TYPE, record)
             note_seen(Path(job.root), bundle.manifest.digest, verification)
+            note_recorded(Path(job.root), record)
         places.commit(model_name, bundle)
     return release
 
@@ -136,7 +137,10 @@ def _judge(
     values = {**made.release.metrics, **measured_values(verification, size_bytes)}
     accepted = read_acceptances(job.options.accept_gates)
     judged = judge_gates(made.gates, values, job.live, accepted)
-    results = tuple(carry_acceptance(result, made.before) for result in judged)
+    ours = [record for record in made.before if is_ours(record, Path(job.root))]
+    results = tuple(carry_acceptance(result, ours) for result in judged)
+    claimed = [result.gate for result in results if carry_acceptance(result, made.before).accepted]
+    admit_gates(results, where=f"run {made.release.run_id}", unproven=claimed)
     for result in results:
         if result.accepted and result.gate not in accepted:
             stages.warn(f"gate accepted before: {result}")
@@ -144,7 +148,7 @@ def _judge(
 
 
 def carry_acceptance(result: GateResult, before: Sequence[Record]) -> GateResult:
-    """Returns a gate's result, accepted where the record accepted one that was no better."""
+    """Returns a gate's result, accepted where a record accepted one that was no better."""
     if result.passed:
         return result
     kept = (accepted_before(result, gate) for record in before for gate in record.gates)

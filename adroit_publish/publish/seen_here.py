@@ -1,7 +1,9 @@
 """Verifications that this machine made itself: a record alone, which anyone may write, proves none.
 
 ``.adroit/verified/<manifest's hex>.<hex>`` stands for one: the second digest is that of what was
-seen, as the record of the publish tells it. The file is empty; deleting it costs a verification.
+seen, as the record of the publish tells it. ``.adroit/recorded/<hex>`` stands for a whole record,
+by its digest. The files are empty; deleting one costs a verification, or that a waiver is asked for
+again.
 """
 
 from __future__ import annotations
@@ -20,10 +22,17 @@ def note_seen(root: Path, manifest: Digest, verification: Verification) -> None:
     """Notes that this machine made a verification, as the record keeps it; not of one waived."""
     if not verification.looked:
         return
-    mark = _mark(root, manifest, verification)
-    with suppress(OSError):  # it is made again then
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch()
+    _touch(_mark(root, manifest, verification))
+
+
+def note_recorded(root: Path, record: bytes) -> None:
+    """Notes that this machine wrote a record, in its canonical form."""
+    _touch(_record_mark(root, record))
+
+
+def is_ours(record: Record, root: Path) -> bool:
+    """Whether this machine wrote a record."""
+    return _record_mark(root, canonical_json(record.document)).is_file()
 
 
 def proven(
@@ -53,3 +62,13 @@ def _is_enough(seen: Verification, wanted: str, target: Target) -> bool:
 def _mark(root: Path, manifest: Digest, verification: Verification) -> Path:
     seen = Digest.of(canonical_json(verification.as_dict()))
     return root / ".adroit" / "verified" / f"{manifest.hex}.{seen.hex}"
+
+
+def _record_mark(root: Path, record: bytes) -> Path:
+    return root / ".adroit" / "recorded" / Digest.of(record).hex
+
+
+def _touch(mark: Path) -> None:
+    with suppress(OSError):  # what it stands for is asked again then
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()

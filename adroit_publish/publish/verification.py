@@ -42,7 +42,7 @@ from adroit_publish.mlflow.mlmodel import read_mlmodel
 from adroit_publish.places import Places, docker_login, docker_reference
 from adroit_publish.publish.env import env_of_image, env_of_listing, unlisted
 from adroit_publish.publish.release import VERIFY_KINDS, Job
-from adroit_publish.publish.seen_here import proven
+from adroit_publish.publish.seen_here import is_ours, proven
 from adroit_publish.publish.source import SourceCheck, files_of, served
 from adroit_publish.publish.stages import Stage, Stages
 from adroit_publish.stores.model_files import SeenFile
@@ -103,7 +103,8 @@ def verify_bundle(
     """Lets a stored bundle load and predict, and compares its env with what it needs.
 
     Args:
-        before: Records of the version whose model it is; what they accepted is carried on.
+        before: Records of the version whose model it is; what those of this machine
+            accepted is carried on.
 
     Raises:
         VerificationError: It does not load or predict, or the env lacks what it needs.
@@ -168,20 +169,22 @@ class Contract:
             listed = env_of_listing(self.job.env)
             self.findings += () if listed else (unlisted(self.job.env),)
             env = listed or replace(env, looked_at="this machine's Python")
+        ours = [record for record in self.before if is_ours(record, Path(self.job.root))]
         self.report = check_env(
             model_requirements(self.model, read_mlmodel(self.model).python_version),
             env,
             env_name=self.job.env.env.name,
             accept=self.job.options.accept_env_mismatch,
-            accepted_before=self.accepted_before(),
+            accepted_before=self.accepted_in(ours),
+            unproven=self.accepted_in(self.before),
         )
 
-    def accepted_before(self) -> frozenset[Finding]:
+    def accepted_in(self, before: Sequence[Record]) -> frozenset[Finding]:
         """Returns what was accepted when the model was published with this very env."""
         digest = self.job.env.digest
         kept = (
             findings_of(record.verification.env)
-            for record in self.before
+            for record in before
             if record.verification and record.verification.env
             if digest is not None and record.document.get("conda_env_digest") == digest
         )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from adroit_publish import publish, republish
+from adroit_publish.bundle.document import canonical_json
+from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE
 from adroit_publish.checkout import open_checkout
 from adroit_publish.config.gates import GateResult, accepted_before
 from adroit_publish.errors import RefusedError, VerificationError
@@ -72,6 +76,55 @@ def test_a_gate_is_carried_on_while_the_value_is_no_worse(checkout):
     assert any("gate accepted before: size_mib" in line for line in again.warnings)
     with pytest.raises(RefusedError, match="gates"):
         republish("a", root=edited(checkout, "'" + "0" * 9000 + "'"))
+
+
+def claim(root, version, **forged):
+    """Hangs a record on a version, as whoever can write to the store can."""
+    store = open_store(open_checkout(root, {}).target(None))
+    published = store.get(version)
+    document = records(store, published)[-1].document | {"created_utc": "2099-01-01T00:00:00+00:00"}
+    data = canonical_json(document | forged)
+    store.attach("doubler", version, published.manifest, RECORD_MEDIA_TYPE, data)
+
+
+def test_a_mismatch_that_only_a_record_accepts_is_asked_for_again(checkout):
+    first = publish("a", root=checkout, accept_env_mismatch=["python"])
+    shutil.rmtree(checkout / ".adroit" / "recorded")  # now it could be anybody's
+    with pytest.raises(VerificationError, match="does not hold what the model") as refused:
+        republish("a", root=edited(checkout, 3))
+    assert "accepted before, in a record that nothing here can prove" in str(refused.value.got)
+    assert "--accept-env-mismatch=python" in refused.value.next_step
+    claim(checkout, first.version)
+    with pytest.raises(VerificationError, match="nothing here can prove"):
+        republish("a", root=checkout)
+    again = republish("a", root=checkout, accept_env_mismatch=["python"])
+    assert [line for line in again.warnings if line.endswith("(accepted)")]
+    third = republish("a", root=edited(checkout, 4))
+    assert [line for line in third.warnings if line.endswith("(accepted before)")]
+
+
+def test_a_gate_that_only_a_record_accepts_is_asked_for_again(checkout):
+    (checkout / "environment.yml").write_text("dependencies: [python=3.11]\n")
+    commit(checkout, "the model's env")
+    first = publish("a", root=checkout)
+    with (checkout / "projects/doubler/config.yaml").open("a") as file:
+        file.write("gates: {size_mib: {max: 0.001}}\n")
+    commit(checkout, "a gate")
+    with pytest.raises(RefusedError) as refused:
+        republish("a", root=edited(checkout, 3))
+    assert "prove" not in str(refused.value.got)
+    gate = {
+        "gate": "size_mib",
+        "bounds": {"max": 0.001},
+        "value": 9.0,
+        "problem": "more than 0.001",
+    }
+    claim(checkout, first.version, gates=[gate | {"accepted": "trust me"}])
+    with pytest.raises(RefusedError) as refused:
+        republish("a", root=checkout)
+    assert "accepted before, in a record that nothing here can prove" in str(refused.value.got)
+    again = republish("a", root=checkout, accept_gates=["size_mib=it has to be"])
+    assert [gate.accepted for gate in again.gates] == ["it has to be"]
 
 
 def wants(version="==1.4.2", by="requirements.txt"):
