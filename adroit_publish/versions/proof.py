@@ -9,6 +9,7 @@ the gate over its imports as well, and is compared with the commit that it was p
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -19,12 +20,12 @@ from adroit_publish.bundle.record import Verification
 from adroit_publish.checkout import Checkout
 from adroit_publish.config.project import Project
 from adroit_publish.config.targets import Target
-from adroit_publish.errors import SourceError
+from adroit_publish.errors import ConfigError, SourceError
 from adroit_publish.gates.closure import Served, check_closure
 from adroit_publish.gates.container import predict_in_image
 from adroit_publish.gates.left_out import check_left_out
 from adroit_publish.gates.prediction import predict_in_sandbox
-from adroit_publish.git.history import blobs_of
+from adroit_publish.git.history import blobs_of, file_at
 from adroit_publish.places import Places, docker_login, docker_reference
 from adroit_publish.publish.seen_here import note_seen, proven
 from adroit_publish.stores.records import last_publish, records
@@ -58,7 +59,7 @@ def prove(
         return Proof(seen, made_now=False)
     if kind == "none":
         return Proof(Verification(), made_now=True)
-    project = _project(checkout, version.model_name)
+    project = _project_here(checkout, version.model_name)
     model_env = project.env if project else {}
     if kind == "image":
         assert there.images is not None  # `choose_verification` saw to it
@@ -90,16 +91,68 @@ def _project(checkout: Checkout, model_name: str) -> Project | None:
     return None
 
 
+def _project_here(checkout: Checkout, model_name: str) -> Project | None:
+    """Returns the model's config.yaml as it is checked out; None where it is gone by now."""
+    configs = (flavor.config for flavor in checkout.flavors.values())
+    gone = [path for path in configs if not (checkout.root / path).exists()]
+    if any(PurePosixPath(path).parent.name == model_name for path in gone):
+        return None
+    return _project(checkout, model_name)
+
+
+@dataclass(frozen=True)
+class _Published:
+    """What a version is held to: of its commit the files, and what config.yaml accepted."""
+
+    committed: Mapping[str, str] | None
+    accept: tuple[str, ...]
+    findings: tuple[BundleFinding, ...] = ()
+
+
+def _published(checkout: Checkout, version: Version) -> _Published:
+    """Returns what was published, as far as this clone has the commit; a finding says how far."""
+    record = last_publish(version.records)
+    commit = (record.commit if record else None) or ""
+    here = _project_here(checkout, version.model_name)
+    accept_here = here.accept if here else ()
+    try:
+        committed = blobs_of(checkout.root, commit) if commit else None
+    except SourceError:
+        committed = None
+    if committed is None:
+        what = (
+            f"the commit {commit or None} is not in this clone: no module was compared with it, "
+            "and the config.yaml that is checked out says what is accepted; git fetch "
+            "--unshallow, or promote from a clone that has it"
+        )
+        return _Published(None, accept_here, (BundleFinding("commit:unknown", what),))
+    try:
+        then = _project(
+            Checkout(checkout.root, {}, lambda root, path: file_at(root, commit, path)),
+            version.model_name,
+        )
+    except (ConfigError, SourceError):
+        then = None
+    if then is None:
+        what = (
+            f"the commit {commit[:12]} has no config.yaml of {version.model_name}: the one that is "
+            f"checked out says what is accepted; commit it, and publish {version.model_name} again"
+        )
+        return _Published(committed, accept_here, (BundleFinding("config:unknown", what),))
+    return _Published(committed, then.accept)
+
+
 def _check_imports(
     checkout: Checkout, version: Version, bundle: Path
 ) -> tuple[Imports, tuple[BundleFinding, ...]]:
     """Returns what a pulled version imports, and what should be known of that.
 
     It is held to the commit that it was published from, not to what is checked out: a promotion
-    sends a version. Where this clone lacks that commit, a finding says so.
+    sends a version. Where this clone lacks that commit, or the commit its config.yaml, a finding
+    says so.
     """
-    project = _project(checkout, version.model_name)
-    accept = project.accept if project else ()
+    published = _published(checkout, version)
+    accept = published.accept
     files = {
         path.relative_to(bundle).as_posix(): LocalFile(str(path), path.stat().st_size)
         for path in bundle.rglob("*")
@@ -108,13 +161,7 @@ def _check_imports(
     class_path = str((version.bundle.serve.get("handler") or {}).get("class_path", ""))
     served = Served(files, version.model_name, class_path, accept)
     imports, findings = check_closure(served, None)
-    record = last_publish(version.records)
-    commit = record.commit if record else None
-    try:
-        committed = blobs_of(checkout.root, commit) if commit else None
-    except SourceError:
-        committed = None
-    if committed is None:
-        what = f"the commit {commit} is not in this clone: no module was compared with it"
-        return imports, (*findings, BundleFinding("commit:unknown", what))
-    return imports, (*findings, *check_left_out(imports, files, committed, accept))
+    findings = (*published.findings, *findings)
+    if published.committed is None:
+        return imports, findings
+    return imports, (*findings, *check_left_out(imports, files, published.committed, accept))

@@ -171,14 +171,12 @@ def test_a_promotion_asks_what_a_publish_asks_of_the_imports(checkout: Path) -> 
     config = checkout / "projects/doubler/config.yaml"
     strict = config.read_text()
     accept = '["unimported:projects", "module:projects.common.money"]'
-    config.write_text(strict.replace('["unimported:projects"]', accept))
     imports = "from projects.common import money"
     paths = ["projects/doubler", "projects/common"]
     run_id = train(checkout, imports, "money.price", paths, ".")
-    version = publish("a", root=checkout, run_id=run_id, verify="none").version
+    config.write_text(strict.replace('["unimported:projects"]', accept))  # and no commit has it
+    version = publish("a", root=checkout, run_id=run_id, verify="none", allow_dirty=True).version
 
-    config.write_text(strict)
-    commit(checkout, "nothing is accepted any more")
     targets = open_checkout(checkout, {})
     local, prod = targets.target("local"), targets.target("prod")
     with pytest.raises(VerificationError, match="leave out") as refused:
@@ -188,6 +186,10 @@ def test_a_promotion_asks_what_a_publish_asks_of_the_imports(checkout: Path) -> 
 
     config.write_text(strict.replace('["unimported:projects"]', accept))
     commit(checkout, "the copy is accepted")
+    assert publish("a", root=checkout, run_id=run_id).version == version
+    shutil.rmtree(checkout / ".adroit/verified")
+    git(checkout, "rm", "-rq", "projects/doubler")  # what is checked out decides nothing
+    commit(checkout, "the project is gone, and its flavor still listed")
     checkout_now = open_checkout(checkout, {})
     done = promote(checkout_now, version, local, prod, {}, verify="process")
     assert any("projects/common/money.py is not packed" in line for line in done.findings)
@@ -216,7 +218,31 @@ def test_a_promotion_from_a_clone_without_the_commit_says_so(
     targets = open_checkout(other, {})
     local, prod = targets.target("local"), targets.target("prod")
     done = promote(targets, version, local, prod, {}, verify="process")
-    assert any("is not in this clone" in line for line in done.findings)
+    (line,) = (line for line in done.findings if "is not in this clone" in line)
+    assert "git fetch --unshallow" in line
+
+
+def test_a_promotion_of_what_the_commit_has_no_config_of_says_so(
+    checkout: Path, trained: Trained
+) -> None:
+    other = make_checkout(
+        checkout.parent / "other",
+        trained.tracking_uri,
+        {"a": trained.good[0]},
+        target_lines='[targets.prod]\ntracking_uri = "sqlite:///none.db"\n'
+        'bundles = "file:.adroit/prod"\n',
+    )
+    config = other / "projects/doubler/config.yaml"
+    text = config.read_text()
+    git(other, "rm", "-q", "projects/doubler/config.yaml")
+    commit(other, "without a config")
+    config.write_text(text)
+    version = publish("a", root=other, verify="none", allow_dirty=True).version
+    targets = open_checkout(other, {})
+    local, prod = targets.target("local"), targets.target("prod")
+    done = promote(targets, version, local, prod, {}, verify="process")
+    (line,) = (line for line in done.findings if "has no config.yaml of doubler" in line)
+    assert "publish doubler again" in line
 
 
 def test_a_flat_module_that_was_edited_since_it_was_logged_is_refused_too(checkout: Path) -> None:
