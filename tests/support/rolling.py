@@ -24,7 +24,7 @@ PYTHON = [sys.executable, "-m", "adroit_publish"]
 PLACE = {"PYTHONPATH": str(FLOW.parent)}
 BODY = json.dumps({"dataframe_records": [{"x": 1.0, "y": 2.0}]})
 JSON = {"Content-Type": "application/json"}
-PATIENCE_S = 90
+PATIENCE_S = 300
 
 
 def run(root: Path, *arguments: str) -> tuple[int, str]:
