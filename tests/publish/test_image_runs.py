@@ -32,7 +32,7 @@ from tests.servers.registry_servers import RegistryServer, docker_registry
 from tests.support.checkouts import Trained, commit, make_checkout
 from tests.support.env_images import push_carved_env, push_debian_env
 from tests.support.requirements import require
-from tests.support.rolling import Load, advance_to, done, state
+from tests.support.rolling import SMALL, Load, advance_to, done, state
 
 ENVS = """
 plain:
@@ -215,7 +215,7 @@ def test_a_rollover_from_one_image_to_another_loses_no_request(
         served(client, new_image, command=["--port=0"]) as (_, new_url),
     ):
         counted = ("--metrics", old_url, "--metrics", new_url, "--quiet", "2")
-        both = ("--from", "a", "--to", "b", "--url", new_url)
+        both = ("--from", "a", "--to", "b", "--url", new_url, *SMALL)
         done(checkout, "rollover", "start", *both, *counted)
         with Load(f"file:{checkout}/.adroit/sitevars.json", {"a": old_url, "b": new_url}) as load:
             advance_to(checkout, "drained")

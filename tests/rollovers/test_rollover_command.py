@@ -29,6 +29,7 @@ from tests.support.rolling import (
     PATIENCE_S,
     PLACE,
     PYTHON,
+    SMALL,
     Load,
     advance_to,
     done,
@@ -36,9 +37,6 @@ from tests.support.rolling import (
     state,
     until,
 )
-
-SMALL = ("--min-requests", "3", "--bake", "1s")
-"""What a test can wait for."""
 
 
 def make_published(root: Path, trained: Trained, sitevars: str) -> Path:

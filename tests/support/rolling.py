@@ -25,6 +25,7 @@ PLACE = {"PYTHONPATH": str(FLOW.parent)}
 BODY = json.dumps({"dataframe_records": [{"x": 1.0, "y": 2.0}]})
 JSON = {"Content-Type": "application/json"}
 PATIENCE_S = 300
+SMALL = ("--min-requests", "3", "--bake", "1s")  # the sample of a test
 
 
 def run(root: Path, *arguments: str) -> tuple[int, str]:
