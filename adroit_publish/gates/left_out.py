@@ -20,11 +20,14 @@ from adroit_publish.bundle.content import Readable
 from adroit_publish.bundle.imports import BundleFinding, Imports
 from adroit_publish.errors import VerificationError
 
+_CONFIG = "/config.yaml"
+
 
 def check_left_out(
     imports: Imports,
     files: Mapping[str, Readable],
     committed: Mapping[str, str],
+    model_name: str,
     accepted: Collection[str],
 ) -> tuple[BundleFinding, ...]:
     """Returns the accepted ones of the model's modules that the checkout has and does not pack.
@@ -32,16 +35,22 @@ def check_left_out(
     Args:
         files: The bundle's files by path below ``opt/adroit``.
         committed: Every file of the commit by path, with the id of its blob.
+        model_name: The model, as the directory of its config.yaml is named.
         accepted: Names of findings that are accepted, such as ``module:projects.common.money``.
 
     Raises:
         VerificationError: Some are not accepted; all of them are in the one message.
     """
+    projects = _projects(committed, model_name)
     left_out = {
         path: origins
         for path in imports.model
         if path.startswith(CODE)
-        and (origins := _origins(path.removeprefix(CODE), files[f"model/{path}"], committed))
+        and (
+            origins := _origins(
+                path.removeprefix(CODE), files[f"model/{path}"], committed, projects
+            )
+        )
     }
     findings = {path: _finding(path, origins) for path, origins in left_out.items()}
     refused = [path for path, finding in findings.items() if finding.name not in accepted]
@@ -66,7 +75,19 @@ def _step(origins: Iterable[str]) -> str:
     return f'{step}: "source: {{include: [{included}]}}"'
 
 
-def _origins(path: str, content: Readable, committed: Mapping[str, str]) -> tuple[str, ...]:
+def _projects(committed: Collection[str], model_name: str) -> frozenset[PurePosixPath]:
+    """Returns the projects' directories: each as deep below the same directory as the model's."""
+    directories = {PurePosixPath(path).parent for path in committed if path.endswith(_CONFIG)}
+    own = {(path.parts[0], len(path.parts)) for path in directories if path.name == model_name}
+    return frozenset(path for path in directories if (path.parts[0], len(path.parts)) in own)
+
+
+def _origins(
+    path: str,
+    content: Readable,
+    committed: Mapping[str, str],
+    projects: frozenset[PurePosixPath],
+) -> tuple[str, ...]:
     """Returns the files of the commit that a logged one is, or may be, a copy of."""
     if "/" in path and path in committed:
         return (path,)
@@ -78,11 +99,9 @@ def _origins(path: str, content: Readable, committed: Mapping[str, str]) -> tupl
         return (same[0],)
     if path == "__init__.py":
         return ()  # every package has one
-    return tuple(other for other in named_alike if not _of_a_project(other, committed))
-
-
-def _of_a_project(path: str, committed: Mapping[str, str]) -> bool:
-    return any(f"{parent}/config.yaml" in committed for parent in PurePosixPath(path).parents)
+    return tuple(
+        other for other in named_alike if not projects.intersection(PurePosixPath(other).parents)
+    )
 
 
 def _blob_ids(content: Readable) -> set[str]:

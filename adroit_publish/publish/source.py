@@ -190,7 +190,7 @@ Gate = Callable[[Job, Mapping[str, Readable], Imports], Iterable[BundleFinding]]
 
 def _left_out(job: Job, files: Mapping[str, Readable], imports: Imports) -> Iterable[BundleFinding]:
     committed = blobs_of(Path(job.root), job.commit)
-    return check_left_out(imports, files, committed, job.project.accept)
+    return check_left_out(imports, files, committed, job.project.model_name, job.project.accept)
 
 
 GATES: dict[str, Gate] = {"left out": _left_out}

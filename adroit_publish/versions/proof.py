@@ -2,8 +2,8 @@
 
 What this machine saw of exactly this manifest counts; a record alone does not, for whoever can
 write to a store can write one. Otherwise the version is run at the destination: its image from
-there, or in a sandbox here what the destination's store holds. What is pulled for a sandbox passes
-the gate over its imports as well, and is compared with the commit that it was published from.
+there, or in a sandbox here what the destination's store holds. Either way its files, pulled from
+there, pass the gate over their imports and are compared with the commit they were published from.
 """
 
 from __future__ import annotations
@@ -61,24 +61,28 @@ def prove(
         return Proof(Verification(), made_now=True)
     project = _project_here(checkout, version.model_name)
     model_env = project.env if project else {}
-    if kind == "image":
-        assert there.images is not None  # `choose_verification` saw to it
-        verification = predict_in_image(
-            docker_reference(there.images, digest),
-            python=serving_python(version.image_config),
-            auth=docker_login(destination, there.images),
-            model_env=model_env,
-        )
-    else:
-        with tempfile.TemporaryDirectory(prefix="adroit-promote-") as scratch:
-            bundle = Path(scratch, "bundle")
-            pull(there.store, published, bundle)
-            imports, findings = _check_imports(checkout, version, bundle)
+    with tempfile.TemporaryDirectory(prefix="adroit-promote-") as scratch:
+        bundle = Path(scratch, "bundle")
+        pull(there.store, published, bundle)
+        imports, findings = _check_imports(checkout, version, bundle)
+        if kind == "image":
+            assert there.images is not None  # `choose_verification` saw to it
+            seen = predict_in_image(
+                docker_reference(there.images, digest),
+                python=serving_python(version.image_config),
+                auth=docker_login(destination, there.images),
+                model_env=model_env,
+            )
+        else:
             seen = predict_in_sandbox(
                 bundle, allow_plain=destination.on_this_machine, model_env=model_env
             )
-        verification = replace(seen, imports=imports, findings=(*findings, *seen.findings))
-    verification = replace(verification, model_env=tuple(sorted(model_env)))
+    verification = replace(
+        seen,
+        imports=imports,
+        findings=(*findings, *seen.findings),
+        model_env=tuple(sorted(model_env)),
+    )
     note_seen(root, digest, verification)
     return Proof(verification, made_now=True)
 
@@ -164,4 +168,5 @@ def _check_imports(
     findings = (*published.findings, *findings)
     if published.committed is None:
         return imports, findings
-    return imports, (*findings, *check_left_out(imports, files, published.committed, accept))
+    left_out = check_left_out(imports, files, published.committed, version.model_name, accept)
+    return imports, (*findings, *left_out)

@@ -185,7 +185,7 @@ def test_of_several_files_the_projects_own_is_the_one_and_else_they_are_named():
 def left_out(files, committed, accept=()):
     everything = {path: InlineFile(text.encode()) for path, text in (FLAT | files).items()}
     imports, _ = check_closure(Served(everything, "shop", "my_loader:Mine", ()), None)
-    return check_left_out(imports, everything, committed, accept)
+    return check_left_out(imports, everything, committed, "shop", accept)
 
 
 def blob(text):
@@ -201,6 +201,7 @@ def test_a_file_of_the_checkout_that_is_served_as_a_logged_copy_is_refused_with_
     committed = {
         "projects/common/money.py": blob("CENTS = 1\n"),  # edited since: its path tells
         "projects/shared/rates.py": blob("EUR = 1.1\n"),
+        "projects/shop/config.yaml": blob("model_name: shop"),
         "projects/other/config.yaml": blob("model_name: other"),
         "projects/other/data_prep.py": blob("another file of that name"),
     }
@@ -217,8 +218,9 @@ def test_a_file_of_the_checkout_that_is_served_as_a_logged_copy_is_refused_with_
 
 
 def test_a_model_whose_code_the_checkout_does_not_have_passes():
-    other = {"projects/other/config.yaml": blob(""), "projects/other/data_prep.py": blob("x")}
-    assert left_out({}, other | {"setup.py": blob("")}) == ()
+    configs = dict.fromkeys(("projects/shop/config.yaml", "projects/other/config.yaml"), blob(""))
+    others = {"projects/other/data_prep.py": blob("x"), "setup.py": blob("")}
+    assert left_out({}, configs | others) == ()
 
 
 def test_a_package_that_the_env_lacks_is_named():

@@ -23,7 +23,7 @@ def check(logged: str, committed: dict[str, bytes], accepted: tuple[str, ...] = 
     path = f"code/{logged}"
     files = {f"model/{path}": InlineFile(LOGGED)}
     blobs = {name: blob(data) for name, data in committed.items()}
-    return check_left_out(Imports((), (path,), ()), files, blobs, accepted)
+    return check_left_out(Imports((), (path,), ()), files, blobs, "doubler", accepted)
 
 
 def others(*paths: str) -> dict[str, bytes]:
@@ -65,3 +65,19 @@ def test_all_files_of_the_name_are_named():
 )
 def test_what_only_has_the_same_name_is_not_a_copy(logged, path):
     assert check(logged, others(path)) == ()
+
+
+@pytest.mark.parametrize(
+    "config",
+    ["projects/config.yaml", "lib/config.yaml", "lib/tills/config.yaml", "config.yaml"],
+)
+def test_a_config_yaml_of_something_else_makes_no_project(config):
+    with pytest.raises(VerificationError, match="leave out"):
+        check("cash.py", others(config, "lib/tills/cash.py", "projects/common/cash.py"))
+
+
+def test_projects_may_lie_deeper_than_one_directory():
+    projects = {f"ml/{team}/config.yaml": b"" for team in ("ads/doubler", "feed/other", "feed")}
+    assert check("cash.py", projects | {"ml/feed/other/cash.py": b""}) == ()
+    with pytest.raises(VerificationError, match="leave out"):
+        check("cash.py", projects | {"ml/feed/cash.py": b""})

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,11 @@ import pytest
 from adroit_publish.bundle.record import Verification
 from adroit_publish.errors import VerificationError
 from adroit_publish.gates import reporter, sandbox
-from adroit_publish.gates.prediction import predict_in_sandbox
+from adroit_publish.gates.prediction import (
+    instructions,
+    predict_in_sandbox,
+    reporter_arguments,
+)
 from tests.support.requirements import require_sandbox
 from tests.support.serving_bundles import bundle, loader_model, predicting
 
@@ -226,6 +233,33 @@ importlib.metadata.distributions = lambda: []
     found = seen(tmp_path, loader + predicting("return [1]"))
     assert "xgboost" not in found.packages
     assert "mlflow" in found.packages
+
+
+def test_packages_are_listed_before_a_model_can_add_to_them(tmp_path: Path) -> None:
+    """Here the model may write where the reporter looks, as root may in a container."""
+    site = tmp_path / "site"
+    (site / "old-1.dist-info").mkdir(parents=True)
+    (site / "old-1.dist-info/METADATA").write_text("Name: old\nVersion: 1\n")
+    loader = f"""
+import os
+os.makedirs("{site}/new-9.dist-info")
+open("{site}/new-9.dist-info/METADATA", "w").write("Name: new\\nVersion: 9\\n")
+"""
+    root = bundle(tmp_path / "b", loader_model(loader + predicting("return [1]")))
+    python_path = os.pathsep.join([str(site), str(root / "runtime"), str(root / "source")])
+    done = subprocess.run(
+        [sys.executable, *reporter_arguments(), str(root)],
+        input=instructions("n" * 64, None, together=False),
+        env={**os.environ, "PYTHONPATH": python_path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    report = json.loads(done.stdout)
+    assert report["status"] == 200, report
+    assert (site / "new-9.dist-info").is_dir()
+    assert report["packages"]["old"] == "1"
+    assert "new" not in report["packages"]
 
 
 def test_outputs_that_differ_from_one_time_to_the_next_are_told(tmp_path: Path) -> None:

@@ -165,6 +165,7 @@ def test_a_version_that_nobody_saw_is_promoted_once_its_image_ran_there(checkout
     _, promoted = records(store, store.get(version))
     assert promoted.verification is not None
     assert promoted.verification.outputs == [{"x": 2.0, "y": 6.0}, {"x": 4.0, "y": 8.0}]
+    assert promoted.verification.imports is not None
     assert not promote(opened, version, here, there, os.environ).news
 
 
