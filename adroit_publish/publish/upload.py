@@ -1,10 +1,14 @@
-"""Layers on their way: hashed side by side, each sent as soon as its digest is known."""
+"""Layers on their way: hashed side by side, each sent as soon as its digest is known.
+
+As many are hashed at once as there are cores, and no more: hashing is what they are busy with.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
+from adroit.serving.workers.native import cores
 from adroit_publish.bundle.document import BundleFacts
 from adroit_publish.bundle.layer import Layer, LayerRecipe, hash_layer
 from adroit_publish.bundle.manifest import Bundle, assemble
@@ -13,8 +17,10 @@ from adroit_publish.places import Place
 from adroit_publish.publish.release import EnvReference, LayerReceipt
 from adroit_publish.stores.contract import Progress
 
-HASHING_THREADS = 2
 SENDING_THREADS = 4
+"""To one place, where what is sent waits for the other side more than it computes."""
+_HASHING_THREADS = (2, 16)
+"""At least, for one reads while the other hashes; at most, for more wait for the memory."""
 
 
 def hash_and_upload(
@@ -31,11 +37,13 @@ def hash_and_upload(
     Raises:
         PublishError: Whatever a file or a place failed with; the rest is stopped.
     """
+    hashing_threads = sorted((*_HASHING_THREADS, cores()))[1]
+    sending_threads = max(SENDING_THREADS, hashing_threads) * len(places)
     layers: list[Layer] = []
     puts: list[dict[str, Future[bool]]] = []
     with (
-        Together(HASHING_THREADS, "hash") as hashing,
-        Together(SENDING_THREADS * len(places), "send", hashing) as sending,
+        Together(hashing_threads, "hash") as hashing,
+        Together(sending_threads, "send", hashing) as sending,
     ):
         hashed = hashing.heeding(lambda _size_bytes: None)
         heard = {place.location: sending.heeding(progress_to(place.location)) for place in places}
