@@ -32,7 +32,10 @@ IMPURE = {
     "threading", "time", "urllib",
 }  # fmt: skip
 PURE_PARTS = {"io.BytesIO", "pathlib.PurePosixPath", "urllib.parse"}
-HEAVY = {"boto3", "botocore", "docker", "git", "mlflow", "numpy", "pandas", "rich", "sklearn"}
+HEAVY = {
+    "boto3", "botocore", "cryptography", "docker", "git", "mlflow", "numpy", "pandas", "rich",
+    "securesystemslib", "sklearn",
+}  # fmt: skip
 
 
 def modules(package):
