@@ -11,7 +11,8 @@ from adroit_publish.cli.render import bytes_text, print_json, print_table
 from adroit_publish.errors import EXIT_SOMETHING_TO_DO
 from adroit_publish.publish.planning import Plan
 from adroit_publish.publish.planning import plan as make_plan
-from adroit_publish.rollovers.holds import hold as set_or_end_hold
+from adroit_publish.rollovers.holds import hold as hold_flavor
+from adroit_publish.rollovers.holds import unhold as unhold_flavor
 from adroit_publish.writeback.one_flavor import InGit
 
 
@@ -42,7 +43,7 @@ def plan(context: Context, flavor: str | None, markdown: bool) -> None:
 @click.option("--why", required=True, help="the reason, one line; everybody is told")
 def hold(context: Context, flavor: str, why: str, in_git: InGit) -> None:
     """Hold FLAVOR: CI and --stale leave it alone, and a publish by hand needs --despite-hold."""
-    edited = set_or_end_hold(context.checkout, context.store, flavor, why, in_git)
+    edited = hold_flavor(context.checkout, context.store, flavor, why, in_git)
     if context.as_json:
         print_json({"flavor": flavor, "hold": why})
     else:
@@ -54,12 +55,12 @@ def hold(context: Context, flavor: str, why: str, in_git: InGit) -> None:
 @in_git_options
 @click.argument("flavor")
 def unhold(context: Context, flavor: str, in_git: InGit) -> None:
-    """End the hold of FLAVOR."""
-    edited = set_or_end_hold(context.checkout, context.store, flavor, None, in_git)
+    """End the hold of FLAVOR, and of the version that was rolled back in it."""
+    edited, held = unhold_flavor(context.checkout, context.store, flavor, in_git)
     if context.as_json:
         print_json({"flavor": flavor, "hold": None})
     else:
-        print(f"{flavor} is no longer held" if edited.changed else f"{flavor} was not held")
+        print(f"{flavor} is no longer held" if held else f"{flavor} was not held")
         print(edited.line(), end="\n" if edited.line() else "")
 
 

@@ -22,6 +22,7 @@ from adroit_publish.config.gates import (
 )
 from adroit_publish.custody.admission import admit_gates
 from adroit_publish.custody.repair import heal_or_refuse
+from adroit_publish.custody.rolled_back import refuse_rolled_back, rolled_back
 from adroit_publish.edge.user import user_name
 from adroit_publish.mlflow.trained_by import commit_page
 from adroit_publish.places import Places
@@ -99,6 +100,9 @@ def finish(
         PublishError: As ``publish``; nothing became visible.
     """
     model_name, bundle = job.project.model_name, made.bundle
+    if not job.options.despite_hold:
+        held = rolled_back(places.store, model_name)
+        refuse_rolled_back(made.release.flavor, bundle.version, held)
     with stages("upload manifest"):
         places.put_documents(bundle)
     with stages("verify") as stage:

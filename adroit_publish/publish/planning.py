@@ -7,7 +7,7 @@ is that flavor's row. The states and what they follow from are ``decide``'s tabl
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,13 +15,13 @@ from typing import Any
 
 from adroit_publish.artifacts.resolved_model import ResolvedModel
 from adroit_publish.bundle.digest import Descriptor
-from adroit_publish.bundle.layer import hash_layer
 from adroit_publish.bundle.version_names import RunId
 from adroit_publish.checkout import Checkout
 from adroit_publish.config.flavors import Flavor, find_flavor
 from adroit_publish.config.flavors_edit import set_version, version_line
 from adroit_publish.config.gates import GateResult, judge_gates
 from adroit_publish.custody.admission import admit_gates, admit_lineage
+from adroit_publish.custody.rolled_back import refusal
 from adroit_publish.decide import (
     TO_DO,
     Cannot,
@@ -41,7 +41,7 @@ from adroit_publish.errors import PublishError, RefusedError
 from adroit_publish.mlflow.model import resolve_model
 from adroit_publish.places import open_places, open_store
 from adroit_publish.publish.env import carried_env
-from adroit_publish.publish.republish import model_layers, remake
+from adroit_publish.publish.republish import bundle_to_be, model_layers
 from adroit_publish.publish.source import source_recipe
 from adroit_publish.publish.survey import LIVE_NOTE, Opened, Survey, accept_line
 from adroit_publish.stores.earlier import Earlier
@@ -176,8 +176,20 @@ def _publish(survey: Survey, flavor: Flavor, run_id: RunId, row: Plan) -> Plan:
         notes=(
             "bytes to send are at most: a digest that a place has is not sent again",
             *_dirty(source.dirty),
+            *_rolled_back(survey, project.model_name, run_id),
         ),
     )
+
+
+def _rolled_back(survey: Survey, model_name: str, run_id: RunId) -> Iterator[str]:
+    """Yields a note for each version of a run that the run may become again, and must not."""
+    for version, entry in survey.rolled_back(model_name).items():
+        if version.startswith(f"v{run_id[:8]}-"):
+            why, flavor = entry.facts.get("why"), entry.facts["flavor"]
+            yield (
+                f"{version} of this run was rolled back ({why}), and is refused if it comes out "
+                f"again; python -m adroit_publish unhold {flavor} releases it"
+            )
 
 
 def _refusal(
@@ -232,9 +244,12 @@ def _republish(
         env = survey.env(flavor)
     else:
         env = carried_env(survey.checkout, flavor, survey.target, version)
-    model = model_layers(version)
-    layers = (*model, hash_layer(opened.source.runtime), hash_layer(source_recipe(opened.source)))
-    bundle = remake(version, layers, opened.project, env)
+    bundle = bundle_to_be(version, opened.source, opened.project, env)
+    if held := survey.rolled_back(version.model_name).get(bundle.version):
+        error = refusal(flavor.name, bundle.version, held)
+        why = f"{error.what} {held.facts.get('why')}"
+        notes = (*row.notes, f"next: {error.next_step}")
+        return replace(row, state=State.HELD, why=(why,), notes=notes)
     places = open_places(survey.target, version.model_name)
     has: dict[str, Callable[[Descriptor], bool]] = {
         places.store.location: partial(places.store.has_blob, at_a_glance=True)
@@ -250,7 +265,7 @@ def _republish(
     return replace(
         row,
         model=f"the model of {version.name}",
-        model_bytes=sum(layer.descriptor.size_bytes for layer in model),
+        model_bytes=sum(layer.descriptor.size_bytes for layer in model_layers(version)),
         new_version=bundle.version,
         send_bytes={where: own_bytes - size_bytes for where, size_bytes in reused.items()},
         reuse_bytes=reused,

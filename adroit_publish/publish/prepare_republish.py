@@ -13,6 +13,7 @@ from adroit_publish.checkout import Checkout
 from adroit_publish.config.flavors import Flavor, find_flavor, publish_command
 from adroit_publish.config.names import name_problem
 from adroit_publish.config.project import Project
+from adroit_publish.custody.rolled_back import RolledBack, refuse_rolled_back
 from adroit_publish.decide import (
     EnvMoved,
     Judged,
@@ -29,6 +30,7 @@ from adroit_publish.places import ensure_images
 from adroit_publish.publish.env import carried_env
 from adroit_publish.publish.prepare import admit, gone_past, look, up_to_date
 from adroit_publish.publish.release import Failure, Release, RepublishJob, RepublishOptions
+from adroit_publish.publish.republish import bundle_to_be
 from adroit_publish.publish.survey import Standing, Survey, accept_line
 
 Prepared = RepublishJob | Release | Failure
@@ -69,7 +71,7 @@ def prepare_stale(
             flavors.append(flavor)
     prepared = _prepare_all(survey, verify, flavors, options)
     skipped = [item for item in prepared if _is_left_out(item)]
-    left_out += [f"{item.flavor}: {item.error.what}" for item in skipped]  # type: ignore[union-attr]
+    left_out += [_line(item) for item in skipped if isinstance(item, Failure)]
     unchanged = [item for item in prepared if isinstance(item, Release)]
     left_out += [f"{item.flavor}: {line}" for item in unchanged for line in item.warnings]
     work = (item for item in prepared if not isinstance(item, Release) and item not in skipped)
@@ -188,6 +190,8 @@ def _job(
         moved_to = decision.env_now
     runtime = changes.runtime_line()
     if not (runtime and options.runtime):
+        if not reasons and options.new_flavor:
+            raise _same_again(standing, options.new_flavor, runtime)
         if not reasons:
             return up_to_date(survey, standing)
         if isinstance(decision, NotImported) and reasons == changes.lines():
@@ -195,6 +199,10 @@ def _job(
     goes_on = options.despite_rollover or options.into_another_flavor
     if not goes_on and (rolling := survey.rollover(flavor)):
         raise rolling  # an env or a runtime is taken over: that is another version too
+    held = {} if options.despite_hold else survey.rolled_back(opened.project.model_name)
+    if held:
+        bundle = bundle_to_be(opened.version, opened.source, opened.project, env)
+        refuse_rolled_back(options.new_flavor or flavor.name, bundle.version, held)
     ensure_images(survey.target, opened.project.model_name)
     return RepublishJob(
         root=str(survey.checkout.root),
@@ -210,6 +218,17 @@ def _job(
         changes=(*reasons, *filter(None, [runtime])),
         moved_to=moved_to,
         live_in_place=not options.into_another_flavor and survey.is_live(flavor),
+    )
+
+
+def _same_again(standing: Standing, new_flavor: str, runtime: str | None) -> RefusedError:
+    flavor = standing.flavor
+    also = f"; or take the runtime over by --runtime: {runtime}" if runtime else ""
+    return RefusedError(
+        f"Nothing has changed since {flavor.version}: {new_flavor} would be {flavor.name} again.",
+        where=f"flavors.yaml:{flavor.line}",
+        wanted="other source, serve section or conda env, committed",
+        next_step=f"commit the change that {new_flavor} is to have, then run this again{also}",
     )
 
 
@@ -232,5 +251,10 @@ def _live(survey: Survey, project: Project) -> Mapping[str, float] | None:
 
 
 def _is_left_out(item: Prepared) -> bool:
-    left_out = (OfAnotherTarget, NothingImportsIt, RollingOver)
+    left_out = (OfAnotherTarget, NothingImportsIt, RolledBack, RollingOver)
     return isinstance(item, Failure) and isinstance(item.error, left_out)
+
+
+def _line(item: Failure) -> str:
+    how = f" next: {item.error.next_step}" if isinstance(item.error, RolledBack) else ""
+    return f"{item.flavor}: {item.error.what}{how}"

@@ -24,7 +24,7 @@ from typing import Any
 from adroit_publish.bundle.carried import carried_layers
 from adroit_publish.bundle.content import InlineFile
 from adroit_publish.bundle.digest import Descriptor
-from adroit_publish.bundle.layer import ROOT, Layer, PackedFile
+from adroit_publish.bundle.layer import ROOT, Layer, PackedFile, hash_layer
 from adroit_publish.bundle.manifest import Bundle
 from adroit_publish.bundle.record import Verification
 from adroit_publish.config.project import Project
@@ -34,7 +34,13 @@ from adroit_publish.places import Places, open_places
 from adroit_publish.publish.env import take_env
 from adroit_publish.publish.finish import Made, drafted, finish
 from adroit_publish.publish.release import EnvReference, LayerReceipt, Release, RepublishJob
-from adroit_publish.publish.source import check_source, files_of, source_of, source_recipe
+from adroit_publish.publish.source import (
+    Source,
+    check_source,
+    files_of,
+    source_of,
+    source_recipe,
+)
 from adroit_publish.publish.stages import Listener, Stage, Stages
 from adroit_publish.publish.upload import (
     SENDING_THREADS,
@@ -115,6 +121,12 @@ def _facts(job: RepublishJob, version: Version) -> dict[str, Any]:
         "republished_from": job.published.version,
         "changes": job.changes,
     }
+
+
+def bundle_to_be(version: Version, source: Source, project: Project, env: EnvReference) -> Bundle:
+    """Returns the bundle that a republish of a version would make; raises as ``Version``."""
+    recipes = (source.runtime, source_recipe(source))
+    return remake(version, (*model_layers(version), *map(hash_layer, recipes)), project, env)
 
 
 def remake(

@@ -14,6 +14,7 @@ from adroit_publish.checkout import Checkout
 from adroit_publish.config.flavors import Flavor
 from adroit_publish.config.project import Project
 from adroit_publish.config.targets import Target
+from adroit_publish.custody.rolled_back import rolled_back
 from adroit_publish.decide import (
     Decision,
     Facts,
@@ -31,7 +32,7 @@ from adroit_publish.publish.release import EnvReference
 from adroit_publish.publish.source import Source, project_source
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.earlier import Earlier, earlier_versions
-from adroit_publish.stores.ledger import entries, pointed_to
+from adroit_publish.stores.ledger import LedgerEntry, entries, pointed_to
 from adroit_publish.stores.rollovers import Rollovers
 from adroit_publish.version import Version, Versions
 
@@ -105,6 +106,10 @@ class Survey:
         model = self.checkout.project(flavor).model_name
         pointed = self._once(("live", model), lambda: pointed_to(entries(self.store, model)))
         return flavor.name in (pointed or {})
+
+    def rolled_back(self, model_name: str) -> dict[str, LedgerEntry]:
+        """Returns what a model's rollovers rolled back; raises as ``custody.rolled_back``."""
+        return self._once(("rolled back", model_name), lambda: rolled_back(self.store, model_name))
 
     def source(self, flavor: Flavor) -> Source:
         """Returns what would be packed of a flavor's project; raises as ``project_source``."""

@@ -137,8 +137,10 @@ def note_outside(
 
 def note_hold(
     store: BundleStore, model: str, kind: str, facts: Mapping[str, Any], who: str
-) -> None:
+) -> bool:
     """Enters that a flavor is held or no longer held, unless the ledger says so already.
+
+    Returns whether it was entered.
 
     Args:
         store: Where the ledger is.
@@ -150,9 +152,10 @@ def note_hold(
     now = datetime.now(UTC)
     last = last_hold(store, model, str(facts["flavor"]))
     if (last.kind, last.facts.get("why")) == (kind, facts.get("why")) if last else kind != "held":
-        return
+        return False
     key = f"{kind} {facts['flavor']} by hand, {now.isoformat()}"
     append(store, model, kind, facts, key=key, who=who, now=now)
+    return True
 
 
 def last_hold(store: BundleStore, model: str, flavor: str) -> LedgerEntry | None:

@@ -9,6 +9,7 @@ from typing import Any
 from adroit_publish.bundle.version_names import PublishedVersion
 from adroit_publish.config.flavors import Flavor, find_flavor
 from adroit_publish.config.rollout import Rollout, read_check
+from adroit_publish.custody.rolled_back import refuse_rolled_back, rolled_back
 from adroit_publish.errors import ConfigError, RefusedError
 from adroit_publish.evidence.answers import check_address
 from adroit_publish.evidence.sources import lag_s, open_traffic
@@ -240,6 +241,8 @@ def _check_start(rolling: Rolling, rollover: Rollover, new: Flavor) -> None:
             got=new.hold,
             next_step=f"python -m adroit_publish unhold {new.name}",
         )
+    back = rolled_back(rolling.store, rollover.model)
+    refuse_rolled_back(new.name, rollover.new.version, back)
     held = last_hold(rolling.store, rollover.model, new.name)
     if held and held.kind == "held" and held.facts["version"] == rollover.new.version:
         raise RefusedError(

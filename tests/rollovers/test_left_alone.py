@@ -14,7 +14,12 @@ from adroit_publish.errors import RefusedError
 from adroit_publish.publish.planning import plan
 from adroit_publish.publish.prepare import prepare
 from adroit_publish.publish.prepare_republish import prepare_republish, prepare_stale
-from adroit_publish.publish.release import PublishOptions, RepublishJob, RepublishOptions
+from adroit_publish.publish.release import (
+    Failure,
+    PublishOptions,
+    RepublishJob,
+    RepublishOptions,
+)
 from tests.rollovers.test_way_back import published, rolling, root  # noqa: F401
 from tests.support.checkouts import FLOW, commit
 from tests.support.rolling import done
@@ -80,3 +85,12 @@ def test_a_live_flavor_that_is_republished_in_place_is_told_of(root):  # noqa: F
     assert not any("is live" in note for note in rows["new"].notes)
     jobs = prepare_republish(open_checkout(root), ["old", "new"], RepublishOptions(verify="none"))
     assert [job.live_in_place for job in jobs] == [True, False]
+
+
+def test_a_new_flavor_that_would_be_the_old_one_again_is_refused(root):  # noqa: F811
+    options = RepublishOptions(verify="none", new_flavor="next")
+    (failure,) = prepare_republish(open_checkout(root), ["old"], options)
+    assert isinstance(failure, Failure)
+    assert failure.error.exit_code == 4
+    assert "next would be old again" in failure.error.what
+    assert "commit" in str(failure.error.next_step)

@@ -42,10 +42,10 @@ def root(published, tmp_path):
     return root
 
 
-def sides(root):
+def sides(root, names=("old", "new")):
     flavors = parse_flavors((root / "flavors.yaml").read_bytes())
     store = store_of(root)
-    for name in ("old", "new"):
+    for name in names:
         version = flavors[name].version
         bundle_id = str(Versions(store).open(store.find("doubler", version)).bundle.bundle_id)
         yield Side(name, str(version), bundle_id)
@@ -55,9 +55,11 @@ def store_of(root):
     return BundleStore(DirectoryObjects(root / ".adroit/bundles"))
 
 
-def rolling(root, state, *, old_urls=(), share=100.0, urls=("http://127.0.0.1:1",)):
+def rolling(
+    root, state, *, old_urls=(), share=100.0, urls=("http://127.0.0.1:1",), names=("old", "new")
+):
     """A rollover that has come to ``state``, and the sitevar as it left it."""
-    old, new = sides(root)
+    old, new = sides(root, names)
     checks = Checks(
         urls, None, ("prometheus:http://127.0.0.1:1",), 60.0, 0.01, 1e-6, 120.0, tuple(old_urls)
     )
