@@ -4,6 +4,7 @@
     adroit_invocation_errors_total{...,error_code="..."}     those that failed, by MLflow's error
     adroit_invocation_faults_total{...,fault="client"}       the same by whose fault it was: client,
                                                              model or server
+    adroit_probes_total{...,status="200"}                    probes by HTTP status; in no other line
     adroit_invocation_seconds_bucket{...,le="0.005"}         from the request's head to its answer
     adroit_queue_seconds_bucket{...,le="0.005"}              from its body to a worker
     adroit_batch_requests_bucket{...,le="8"}                 requests that were predicted together
@@ -65,6 +66,7 @@ class Metrics:
         self.feature_samples: Counter[str] = Counter()
         self._shared = shared
         self._statuses: Counter[int] = Counter()
+        self._probes: Counter[int] = Counter()
         self._errors: Counter[str] = Counter()
         self._faults: Counter[str] = Counter(client=0, model=0, server=0)
         self._ended: Counter[str] = Counter()
@@ -89,6 +91,10 @@ class Metrics:
         self._rows += rows
         self._seconds.add(seconds)
 
+    def probed(self, status: int) -> None:
+        """Counts one answered request to /invocations that was a probe."""
+        self._probes[status] += 1
+
     def dispatched(self, waited_s: Sequence[float]) -> None:
         """Counts requests that went to a worker together, and how long each had waited."""
         self._batches.add(len(waited_s))
@@ -111,6 +117,9 @@ class Metrics:
     def _lines(self, feature_samples: Mapping[str, int]) -> Iterator[str]:
         yield from self._counter(
             "adroit_invocations_total", "Requests by HTTP status.", "status", self._statuses
+        )
+        yield from self._counter(
+            "adroit_probes_total", "Probes by HTTP status.", "status", self._probes
         )
         yield from self._counter(
             "adroit_invocation_errors_total",

@@ -4,7 +4,7 @@
     GET  /health        200 while there is a worker, or one that starts: liveness
     GET  /version       MLflow's version, as MLflow's server gives it
     POST /invocations   the prediction (see ``scoring``)
-    GET  /bundle        {"bundle_id", "model_name", "run_id", "instance_id"}
+    GET  /bundle        {"bundle_id", "model_name", "run_id", "instance_id", "probe_header"}
     GET  /metrics       for Prometheus (see ``metrics``)
     GET  /openapi.json, /docs    what can be asked, with the model's signature and its example
 
@@ -12,6 +12,9 @@ Nothing listens before the model has predicted its input example, so a connectio
 is one that can be answered. Predictions run in processes of their own (see ``workers``); a request
 that finds too many others before it is refused with 503. A body over the limit is 413, a prediction
 over MLflow's ``MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT`` (60 s) is MLflow's 504.
+
+A request with the header that ``/bundle`` names is a probe: it is answered as any other and counted
+apart, so that whoever watches a model makes none of its traffic.
 
 An ``X-Request-Id`` comes back as it was sent, and is made where it is missing; the log has it too,
 and the trace of a ``traceparent``.
@@ -40,6 +43,7 @@ from adroit.serving.metrics import MEDIA_TYPE, Metrics
 from adroit.serving.scoring import Reply, failure
 from adroit.serving.workers.pool import Pool
 
+PROBE_HEADER = "adroit-probe"
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 _TRACE = re.compile(r"[\da-f]{2}-([\da-f]{32})-[\da-f]{16}-[\da-f]{2}")
 
@@ -78,7 +82,7 @@ class Application:
             "/ping": lambda: Reply(200 if self.ready else 503, b"\n"),
             "/health": lambda: Reply(200 if pool.links else 503, b"\n"),
             "/version": lambda: Reply(200, str(model["mlflow_version"]).encode()),
-            "/bundle": lambda: _json(self.identity),
+            "/bundle": lambda: _json(self.identity | {"probe_header": PROBE_HEADER}),
             "/metrics": self._metrics,
             "/openapi.json": lambda: _json(described),
             "/docs": lambda: Reply(200, page(described).encode(), "text/html"),
@@ -144,7 +148,10 @@ class Application:
         request_id = request.headers.get("x-request-id", "")
         if not _REQUEST_ID.fullmatch(request_id):
             request_id = uuid.uuid4().hex
-        self.metrics.invoked(reply.status, reply.error_code, seconds, reply.fault, reply.rows)
+        if PROBE_HEADER in request.headers:
+            self.metrics.probed(reply.status)
+        else:
+            self.metrics.invoked(reply.status, reply.error_code, seconds, reply.fault, reply.rows)
         if reply.error_code or self._draw.random() < self._limits.log_share:
             _log(reply, request, request_id, seconds)
         headers = {"x-request-id": request_id}

@@ -1,4 +1,4 @@
-"""How the servers that count traffic let somebody in: a file of the user's own, by address.
+"""How the servers that are asked let somebody in: a file of the user's own, by address.
 
 ``ADROIT_TRAFFIC_ACCESS`` names a TOML file with a table for each server, by its scheme and host:
 

@@ -103,6 +103,7 @@ class Visit:
         self,
         path: str,
         body: bytes | Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         *,
         limit_bytes: int = 1 << 20,
     ) -> Reply:
@@ -120,7 +121,10 @@ class Visit:
                 "GET" if body is None else "POST",
                 where,
                 data=body,
-                headers={"Content-Type": "application/json"} if isinstance(body, bytes) else {},
+                headers={
+                    **({"Content-Type": "application/json"} if isinstance(body, bytes) else {}),
+                    **(headers or {}),
+                },
                 timeout=self._timeout_s,
                 verify=self._verify,
                 cert=self._certificate,

@@ -5,6 +5,10 @@ process answers, and each process that was not met before is asked for the golde
 number of replicas is given, visits go on until as many processes were met, ``VISITS_PER_REPLICA``
 times that number at most: a balancer that spreads connections shows all of them long before.
 
+A golden input is no traffic: it carries the header that the server's ``/bundle`` names, and is
+counted apart. A server that names none (its runtime is older) would count it, so it is not asked
+while its requests are a sample: which bundle it serves has to do then.
+
 A server that is away, or wrong, is a reading with problems; nothing is raised for it.
 """
 
@@ -17,11 +21,13 @@ from typing import Any
 
 from adroit_publish.edge.text import printable
 from adroit_publish.errors import ConfigError, PublishError, VerificationError
+from adroit_publish.evidence.access import access_to
 from adroit_publish.evidence.answers import SHOWN_CHARS, Visit
 from adroit_publish.gates.reporter import outputs_in
 
 TIMEOUT_S = 30.0
 VISITS_PER_REPLICA = 20
+PROBE_HEADER = "adroit-probe"
 _PREDICTIONS_LIMIT_BYTES = 32 << 20
 
 Matches = Callable[[Any], str | None]
@@ -84,6 +90,7 @@ def probe(
     matches: Matches,
     *,
     replicas: int | None = None,
+    sampling: bool = False,
     timeout_s: float = TIMEOUT_S,
 ) -> EndpointReading:
     """Returns what runs behind each of ``urls``.
@@ -92,11 +99,12 @@ def probe(
         request: The golden input as JSON, sent to ``/invocations``; None where the model has none.
         matches: Compares the predictions with the recorded outputs.
         replicas: How many processes have to be met behind each URL; None for any one.
+        sampling: Whether the servers' requests are a sample that nobody else may add to.
     """
     if not urls:
         raise ValueError("nowhere to look")
     utc = datetime.now(UTC)
-    wanted = _Wanted(bundle_id, request, matches, replicas, timeout_s)
+    wanted = _Wanted(bundle_id, request, matches, replicas, sampling, timeout_s)
     found = tuple(_read(url, wanted) for url in urls)
     return EndpointReading(utc, bundle_id, found)
 
@@ -107,6 +115,7 @@ class _Wanted:
     request: bytes | None
     matches: Matches
     replicas: int | None
+    sampling: bool
     timeout_s: float
 
 
@@ -117,7 +126,7 @@ def _read(url: str, wanted: _Wanted) -> UrlReading:
     missing = None
     try:
         for _ in range(tries):
-            with Visit(url, wanted.timeout_s) as visit:
+            with Visit(url, wanted.timeout_s, access_to(url)) as visit:
                 _meet(visit, wanted, met)
             if len(met) >= needed:
                 break
@@ -141,12 +150,19 @@ def _meet(visit: Visit, wanted: _Wanted, met: dict[str, str | None]) -> None:
     if not (isinstance(instance, str) and instance):
         raise VerificationError("It does not say which process answers: /bundle, instance_id.")
     if instance not in met:
-        met[instance] = None if wanted.request is None else _difference(visit, wanted)
+        counts = said.get("probe_header") != PROBE_HEADER
+        unasked = wanted.request is None or (counts and wanted.sampling)
+        met[instance] = None if unasked else _difference(visit, wanted)
 
 
 def _difference(visit: Visit, wanted: _Wanted) -> str | None:
     try:
-        answer = visit.ask("/invocations", wanted.request, limit_bytes=_PREDICTIONS_LIMIT_BYTES)
+        answer = visit.ask(
+            "/invocations",
+            wanted.request,
+            {PROBE_HEADER: "1"},
+            limit_bytes=_PREDICTIONS_LIMIT_BYTES,
+        )
         answered = answer.json()
     except PublishError as error:
         return f"The golden input: {_line(error)}"

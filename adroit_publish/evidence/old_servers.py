@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from adroit_publish.errors import PublishError, StoreError
+from adroit_publish.evidence.access import access_to
 from adroit_publish.evidence.answers import Visit
 from adroit_publish.evidence.traffic import REQUESTS
 from adroit_publish.rollover.evidence import AnsweringRead
@@ -60,7 +61,7 @@ def ask_servers(
     def ask(place: tuple[Callable[[Visit, str], _Told], str]) -> _Told | PublishError:
         question, url = place
         try:
-            with Visit(url, timeout_s) as visit:
+            with Visit(url, timeout_s, access_to(url)) as visit:
                 return question(visit, bundle_id)
         except PublishError as error:
             return error

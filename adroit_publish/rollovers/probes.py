@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from adroit_publish.errors import PublishError
+from adroit_publish.evidence.access import access_to
 from adroit_publish.evidence.answers import Visit
 from adroit_publish.rollover.checks import Checks
 from adroit_publish.rollover.state import Rollover
@@ -62,7 +63,7 @@ def _probe(question: tuple[str, str, str | None]) -> str | None:
     url, path, bundle_id = question
     request = f"GET {url}{path}"
     try:
-        with Visit(url, TIMEOUT_S) as visit:
+        with Visit(url, TIMEOUT_S, access_to(url)) as visit:
             reply = visit.ask(path, limit_bytes=16 << 20)
             if reply.status != 200:
                 return f"{request}: {reply.status}"

@@ -169,7 +169,10 @@ class RealWorld:
         return PointerRead(reading.read_utc.timestamp(), weights)
 
     def _endpoints(self, rollover: Rollover) -> EndpointsRead:
-        """Whether the new version is deployed is asked first, without a prediction."""
+        """Whether the new version is deployed is asked first, without a prediction.
+
+        From the answer on, its requests are its own: a sample.
+        """
         checks, first = rollover.checks, rollover.state == "proposed"
         question = None if first else self._question(rollover)
         reading = endpoints.probe(
@@ -178,6 +181,7 @@ class RealWorld:
             question.request if question else None,
             partial(question.differs, checks.rtol) if question else _anything,
             replicas=checks.replicas,
+            sampling=rollover.state not in ("proposed", "deployed"),
         )
         right = not reading.problems
         facts = {"urls": [{"url": at.url, "replicas": at.replicas} for at in reading.urls]}

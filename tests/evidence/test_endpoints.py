@@ -84,6 +84,30 @@ def test_all_replicas_are_met_behind_a_balancer_and_each_is_asked(servers):
         assert asked == [[2, 4], [2, 4]]
 
 
+def test_asking_is_no_traffic(servers):
+    def counted():
+        lines = ask(f"{servers[0]}/metrics").body.decode().splitlines()
+        return [line for line in lines if line.startswith("adroit_invocation")]
+
+    before = counted()
+    assert probe([servers[0]], bundle_id(servers[0]), GOLDEN, doubled, sampling=True).verified
+    assert counted() == before
+
+
+@pytest.mark.parametrize(("sampling", "asked"), [(False, 1), (True, 0)])
+def test_a_server_that_would_count_it_is_not_asked_while_its_requests_are_a_sample(sampling, asked):
+    invocations = []
+
+    def respond(handler):  # as servers before 2026-11 answer
+        invocations.extend([handler.path] if handler.path == "/invocations" else [])
+        identity = {"bundle_id": "sha256:" + "1" * 64, "instance_id": "i-1"}
+        saying(200, json.dumps(identity | {"predictions": [2, 4]}).encode())(handler)
+
+    with odd_server(respond) as url:
+        reading = probe([url], "sha256:" + "1" * 64, GOLDEN, doubled, sampling=sampling)
+    assert (reading.verified, len(invocations)) == (True, asked)
+
+
 def test_a_replica_that_is_never_met_is_missing(servers):
     reading = probe([servers[0]], bundle_id(servers[0]), GOLDEN, doubled, replicas=2)
     assert not reading.deployed

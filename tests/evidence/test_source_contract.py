@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 from contextlib import contextmanager
@@ -10,9 +11,14 @@ import pytest
 
 from adroit_publish.errors import ConfigError, PublishError, StoreError
 from adroit_publish.evidence.access import VARIABLE, access_to
+from adroit_publish.evidence.endpoints import probe
+from adroit_publish.evidence.old_servers import ask_servers
 from adroit_publish.evidence.services.datadog import DatadogTraffic
 from adroit_publish.evidence.sources import SOURCES, open_traffic
 from adroit_publish.evidence.traffic import BUCKETS, BY_STATUS, REQUESTS
+from adroit_publish.rollover.checks import Checks
+from adroit_publish.rollover.state import Rollover, Side
+from adroit_publish.rollovers.probes import probe_addresses
 from tests.evidence.test_traffic import bundle_id, send, wait_for
 from tests.servers.fake_datadog import KEYS, fake_datadog
 from tests.servers.live_servers import serving
@@ -282,6 +288,29 @@ def test_a_token_goes_to_its_server_alone(tmp_path, monkeypatch):
             assert "sesame" not in str(error.value)
     assert heard == ["Bearer sesame", None]
     assert "sesame" not in repr(access_to(url))
+
+
+def test_everybody_who_asks_such_a_server_says_the_token(tmp_path, monkeypatch):
+    heard = []
+
+    def respond(handler):
+        heard.append((handler.path.partition("?")[0], handler.headers.get("Authorization")))
+        body = {"bundle_id": SERVED, "instance_id": "i-1", "data": {"result": []}}
+        saying(200, json.dumps(body).encode())(handler)
+
+    (tmp_path / "token").write_text("sesame\n")
+    with odd_server(respond) as url:
+        access = tmp_path / "access.toml"
+        access.write_text(f'["{url}"]\ntoken_file = "{tmp_path}/token"\n')
+        monkeypatch.setenv(VARIABLE, str(access))
+        traffic = (f"prometheus:{url}", f"metrics:{url}")
+        assert ask_servers(SERVED, [url], traffic).servers == 1
+        side = Side("a", "v1", SERVED)
+        checks = Checks((url,), None, traffic, 60.0, 0.01, 1e-6, 120.0, (url,))
+        assert [*probe_addresses(Rollover("0001", "m", side, side, (100.0,), checks))] == []
+        assert probe([url], SERVED, None, lambda _: None).verified
+    assert {path for path, _ in heard} == {"/bundle", "/metrics", "/api/v1/query"}
+    assert {said for _, said in heard} == {"Bearer sesame"}
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,7 @@ def test_the_bundle_says_who_it_is(served: LiveServer) -> None:
     said = ask(served.url + "/bundle").json
     assert said["model_name"] == "tiny"
     assert said["bundle_id"].startswith("sha256:")
-    assert set(said) == {"bundle_id", "model_name", "run_id", "instance_id"}
+    assert set(said) == {"bundle_id", "model_name", "run_id", "instance_id", "probe_header"}
     assert said["instance_id"] == served.events("ready")[0]["instance_id"]
 
 
@@ -203,6 +203,27 @@ def test_metrics_count_requests_by_model_and_bundle(served: LiveServer) -> None:
     text = ask(served.url + "/metrics")
     assert f'{{model="tiny",bundle_id="{bundle_id}",status="200"}}' in text.body.decode()
     assert text.headers["content-type"].startswith("text/plain; version=0.0.4")
+
+
+def test_a_probe_is_answered_and_counted_apart_from_requests(served: LiveServer) -> None:
+    def counts() -> dict[str, float]:
+        lines = ask(served.url + "/metrics").body.decode().splitlines()
+        return {
+            name: sum(float(line.split()[-1]) for line in lines if line.startswith(f"{name}{{"))
+            for name in (
+                "adroit_probes_total",
+                "adroit_invocations_total",
+                "adroit_invocation_errors_total",
+                "adroit_invocation_faults_total",
+                "adroit_invocation_seconds_count",
+                "adroit_rows_total",
+            )
+        }
+
+    before, probe = counts(), {ask(served.url + "/bundle").json["probe_header"]: "1"}
+    assert invoke(served.url, {"inputs": COLUMNS}, **probe).status == 200
+    assert invoke(served.url, {"rows": []}, **probe).status == 400
+    assert counts() == before | {"adroit_probes_total": before["adroit_probes_total"] + 2}
 
 
 def test_a_request_id_comes_back_and_is_made_where_it_is_missing(served: LiveServer) -> None:
