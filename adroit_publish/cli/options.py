@@ -136,6 +136,30 @@ def how_it_goes(command: Command) -> Command:
     return command
 
 
+def where_it_is(command: Command) -> Command:
+    """Adds where both versions answer and where traffic is counted, all of that as ``traffic``."""
+
+    @click.option("--url", "urls", multiple=True, help="a server of the new version; repeat it")
+    @click.option("--old-url", "old_urls", multiple=True, help="one of the old: the way back")
+    @click.option("--replicas", type=click.IntRange(1), help="expected behind each URL")
+    @click.option("--prometheus", multiple=True, metavar="URL", help="where traffic is counted")
+    @click.option("--metrics", multiple=True, metavar="URL", help="or: every server of both")
+    @click.option("--traffic", multiple=True, metavar="SCHEME:URL", help="or: any other source")
+    @wraps(command)
+    def run(
+        *arguments: Any,
+        prometheus: tuple[str, ...],
+        metrics: tuple[str, ...],
+        traffic: tuple[str, ...],
+        **options: Any,
+    ) -> None:
+        traffic += tuple(f"prometheus:{url}" for url in prometheus)
+        traffic += tuple(f"metrics:{url}" for url in metrics)
+        command(*arguments, traffic=traffic, **options)
+
+    return run
+
+
 def given(told: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what was given of the options, by the names of ``Rollout``.
 

@@ -25,6 +25,7 @@ from adroit_publish.cli.options import (
     given,
     how_it_goes,
     in_git_options,
+    where_it_is,
 )
 from adroit_publish.cli.picture.page import page
 from adroit_publish.cli.render import print_json
@@ -58,18 +59,7 @@ def rollover() -> None:
 @click.option("--from", "old", metavar="FLAVOR", help="the flavor that is live")
 @click.option("--to", "new", metavar="FLAVOR", help="the flavor that is to be")
 @click.option("--model", help="find both: the live one, and the only other one")
-@click.option("--url", "urls", multiple=True, help="a server of the new version; repeat per region")
-@click.option("--old-url", "old_urls", multiple=True, help="a server of the old one: the way back")
-@click.option("--replicas", type=click.IntRange(1), help="how many are expected behind each URL")
-@click.option(
-    "--prometheus", multiple=True, metavar="URL", help="where traffic is counted; each, of several"
-)
-@click.option(
-    "--metrics", multiple=True, metavar="URL", help="or: each server of both versions, repeated"
-)
-@click.option(
-    "--traffic", multiple=True, metavar="SCHEME:URL", help="or: any other source, by its scheme"
-)
+@where_it_is
 @how_it_goes
 def start(
     context: Context,
@@ -79,14 +69,10 @@ def start(
     urls: tuple[str, ...],
     old_urls: tuple[str, ...],
     replicas: int | None,
-    prometheus: tuple[str, ...],
-    metrics: tuple[str, ...],
     traffic: tuple[str, ...],
     **told: Any,
 ) -> None:
     """Begin a rollover; begun already, it is found again."""
-    traffic += tuple(f"prometheus:{url}" for url in prometheus)
-    traffic += tuple(f"metrics:{url}" for url in metrics)
     asked = Asked(urls, replicas, traffic, given(told), old_urls=old_urls)
     rolling = _rolling(context)
     begun = begin(rolling, old, new, model, asked)

@@ -26,7 +26,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from adroit_publish.errors import ConfigError
-from adroit_publish.evidence.answers import Access
+from adroit_publish.evidence.answers import Access, check_address
 
 VARIABLE = "ADROIT_TRAFFIC_ACCESS"
 _KEYS = ("token_file", "username", "password_file", "ca_file", "cert_file", "key_file")
@@ -41,9 +41,10 @@ def access_to(url: str, environ: Mapping[str, str] = os.environ) -> Access:
         environ: The environment's variables.
 
     Raises:
-        ConfigError: The file, or a file that it names, cannot be read or is not what it has to be;
-            a secret would go over plain http to another machine.
+        ConfigError: ``url`` is not an address; the file, or a file that it names, cannot be read
+            or is not what it has to be; a secret would go over plain http to another machine.
     """
+    check_address(url)
     file = environ.get(VARIABLE)
     parts = urlsplit(url)
     origin = f"{parts.scheme}://{parts.netloc}"

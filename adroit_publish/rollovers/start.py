@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from adroit_publish.evidence.sources import lag_s, open_traffic
 from adroit_publish.rollover.checks import Bound, Checks
 from adroit_publish.rollover.needs import weights_text
 from adroit_publish.rollover.shares import CONFIDENCE
+from adroit_publish.rollover.spelled import differences
 from adroit_publish.rollover.state import Rollover, Side, Transition
 from adroit_publish.rollovers.book import last_hold
 from adroit_publish.rollovers.probes import plain_addresses, plain_traffic
@@ -108,6 +109,11 @@ def _plain(asked: Asked) -> Asked:
     )
 
 
+def fresh_s(traffic: Sequence[str]) -> float:
+    """Returns how old a reading may be that counts, where traffic is counted there."""
+    return FRESH_S + lag_s(traffic)
+
+
 def _checks(asked: Asked, rollout: Rollout, rtol: float) -> Checks:
     return Checks(
         asked.urls,
@@ -116,7 +122,7 @@ def _checks(asked: Asked, rollout: Rollout, rtol: float) -> Checks:
         rollout.quiet_s,
         rollout.margin,
         rtol,
-        FRESH_S + lag_s(asked.traffic),
+        fresh_s(asked.traffic),
         old_urls=asked.old_urls,
         min_requests=rollout.min_requests,
         bake_s=rollout.bake_s,
@@ -138,16 +144,20 @@ def _check(asked: Asked) -> None:
             "no place where traffic is counted",
             "--prometheus URL, or --metrics URL for each server of both versions",
         ),
-        (
-            asked.told.get("quiet_s", 1) < 1,
-            f"a quiet time of {asked.told.get('quiet_s')} s",
-            "a second at least",
-        ),
     ]
     for is_wrong, got, wanted in wrong:
         if is_wrong:
             raise ConfigError("A rollover needs to know its evidence.", got=got, wanted=wanted)
+    check_quiet(asked.told.get("quiet_s", 1))
     open_traffic(asked.traffic)
+
+
+def check_quiet(quiet_s: float) -> None:
+    """Refuses, as a ConfigError, a quiet time in which nothing could be counted."""
+    if quiet_s < 1:
+        raise ConfigError(
+            "--quiet is not what it has to be.", got=f"{quiet_s:g}s", wanted="a second at least"
+        )
 
 
 def _both(rolling: Rolling, old: str | None, new: str | None, model: str | None) -> tuple[str, str]:
@@ -200,23 +210,21 @@ def _the_same(rolling: Rolling, last: Kept, wanted: Rollover) -> Kept:
     """Returns the live rollover where it is the one that is wanted; refuses any other."""
     there = last.rollover
     sides = (there.old, there.new) == (wanted.old, wanted.new)
-    other = {
-        name: (value, getattr(wanted.checks, name))
-        for name, value in vars(there.checks).items()
-        if value != getattr(wanted.checks, name)
-    }
-    if there.steps != wanted.steps:
-        other["steps"] = (there.steps, wanted.steps)
+    other = differences(there, wanted)
     if sides and not other:
         return last
     if sides:
         raise RefusedError(
             f"Another rollover of {there.model} is live: of these flavors, with other options.",
             where=rolling.rollovers.where(there),
-            got="; ".join(f"{name}: {value}" for name, (value, _) in other.items()),
-            wanted="; ".join(f"{name}: {value}" for name, (_, value) in other.items()),
-            next_step=f"python -m adroit_publish rollover amend {there.model} --why TEXT, "
-            "with the options that are to change",
+            got=" ".join(ours for ours, _ in other),
+            wanted=" ".join(theirs for _, theirs in other),
+            next_step=" ".join(
+                (
+                    f"python -m adroit_publish rollover amend {there.model} --why TEXT",
+                    *(theirs for _, theirs in other if not theirs.startswith("no ")),
+                )
+            ),
         )
     raise RefusedError(
         f"Another rollover of {there.model} is live.",

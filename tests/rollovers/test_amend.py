@@ -45,3 +45,49 @@ def test_start_tells_the_request_that_it_made_and_understands_a_trailing_metrics
         served == f"GET {right}/bundle: it serves bundle {new.bundle_id[:80]}, not {old.bundle_id}"
     )
     assert counted == f"GET {wrong}/metrics: 404"
+
+
+def test_amend_takes_what_start_takes_and_prints_what_it_changed(root):  # noqa: F811
+    rolling(root, "pointed", share=10.0)
+    options = ("--steps", "10,40,100", "--approve-at", "40", "--check", "queue: max(q) <= 5")
+    options += ("--latency-margin", "0.5", "--quiet", "4m", "--bake", "30s")
+    said = done(root, "rollover", "amend", "doubler", "--why", "slower", *options)
+    changed = [line for line in said.splitlines() if line.startswith("changed: ")]
+    assert changed == [
+        "changed: --steps 10,100 -> --steps 10,40,100",
+        "changed: --bake 0s -> --bake 30s",
+        "changed: --quiet 60s -> --quiet 240s",
+        "changed: no --latency-margin -> --latency-margin 0.5",
+        "changed: no --approve-at -> --approve-at 40",
+        "changed: no --check -> --check 'queue: max(q) <= 5'",
+    ]
+    kept = json.loads(done(root, "rollover", "status", "doubler", "--json"))["rollover"]
+    assert kept["steps"] == [10, 40, 100]
+    assert kept["checks"]["bounds"] == [
+        {"name": "queue", "query": "max(q)", "least": None, "most": 5.0}
+    ]
+    (amendment,) = kept["amendments"]
+    assert (amendment["before"]["steps"], amendment["after"]["steps"]) == ([10, 100], [10, 40, 100])
+    for wrong in (("--steps", "ten"), ("--steps", "10"), ("--quiet", "0s"), ("--quiet", "soon")):
+        code, said = run(root, "rollover", "amend", "doubler", "--why", "x", *wrong)
+        assert code == 2, said
+        assert wrong[0] in said
+
+
+def test_counts_that_come_later_may_be_older(root):  # noqa: F811
+    rolling(root, "pointed", share=10.0)
+    to = ("--traffic", "datadog:https://api.datadoghq.com")
+    said = done(root, "rollover", "amend", "doubler", "--why", "moved", *to, "--json")
+    assert json.loads(said)["rollover"]["checks"]["fresh_s"] > 400
+
+
+def test_another_start_says_its_options_as_they_are_typed(root):  # noqa: F811
+    places = ("--url", "http://127.0.0.1:1", "--prometheus", "http://127.0.0.1:1")
+    start = ("rollover", "start", "--from", "old", "--to", "new", *places)
+    done(root, *start, "--steps", "10,100", "--quiet", "4s")
+    code, said = run(root, *start, "--steps", "50,100", "--quiet", "4s", "--old-url", "http://o")
+    assert code == 4, said
+    assert "got:    no --old-url --steps 10,100" in said
+    assert "wanted: --old-url http://o --steps 50,100" in said
+    (amend,) = [line for line in said.splitlines() if "next:" in line]
+    assert amend.endswith("amend doubler --why TEXT --old-url http://o --steps 50,100")
