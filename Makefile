@@ -8,7 +8,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo rehearse build_env test coverage zoo check reliability bench lock clean
+.PHONY: help install demo rehearse build_env test coverage zoo check reliability bench lock clean
 
 python := .venv/bin/python
 ready := .venv/.made-from-lock
@@ -32,7 +32,18 @@ export METAFLOW_USER
 help: ## list these
 	@sed -n 's/^\([a-z_]*\):[^#]*## \(.*\)/make \1	\2/p' Makefile | expand -t 18
 
-demo: $(ready) ## train the example, publish the best run to this machine, list its versions
+# Links, not copies, to what the program imports of itself: an edit counts at once, and what else is
+# in the checkout stays out of reach of a model that is verified.
+install: $(ready) ## make .venv, with the program `adroit-publish` in it
+	@site=$$($(python) -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+	for each in adroit adroit_publish; do \
+	    test -d "$$site/$$each" -a ! -L "$$site/$$each" || ln -sfn "$(CURDIR)/$$each" "$$site/$$each"; \
+	done; \
+	printf '#!/bin/sh\nexec "%s" -m adroit_publish "$$@"\n' "$(CURDIR)/$(python)" \
+	    >.venv/bin/adroit-publish; \
+	chmod +x .venv/bin/adroit-publish
+
+demo: install ## train the example, publish the best run to this machine, list its versions
 	@MLFLOW_TRACKING_URI= METAFLOW_DEFAULT_DATASTORE=local METAFLOW_DEFAULT_METADATA=local; \
 	export MLFLOW_TRACKING_URI METAFLOW_DEFAULT_DATASTORE METAFLOW_DEFAULT_METADATA; \
 	set -e; mkdir -p .adroit; \
@@ -43,7 +54,14 @@ demo: $(ready) ## train the example, publish the best run to this machine, list 
 	set -x; \
 	$(python) publish_mlflow_model_flow.py run --flavor=example_metaflow \
 	    --mlflow-run-id="$$best" --target=local; \
-	$(python) -m adroit_publish versions example_metaflow --target=local
+	$(python) -m adroit_publish versions example_metaflow --target=local; \
+	set +x; \
+	printf '%s\n' '' 'Next:' \
+	    '  . .venv/bin/activate                          # this shell has the program now' \
+	    '  adroit-publish serve example_metaflow         # then, in another shell:' \
+	    '  adroit-publish predict http://127.0.0.1:8080 --example' \
+	    '  adroit-publish --help                         # the other commands' \
+	    'README.md says how a model of your own is published.'
 
 rehearse: $(ready) ## publish the example to an Eng account played on loopback (S3, ECR)
 	@$(python) -m tests.support.rehearse

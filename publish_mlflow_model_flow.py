@@ -8,6 +8,11 @@ writes the new version back into flavors.yaml. Exit codes: 0 done or nothing to 
 3 source side, 4 refused, 5 store or network (run it again), 6 verification failed.
 """
 
+from adroit.interpreter import needs_requirements
+
+if __name__ == "__main__":
+    needs_requirements()
+
 from metaflow import Parameter, step
 
 from adroit_publish.cli.flow.base import PublishingFlow

@@ -11,6 +11,11 @@ codes: 0 done or nothing to do, 2 bad input, 3 source side, 4 refused, 5 store o
 again), 6 verification failed or other outputs.
 """
 
+from adroit.interpreter import needs_requirements
+
+if __name__ == "__main__":
+    needs_requirements()
+
 from metaflow import Parameter, step
 
 from adroit_publish.cli.flow.base import PublishingFlow

@@ -1,4 +1,4 @@
-"""``python -m adroit_publish``: its commands, and how each one ends.
+"""``adroit-publish``: its commands, and how each one ends.
 
 To add a command, write it in a module of this room and enter it in ``COMMANDS``.
 """
@@ -13,6 +13,7 @@ import click
 
 from adroit_publish.cli.diff.command import diff
 from adroit_publish.cli.doctor import doctor
+from adroit_publish.cli.entry.flows import publish, republish
 from adroit_publish.cli.ledger import history, verify_ledger
 from adroit_publish.cli.planning import hold, plan, unhold
 from adroit_publish.cli.published import promote, pull, show, status, verify, versions
@@ -21,7 +22,9 @@ from adroit_publish.cli.serving import build_env, manifest, predict, serve
 from adroit_publish.cli.sitevars import sitevar
 from adroit_publish.errors import EXIT_INTERRUPTED, EXIT_OK, PublishError
 
+PROGRAM = "adroit-publish"
 COMMANDS = (
+    *(publish, republish),
     *(versions, show, status, verify, pull, promote, diff, history, verify_ledger),
     *(plan, hold, unhold),
     *(serve, predict, manifest, build_env),
@@ -32,7 +35,7 @@ COMMANDS = (
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, commands=COMMANDS)
 def cli() -> None:
-    """Look at published models, check every byte of them, get them, serve them."""
+    """Publish models; look at what is published, check every byte of it, serve it."""
 
 
 def main() -> NoReturn:
@@ -40,7 +43,7 @@ def main() -> NoReturn:
     code = EXIT_OK
     try:
         # Not cli.main(): it has an exit code of its own for a reader that has gone.
-        with cli.make_context("python -m adroit_publish", sys.argv[1:]) as context:
+        with cli.make_context(PROGRAM, sys.argv[1:]) as context:
             cli.invoke(context)
         sys.stdout.flush()
     except click.exceptions.Exit as stop:

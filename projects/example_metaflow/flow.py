@@ -20,11 +20,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from metaflow import FlowSpec, Parameter, step
-from metaflow.util import get_username
-
 PROJECT = Path(__file__).resolve().parent
 ROOT = PROJECT.parents[1]
+sys.path.insert(0, str(ROOT))  # `projects.…` is importable from here as it is where it is served
+
+from adroit.interpreter import ready_for_metaflow
+
+ready_for_metaflow()
+
+from metaflow import FlowSpec, Parameter, step
+
 FLAVOR = "example_metaflow"
 HYPERPARAMETERS = (
     {"C": 0.01, "class_weight": None},
@@ -35,7 +40,6 @@ HYPERPARAMETERS = (
 RANKED_BY = "test_log_loss"  # lower is better; accuracy ties too often on 143 rows
 NEEDED_TO_SERVE = ("mlflow-skinny", "numpy", "pandas", "scikit-learn", "skops")
 
-sys.path.insert(0, str(ROOT))  # `projects.…` is importable from here as it is where it is served
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
 
 
@@ -156,6 +160,4 @@ def pinned_requirements() -> list[str]:
 
 
 if __name__ == "__main__":
-    if get_username() is None:  # root, or nobody named in the environment: Metaflow refuses both
-        os.environ["USERNAME"] = "adroit"
     ExampleMetaflow()

@@ -18,8 +18,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # Metaflow finds @in_sagemaker there
 
+from adroit.interpreter import ready_for_metaflow
+
+ready_for_metaflow()
+
 from metaflow import FlowSpec, Parameter, in_sagemaker, retry, step
-from metaflow.util import get_username
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAVOR = "example_sagemaker"
@@ -103,6 +106,4 @@ def load_digits() -> tuple:
 
 
 if __name__ == "__main__":
-    if get_username() is None:  # root, or nobody named in the environment: Metaflow refuses both
-        os.environ["USERNAME"] = "adroit"
     ExampleSagemaker()

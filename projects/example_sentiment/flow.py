@@ -16,15 +16,19 @@ import sys
 import tempfile
 from pathlib import Path
 
-from metaflow import FlowSpec, Parameter, step
-from metaflow.util import get_username
-
 PROJECT = Path(__file__).resolve().parent
 ROOT = PROJECT.parents[1]
+sys.path.insert(0, str(ROOT))  # `projects.…` is importable from here as it is where it is served
+
+from adroit.interpreter import ready_for_metaflow
+
+ready_for_metaflow()
+
+from metaflow import FlowSpec, Parameter, step
+
 FLAVOR = "example_sentiment"
 NEEDED_TO_SERVE = ("mlflow-skinny", "numpy", "pandas", "tokenizers")
 
-sys.path.insert(0, str(ROOT))  # `projects.…` is importable from here as it is where it is served
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
 
 
@@ -94,6 +98,4 @@ class ExampleSentiment(FlowSpec):
 
 
 if __name__ == "__main__":
-    if get_username() is None:  # root, or nobody named in the environment: Metaflow refuses both
-        os.environ["USERNAME"] = "adroit"
     ExampleSentiment()
