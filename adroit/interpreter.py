@@ -58,7 +58,7 @@ def ready_for_metaflow() -> None:
     needs_requirements()
     from metaflow.util import get_username
 
-    if get_username() is None:
+    if get_username() is None:  # type: ignore[no-untyped-call]
         os.environ["USERNAME"] = "adroit"
 
 
