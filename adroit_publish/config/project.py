@@ -41,6 +41,7 @@ NO_MODELS = frozenset({"blobs", "ledger", "rollovers", "sitevars", "tmp"})
 _TOP = ("model_name", "serve", "source", "verify", "security", "gates", "rollout")
 _CLASS_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _GLOBAL = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REFUSED_ENV = re.compile(r"(ADROIT|AWS|DYLD|LD)_.*|PYTHON.*|PATH|HOME|TMPDIR")
 _FINDING = re.compile(r"(import|module|shadow|unimported):[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -68,6 +69,7 @@ class Project:
             finds where it is served.
         accept: Findings of a gate that are accepted, such as ``shadow:calendar``.
         allow_pickle_globals: ``module.name`` entries waived for this model.
+        allow_secrets: Digests of files that may hold what looks like a secret.
         gates: What a run and its bundle have to be.
         serve: The serve section as JSON values.
         rollout: How a rollover of the model goes unless told otherwise.
@@ -81,6 +83,7 @@ class Project:
     env: Mapping[str, str]
     accept: tuple[str, ...]
     allow_pickle_globals: tuple[str, ...]
+    allow_secrets: tuple[str, ...]
     serve: Mapping[str, Any]
     gates: tuple[Gate, ...] = ()
     rollout: Rollout = field(default_factory=Rollout)
@@ -109,7 +112,7 @@ def parse_project(data: bytes, file: str, directory: str) -> Project:
     check_serve(serve)
     source = top.section("source", ("include", "exclude"), closed=True)
     verify = top.section("verify", ("rtol", "env", "accept"), closed=True)
-    security = top.section("security", ("allow_pickle_globals",), closed=True)
+    security = top.section("security", ("allow_pickle_globals", "allow_secrets"), closed=True)
     project = Project(
         model_name=_read_model_name(top, PurePosixPath(directory).name),
         handler=_read_handler(serve),
@@ -120,6 +123,9 @@ def parse_project(data: bytes, file: str, directory: str) -> Project:
         accept=_read_texts(verify, "accept", _FINDING, _FINDINGS),
         allow_pickle_globals=_read_texts(
             security, "allow_pickle_globals", _GLOBAL, "module.name, no wildcard"
+        ),
+        allow_secrets=_read_texts(
+            security, "allow_secrets", _DIGEST, "a file's digest, sha256: and 64 hex digits"
         ),
         serve=_read_json(top, "serve"),
         gates=read_gates(top.section("gates", ())),

@@ -23,6 +23,7 @@ from types import MappingProxyType
 from adroit_publish.artifacts.pull import LocalFile
 from adroit_publish.bundle.content import Readable
 from adroit_publish.bundle.listing import check_collisions, check_path
+from adroit_publish.config.file_names import is_generated, secret_kind
 from adroit_publish.edge.urls import without_credentials
 from adroit_publish.errors import DirtyTree, SourceError
 from adroit_publish.git.blobs import GitBlob
@@ -226,8 +227,31 @@ def _dirty_tree(changes: dict[str, str], root: Path) -> DirtyTree:
         where=root,
         got="\n".join(shown),
         wanted="a clean working tree",
-        next_step="commit them, or give --allow-dirty to pack the working tree as it is",
+        next_step=_mend(changes),
     )
+
+
+def _mend(changes: Mapping[str, str]) -> str:
+    """Returns what to do about changes: a secret, or a program's output, is not to be committed."""
+    untracked = [path for path, kind in changes.items() if kind == "untracked"]
+    secret = [path for path in untracked if secret_kind(path)]
+    generated = [path for path in untracked if path not in secret and is_generated(path)]
+    steps = []
+    if secret:
+        steps.append(f"do not commit {_named(secret)}: move secrets out of the project")
+    if generated:
+        steps.append(
+            f"add {_named(generated)} to .gitignore, or to `source: exclude` in config.yaml"
+        )
+    if len(secret) + len(generated) < len(changes):
+        others = "the others" if steps else "them"
+        steps.append(f"commit {others}, or give --allow-dirty to pack the working tree as it is")
+    return "; ".join(steps)
+
+
+def _named(paths: Sequence[str]) -> str:
+    names = sorted(path.rpartition("/")[2] for path in paths)
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _not_packed(kind: str, why: str, path: str, root: Path, *, decides: bool) -> SourceError:

@@ -42,11 +42,13 @@ from adroit_publish.mlflow.model import resolve_model
 from adroit_publish.places import open_places, open_store
 from adroit_publish.publish.env import carried_env
 from adroit_publish.publish.republish import bundle_to_be, model_layers
-from adroit_publish.publish.source import source_recipe
+from adroit_publish.publish.source import Source, check_source_secrets, source_recipe
 from adroit_publish.publish.survey import LIVE_NOTE, Opened, Survey, accept_line
 from adroit_publish.stores.earlier import Earlier
 
 THREADS = 8
+DATA_BYTES = 10_000_000
+"""From this size on a file of the project is named: it is data, more likely than source."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,7 @@ def _publish(survey: Survey, flavor: Flavor, run_id: RunId, row: Plan) -> Plan:
     target, project = survey.target, survey.checkout.project(flavor)
     survey.env(flavor)
     source = survey.source(flavor)
+    check_source_secrets(flavor, project, source)
     model = resolve_model(
         target.tracking_uri, run_id, flavor.artifact, source_profile=target.source_profile
     )
@@ -177,6 +180,7 @@ def _publish(survey: Survey, flavor: Flavor, run_id: RunId, row: Plan) -> Plan:
             "bytes to send are at most: a digest that a place has is not sent again",
             *_dirty(source.dirty),
             *_rolled_back(survey, project.model_name, run_id),
+            *_large(source),
         ),
     )
 
@@ -240,6 +244,7 @@ def _republish(
     survey: Survey, flavor: Flavor, decision: Republish, opened: Opened, row: Plan
 ) -> Plan:
     version = opened.version
+    check_source_secrets(flavor, opened.project, opened.source)
     if decision.changes.env:
         env = survey.env(flavor)
     else:
@@ -270,7 +275,11 @@ def _republish(
         send_bytes={where: own_bytes - size_bytes for where, size_bytes in reused.items()},
         reuse_bytes=reused,
         line=_line(survey, flavor, bundle.version, known=True),
-        notes=(*row.notes, *([LIVE_NOTE] if survey.is_live(flavor) else [])),
+        notes=(
+            *row.notes,
+            *_large(opened.source),
+            *([LIVE_NOTE] if survey.is_live(flavor) else []),
+        ),
     )
 
 
@@ -288,3 +297,12 @@ def _dirty(paths: Sequence[str]) -> tuple[str, ...]:
     if not paths:
         return ()
     return (f"not committed: {', '.join(paths)}; a publish wants --allow-dirty or a commit",)
+
+
+def _large(source: Source) -> tuple[str, ...]:
+    return tuple(
+        f"{file.path} would be packed, {file.size_bytes:,} bytes; if serving does not need it, add "
+        "it to `source: exclude` in config.yaml"
+        for file in source.files
+        if file.size_bytes >= DATA_BYTES
+    )

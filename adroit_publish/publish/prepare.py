@@ -30,6 +30,7 @@ from adroit_publish.errors import ConfigError, PublishError, RefusedError
 from adroit_publish.mlflow.model import resolve_model
 from adroit_publish.places import ensure_images, open_places, open_store, prove_access
 from adroit_publish.publish.release import Failure, Options, PublishJob, PublishOptions, Release
+from adroit_publish.publish.source import check_source_secrets
 from adroit_publish.publish.survey import Standing, Survey
 from adroit_publish.publish.verification import choose_verification
 
@@ -169,6 +170,7 @@ def _job(
     target, project = survey.target, survey.checkout.project(flavor)
     acceptances = read_acceptances(options.accept_gates)
     env, source = survey.env(flavor), survey.source(flavor)
+    check_source_secrets(flavor, project, source)
     model = resolve_model(
         target.tracking_uri, run_id, flavor.artifact, source_profile=target.source_profile
     )

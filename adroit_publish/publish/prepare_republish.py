@@ -29,8 +29,15 @@ from adroit_publish.errors import ConfigError, PublishError, RefusedError
 from adroit_publish.places import ensure_images
 from adroit_publish.publish.env import carried_env
 from adroit_publish.publish.prepare import admit, gone_past, look, up_to_date
-from adroit_publish.publish.release import Failure, Release, RepublishJob, RepublishOptions
+from adroit_publish.publish.release import (
+    EnvReference,
+    Failure,
+    Release,
+    RepublishJob,
+    RepublishOptions,
+)
 from adroit_publish.publish.republish import bundle_to_be
+from adroit_publish.publish.source import check_source_secrets
 from adroit_publish.publish.survey import Standing, Survey, accept_line
 
 Prepared = RepublishJob | Release | Failure
@@ -199,10 +206,8 @@ def _job(
     goes_on = options.despite_rollover or options.into_another_flavor
     if not goes_on and (rolling := survey.rollover(flavor)):
         raise rolling  # an env or a runtime is taken over: that is another version too
-    held = {} if options.despite_hold else survey.rolled_back(opened.project.model_name)
-    if held:
-        bundle = bundle_to_be(opened.version, opened.source, opened.project, env)
-        refuse_rolled_back(options.new_flavor or flavor.name, bundle.version, held)
+    check_source_secrets(flavor, opened.project, opened.source)
+    _refuse_held(survey, standing, env, options)
     ensure_images(survey.target, opened.project.model_name)
     return RepublishJob(
         root=str(survey.checkout.root),
@@ -219,6 +224,17 @@ def _job(
         moved_to=moved_to,
         live_in_place=not options.into_another_flavor and survey.is_live(flavor),
     )
+
+
+def _refuse_held(
+    survey: Survey, standing: Standing, env: EnvReference, options: RepublishOptions
+) -> None:
+    opened = standing.opened
+    assert opened is not None
+    held = {} if options.despite_hold else survey.rolled_back(opened.project.model_name)
+    if held:
+        bundle = bundle_to_be(opened.version, opened.source, opened.project, env)
+        refuse_rolled_back(options.new_flavor or standing.flavor.name, bundle.version, held)
 
 
 def _same_again(standing: Standing, new_flavor: str, runtime: str | None) -> RefusedError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,13 @@ from adroit_publish.bundle.imports import BundleFinding, Imports
 from adroit_publish.bundle.layer import ROOT, LayerRecipe, PackedFile
 from adroit_publish.checkout import CONDA_ENVS, FLAVORS, Checkout
 from adroit_publish.config.conda_envs import CondaEnv
+from adroit_publish.config.file_names import NEVER_PACKED, is_never_packed
 from adroit_publish.config.flavors import Flavor
 from adroit_publish.config.project import DEFAULT_EXCLUDES, Project, excluded
 from adroit_publish.errors import SourceError
 from adroit_publish.gates.closure import Served, check_closure
 from adroit_publish.gates.left_out import check_left_out
+from adroit_publish.gates.secrets.check import check_secrets
 from adroit_publish.git.history import blobs_of
 from adroit_publish.git.source import SourceFile, snapshot
 from adroit_publish.publish.release import Job
@@ -93,13 +96,14 @@ def _take(
     root, same = checkout.root, checkout.names_as_committed(flavor)
     differing = {} if same else {FLAVORS: "another config or conda_env"}
     directory, runtime = flavor.config.rpartition("/")[0], _runtime_directory(root)
-    patterns = (*DEFAULT_EXCLUDES, *project.exclude)
+    patterns = (*DEFAULT_EXCLUDES, *NEVER_PACKED, *project.exclude)
 
     def is_packed(path: str) -> bool:
-        # Patterns are relative to the project; an include keeps all of its files.
+        # Patterns are relative to the project; an include keeps all of its files but those.
         if path.startswith(directory + "/"):
             return not excluded(path[len(directory) + 1 :], patterns)
-        return path.startswith(tuple(f"{include}/" for include in project.include))
+        below = [path.removeprefix(f"{include}/") for include in project.include]
+        return any(part != path and not is_never_packed(part) for part in below)
 
     def serves(path: str) -> bool:
         return path == f"{runtime}/__init__.py" or (
@@ -193,7 +197,13 @@ def _left_out(job: Job, files: Mapping[str, Readable], imports: Imports) -> Iter
     return check_left_out(imports, files, committed, job.project.model_name, job.project.accept)
 
 
-GATES: dict[str, Gate] = {"left out": _left_out}
+def _secrets(job: Job, files: Mapping[str, Readable], imports: Imports) -> Iterable[BundleFinding]:
+    return check_secrets(
+        {**files, **_of_config(job.flavor, job.project)}, job.project.allow_secrets
+    )
+
+
+GATES: dict[str, Gate] = {"left out": _left_out, "secrets": _secrets}
 """By name, the gates over a bundle's files once its imports are known: findings, or refusals."""
 
 
@@ -213,6 +223,22 @@ def check_source(job: Job, files: Mapping[str, Readable]) -> SourceCheck:
     mlmodel = files.get("model/MLmodel")
     model_is_here = mlmodel is not None and mlmodel.size_bytes > 0
     return SourceCheck(imports if model_is_here else None, findings)
+
+
+def check_source_secrets(flavor: Flavor, project: Project, source: Source) -> None:
+    """Refuses a project's files that look like secrets, before anything is pulled.
+
+    Raises:
+        RefusedError: As ``check_secrets``.
+    """
+    files = files_of(source_recipe(source).files)
+    check_secrets(files | _of_config(flavor, project), project.allow_secrets)
+
+
+def _of_config(flavor: Flavor, project: Project) -> dict[str, Readable]:
+    """Returns what of config.yaml becomes part of bundle.json."""
+    serve = json.dumps(project.serve, indent=1, sort_keys=True, ensure_ascii=False)
+    return {f"source/{flavor.config} (serve)": InlineFile(serve.encode())}
 
 
 def served(job: Job, files: Mapping[str, Readable]) -> Served:
