@@ -45,11 +45,11 @@ class PublishMlflowModelFlow(PublishingFlow):
     def start(self):
         """Read the files, choose the target, find each run's model; refuse what can be refused."""
         self.begin()
-        self.next(self.publish, foreach="prepared")
+        self.next(self.publish, foreach="batches")
 
     @step
     def publish(self):
-        """Pull, bundle, store, verify and commit one flavor."""
+        """Pull, bundle, store, verify and commit each flavor of a task."""
         self.work()
         self.next(self.record)
 

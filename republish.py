@@ -55,11 +55,11 @@ class RepublishModelFlow(PublishingFlow):
     def start(self):
         """Read the files and the versions, see what changed; refuse what can be refused."""
         self.begin()
-        self.next(self.republish, foreach="prepared")
+        self.next(self.republish, foreach="batches")
 
     @step
     def republish(self):
-        """Take the model over, pack the source, replay, verify and commit one flavor."""
+        """Take each model over, pack the source, replay, verify and commit."""
         self.work()
         self.next(self.record)
 

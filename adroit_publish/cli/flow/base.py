@@ -31,6 +31,11 @@ class PublishingFlow(FlowSpec):
     )
     commit = Parameter("commit", is_flag=True, default=False, help="commit flavors.yaml")
     push = Parameter("push", is_flag=True, default=False, help="commit flavors.yaml and push it")
+    flavors_per_task = Parameter(
+        "flavors-per-task",
+        type=int,
+        help="most flavors of one task; by default one, or a 50th of more than 50",
+    )
     repo = Parameter("repo", help="clone this repository: for machines without a checkout")
     branch = Parameter("branch", help="the branch of --repo; by default its own default")
 
@@ -52,6 +57,7 @@ class PublishingFlow(FlowSpec):
 
     def begin(self) -> None:
         """What ``start`` does: plans, and refuses what can be refused, before any work."""
+        from adroit_publish.cli.flow.batches import in_batches
         from adroit_publish.cli.flow.location import Location
         from adroit_publish.cli.flow.program import refusals_end_the_run
 
@@ -59,16 +65,16 @@ class PublishingFlow(FlowSpec):
             inspect.getfile(type(self)), self.repo, self.branch, self.commit, self.push
         )
         with refusals_end_the_run():
-            self.prepared = self.plan()
+            self.batches = in_batches(self.plan(), self.flavors_per_task)
 
     def work(self) -> None:
-        """What the step of one flavor does: all of its work."""
-        from adroit_publish.cli.flow.steps import work_on
+        """What a task does: all of the work on its flavors."""
+        from adroit_publish.cli.flow.batches import work_on_batch
 
         decorators = getattr(self, current.step_name).decorators
         retries = sum(int(d.attributes["times"]) for d in decorators if d.name == "retry")
         attempts_left = retries - current.retry_count
-        self.outcome = work_on(self.input, self.location, attempts_left)
+        self.done = work_on_batch(self.input, self.location, attempts_left)
 
     @step
     def record(self, inputs: Any) -> None:
@@ -78,7 +84,8 @@ class PublishingFlow(FlowSpec):
 
         with refusals_end_the_run():
             self.location = inputs[0].location
-            self.outcomes = write_back(self.location, [each.outcome for each in inputs])
+            done = {place: outcome for task in inputs for place, outcome in task.done.items()}
+            self.outcomes = write_back(self.location, [done[place] for place in sorted(done)])
         self.next(self.end)
 
     @card(type="blank")

@@ -27,6 +27,7 @@ from adroit_publish.git.repository import inert_variables
 OUTCOME_VARIABLE = "ADROIT_OUTCOME_FILE"
 LOG_VARIABLE = "ADROIT_LOG"
 """The level at which libraries log, in the steps too; ``-v`` sets it."""
+_MOST_TASKS = 100_000
 
 
 @contextmanager
@@ -72,6 +73,8 @@ def main(flow: Callable[..., object], *, command: str | None = None) -> NoReturn
     if user_name() in ("root", "unknown"):
         # Metaflow refuses both, and a bare container is often one of them.
         os.environ["USERNAME"] = "adroit"
+    for name in ("RUN", "RESUME"):  # one flavor a task may be meant: a run has no other limit
+        os.environ.setdefault(f"METAFLOW_{name}_MAX_NUM_SPLITS", str(_MOST_TASKS))
     with suppress(SourceError):
         # Metaflow asks git about the flow's directory: no command configured there is to run.
         os.environ |= inert_variables(Path(sys.argv[0]).resolve().parent)
