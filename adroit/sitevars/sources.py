@@ -24,7 +24,7 @@ def source_of(address: str) -> Callable[[], dict[str, Any]]:
     is no sitevar is a ValueError.
 
     Args:
-        address: ``file:PATH``, ``s3://BUCKET/KEY`` or ``ssm:/PREFIX``.
+        address: ``file:PATH``, ``s3://BUCKET/KEY``, ``ssm:/PREFIX`` or ``ssm:REGION/PREFIX``.
 
     Raises:
         ValueError: It is none of these.
@@ -37,8 +37,9 @@ def source_of(address: str) -> Callable[[], dict[str, Any]]:
         bucket, _, key = rest[2:].partition("/")
         if bucket and key:
             return lambda: _from_s3(client("s3"), bucket, key)
-    if scheme == "ssm" and rest.startswith("/") and rest != "/":
-        return lambda: _from_ssm(client("ssm"), rest)
+    region, slash, prefix = rest.partition("/")
+    if scheme == "ssm" and prefix:
+        return lambda: _from_ssm(client("ssm", region or None), slash + prefix)
     raise ValueError("a sitevar's address is file:PATH, s3://BUCKET/KEY or ssm:/PREFIX")
 
 
@@ -65,7 +66,7 @@ def _from_ssm(client: Any, prefix: str) -> dict[str, Any]:
     return entries
 
 
-def _new_client(service: str) -> Any:
+def _new_client(service: str, region: str | None = None) -> Any:
     import boto3
     from botocore.config import Config
 
@@ -74,4 +75,4 @@ def _new_client(service: str) -> Any:
         read_timeout=READ_TIMEOUT_S,
         retries={"mode": "standard", "total_max_attempts": 2},
     )
-    return boto3.Session().client(service, config=config)
+    return boto3.Session(region_name=region).client(service, config=config)

@@ -13,6 +13,7 @@ from adroit_publish.cli.render import print_json, print_table
 from adroit_publish.errors import ConfigError, VerificationError
 from adroit_publish.rollovers.audit import audit, models_with_ledgers
 from adroit_publish.stores import ledger
+from adroit_publish.stores.live import live_at
 from adroit_publish.versions.inspect import check_model
 
 
@@ -65,9 +66,9 @@ def verify_ledger(context: Context, model: str | None) -> None:
 
 
 def _print_live(context: Context, model: str, when: datetime) -> None:
-    live = ledger.live_at(ledger.entries(context.store, model), when)
+    live = live_at(ledger.entries(context.store, model), when)
     if context.as_json:
-        shares = [] if live is None else [vars(share) for share in live.shares]
+        shares = [] if live is None else [_share(share) for share in live.shares]
         since = None if live is None else live.since_utc.isoformat()
         who = None if live is None else live.who
         print_json(
@@ -80,9 +81,16 @@ def _print_live(context: Context, model: str, when: datetime) -> None:
     else:
         rows = [
             [share.flavor, share.version, f"{share.weight:g} %", _shown(live.since_utc), live.who]
+            + ([share.region] if share.region else [])
             for share in live.shares
         ]
-        print_table(["flavor", "version", "share", "since (UTC)", "by"], rows)
+        region = ["region"] if live.shares[0].region else []
+        print_table(["flavor", "version", "share", "since (UTC)", "by", *region], rows)
+
+
+def _share(share: ledger.Share) -> dict[str, Any]:
+    """Returns a share as JSON values, its region where there are several."""
+    return {name: value for name, value in vars(share).items() if name != "region" or value}
 
 
 def _detail(facts: Any) -> str:
@@ -93,6 +101,7 @@ def _detail(facts: Any) -> str:
         for share in shares
     ]
     parts = [", ".join(named) or "nothing any more"]
+    parts += [f"in {facts['region']}"] if facts.get("region") else []
     parts += [f"run {facts['run_id']}"] if facts.get("run_id") else []
     parts += [f"from {facts['from']} to {facts['to']}"] if facts.get("to") else []
     parts += [f"from {facts['republished_from']}"] if facts.get("republished_from") else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -284,10 +284,12 @@ def promote(version: str, source: str, destination: str, kind: str | None, as_js
 @click.option("--check", is_flag=True, help="ask every place for every object of every version")
 def status(context: Context, check: bool) -> None:
     """Show every flavor: its version, its state, its age, and what share of requests it gets."""
-    pointers: Mapping[str, Pointer] = {}
-    if context.target.sitevars is not None:
+    pointers: dict[str, list[Pointer]] = {}
+    if context.target.sitevar_addresses:
         try:
-            pointers = sitevars_of(context.target, context.store).pointers()
+            for sitevars in sitevars_of(context.target, context.store).values():
+                for model, pointer in sitevars.pointers().items():
+                    pointers.setdefault(model, []).append(pointer)
         except PublishError as error:
             print(f"What is live cannot be told: {error.what}", file=sys.stderr)
     rows = inspection.status(context.checkout, context.target, context.store, pointers)

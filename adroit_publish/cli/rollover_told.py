@@ -23,7 +23,7 @@ from adroit_publish.errors import (
     RefusedError,
     VerificationError,
 )
-from adroit_publish.rollover.needs import Lack, weights_text
+from adroit_publish.rollover.needs import Lack, sitevar_name, weights_text
 from adroit_publish.rollovers.steps import Outcome
 from adroit_publish.rollovers.verbs import Status
 from adroit_publish.stores.rollovers import utc_text
@@ -94,7 +94,9 @@ def show(context: Context, standing: Status) -> None:
     print(f"{current.model} {current.id}: {old} -> {new}: {current.state}")
     for box in standing.boxes:
         print(f"  [{'x' if box.done else ' '}] {box.title}{checklist.detail(box)}")
-    if standing.pointed is not None:
+    for region, weights in standing.regions.items():
+        print(f"{sitevar_name(region)} points at {weights_text(weights)}")
+    if standing.pointed is not None and not standing.regions:
         print(f"the sitevar points at {weights_text(standing.pointed)}")
     if standing.answered is not None:
         at, servers = utc_text(standing.answered.at_s), standing.answered.servers
@@ -121,6 +123,7 @@ def _print_outcome(outcome: Outcome) -> None:
     else:
         why = f" ({last.why})" if last.why else ""
         share = f", {current.new.flavor} at {current.shares[0]:g} %" if current.shares else ""
+        share += "".join(f", in {region} {at:g} %" for region, at in current.ahead.items())
         print(f"{current.model}: {outcome.before} -> {current.state}{why}{share}", flush=True)
 
 
@@ -140,6 +143,7 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
 
 
 def _as_json(standing: Status) -> dict[str, Any]:
+    regions = {"regions": dict(standing.regions)} if standing.regions else {}
     return {
         "rollover": standing.rollover.as_dict(),
         "boxes": [vars(box) for box in standing.boxes],
@@ -149,4 +153,4 @@ def _as_json(standing: Status) -> dict[str, Any]:
         "pointed": standing.pointed,
         "answered": vars(standing.answered) if standing.answered else None,
         "probes": list(standing.probes),
-    }
+    } | regions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -10,8 +11,10 @@ from adroit_publish.cli.options import Context, at_target
 from adroit_publish.cli.render import print_json, print_table
 from adroit_publish.config.sitevars import Pointer
 from adroit_publish.errors import ConfigError
-from adroit_publish.evidence.sitevars import Change
-from adroit_publish.rollovers.sitevars import point, sitevars_of
+from adroit_publish.evidence.sitevars import Change, Sitevars
+from adroit_publish.rollovers.sitevars import chosen, point, sitevars_of
+
+in_one_region = click.option("--region", help="of a target with several: in this one alone")
 
 
 @click.group()
@@ -22,9 +25,14 @@ def sitevar() -> None:
 @sitevar.command()
 @at_target
 @click.argument("model", required=False)
-def get(context: Context, model: str | None) -> None:
+@in_one_region
+def get(context: Context, model: str | None, region: str | None) -> None:
     """Print which flavor is live, or the share of each: of MODEL, or of every model."""
-    sitevars = sitevars_of(context.target, context.store)
+    everywhere = chosen(sitevars_of(context.target, context.store), region)
+    if len(everywhere) > 1:
+        _print_regions(context, everywhere, model)
+        return
+    ((place, sitevars),) = everywhere.items()
     if model is None:
         pointers = sitevars.pointers()
         if context.as_json:
@@ -43,7 +51,30 @@ def get(context: Context, model: str | None) -> None:
             }
         )
     else:
-        print(reading.pointer or f"{context.target.sitevars} has no entry for {model}.")
+        address = context.target.sitevar_addresses[place]
+        print(reading.pointer or f"{address} has no entry for {model}.")
+
+
+def _print_regions(context: Context, everywhere: Mapping[str, Sitevars], model: str | None) -> None:
+    """Prints what the sitevars of several regions say."""
+    said = {
+        region: {model: sitevars.get(model).pointer} if model else dict(sitevars.pointers())
+        for region, sitevars in everywhere.items()
+    }
+    if context.as_json:
+        print_json(
+            {
+                region: {name: _json(pointer) for name, pointer in pointers.items()}
+                for region, pointers in said.items()
+            }
+        )
+        return
+    rows = [
+        [name, region, pointer or "no entry"]
+        for region, pointers in said.items()
+        for name, pointer in pointers.items()
+    ]
+    print_table(["model", "region", "flavors"], rows)
 
 
 @sitevar.command("set")
@@ -54,36 +85,63 @@ def get(context: Context, model: str | None) -> None:
 @click.option(
     "--expect", metavar="FLAVOR[=PERCENT],...|none", help="refuse where it points elsewhere now"
 )
+@in_one_region
 def set_(
-    context: Context, model: str, flavors: tuple[str, ...], why: str, expect: str | None
+    context: Context,
+    model: str,
+    flavors: tuple[str, ...],
+    why: str,
+    expect: str | None,
+    region: str | None,
 ) -> None:
-    """Point MODEL at a flavor, or at several: percents that add up to 100."""
+    """Point MODEL at a flavor, or at several: percents that add up to 100; in every region."""
     pointer = _pointer(flavors)
-    if expect is None:
-        expected = sitevars_of(context.target, context.store).get(model).pointer
-    else:
-        expected = None if expect == "none" else _pointer(tuple(expect.split(",")))
-    point(context.checkout, context.target, context.store, model, pointer, expected, why)
+    everywhere = chosen(sitevars_of(context.target, context.store), region)
+    told = []
+    for region, sitevars in everywhere.items():
+        if expect is None:
+            expected = sitevars.get(model).pointer
+        else:
+            expected = None if expect == "none" else _pointer(tuple(expect.split(",")))
+        point(context.checkout, sitevars, context.store, model, pointer, expected, why)
+        change = {"model": model, "before": _json(expected), "pointer": _json(pointer)}
+        told.append(change | ({"region": region} if region else {}))
+        if not context.as_json:
+            where = f" in {region}" if region else ""
+            print(f"{model}{where}: {expected or 'no entry'} -> {pointer}", flush=True)
     if context.as_json:
-        print_json({"model": model, "before": _json(expected), "pointer": _json(pointer)})
-    else:
-        print(f"{model}: {expected or 'no entry'} -> {pointer}")
+        print_json(told if len(told) > 1 else told[0])
 
 
 @sitevar.command()
 @at_target
 @click.argument("model")
-def history(context: Context, model: str) -> None:
+@in_one_region
+def history(context: Context, model: str, region: str | None) -> None:
     """List who moved MODEL's pointer, when, from what to what, and why."""
-    changes = sitevars_of(context.target, context.store).history(model)
+    everywhere = chosen(sitevars_of(context.target, context.store), region)
+    changes = [
+        (region, change)
+        for region, sitevars in everywhere.items()
+        for change in sitevars.history(model)
+    ]
+    changes.sort(key=lambda pair: pair[1].utc if len(everywhere) > 1 else 0)
     if context.as_json:
-        print_json([_change(change) for change in changes])
+        print_json([_change(change) | ({"region": at} if at else {}) for at, change in changes])
         return
     print_table(
-        ["when (UTC)", "by", "before", "after", "why"],
+        [
+            "when (UTC)",
+            "by",
+            "before",
+            "after",
+            "why",
+            *(["region"] if "" not in everywhere else []),
+        ],
         [
             [f"{change.utc:%Y-%m-%d %H:%M:%S}", change.who, change.before, change.after, change.why]
-            for change in changes
+            + ([at] if at else [])
+            for at, change in changes
         ],
     )
 

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 
 _LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1")
 _S3 = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()-]+)*/?")
-_SSM = re.compile(r"ssm:(/[A-Za-z0-9_.-]+){1,14}")
+_SSM = re.compile(r"ssm:([a-z]{2,}(-[a-z0-9]+)+)?(/[A-Za-z0-9_.-]+){1,14}")
 _DATABRICKS = re.compile(r"databricks(://[\w.-]+)?")
 
 
@@ -43,14 +43,14 @@ STORAGE: dict[str, Callable[[str, str], str]] = {"file": _file_address, "s3": _s
 
 
 def sitevar_address(uri: str, base: str) -> str:
-    """Returns ``file:/abs``, ``s3://bucket/key`` or ``ssm:/prefix``.
+    """Returns ``file:/abs``, ``s3://bucket/key``, ``ssm:/prefix`` or ``ssm:eu-west-1/prefix``.
 
     Below an SSM prefix each model has a parameter of its own; SSM allows 15 levels, none of which
     may begin with aws or ssm.
     """
     if uri.startswith("ssm:"):
-        if not _SSM.fullmatch(uri) or re.match(r"ssm:/(aws|ssm)", uri, re.IGNORECASE):
-            raise ValueError("must be ssm:/PREFIX, not beginning with aws or ssm")
+        if not _SSM.fullmatch(uri) or re.match(r"ssm:[^/]*/(aws|ssm)", uri, re.IGNORECASE):
+            raise ValueError("must be ssm:[REGION]/PREFIX, not beginning with aws or ssm")
         return uri
     if uri.startswith("s3:") and (uri.endswith("/") or uri.count("/") < 3):
         raise ValueError("must name one object: s3://BUCKET/KEY")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from adroit_publish.config import addresses
@@ -43,7 +43,9 @@ class Target:
         images: The image registry and prefix, ``host[:port]/prefix``.
         images_endpoint: Where the registry is reached, if not at its own name.
         images_auth: ``ecr`` or None.
-        sitevars: ``file:/abs``, ``s3://bucket/key`` or ``ssm:/prefix``.
+        sitevars: ``file:/abs``, ``s3://bucket/key`` or ``ssm:/prefix``; None where there is no
+            sitevar, or one for each region.
+        regions: The sitevars' addresses by region or cluster, in the order that steps take.
         profile: The AWS profile to act as; None: the environment's. No key of the file: it is for
             who works with two targets at once.
     """
@@ -58,7 +60,13 @@ class Target:
     images_endpoint: str | None
     images_auth: str | None
     sitevars: str | None
+    regions: Mapping[str, str] = field(default_factory=dict)
     profile: str | None = None
+
+    @property
+    def sitevar_addresses(self) -> dict[str, str]:
+        """Every sitevar's address by its region; a target's only one has the region ``""``."""
+        return {"": self.sitevars} if self.sitevars is not None else dict(self.regions)
 
     @property
     def on_this_machine(self) -> bool:
@@ -66,7 +74,8 @@ class Target:
         return self.bundles.startswith("file:")
 
 
-_KNOWN = tuple(field.name for field in fields(Target) if field.name not in ("name", "profile"))
+_NO_KEYS = ("name", "regions", "profile")
+_KNOWN = tuple(each.name for each in fields(Target) if each.name not in _NO_KEYS)
 
 
 @dataclass(frozen=True)
@@ -285,8 +294,26 @@ class _TargetReader:
             images=images,
             images_endpoint=self._address("images_endpoint", addresses.web_address),
             images_auth=images_auth,
-            sitevars=self._address("sitevars", addresses.sitevar_address),
+            **self._sitevars(),
         )
+
+    def _sitevars(self) -> dict[str, Any]:
+        table = self._table.get("sitevars")
+        if not isinstance(table, dict):
+            return {"sitevars": self._address("sitevars", addresses.sitevar_address)}
+        regions: dict[str, str] = {}
+        for region, text in table.items():
+            try:
+                if problem := name_problem(region, ascii_only=True):
+                    raise ValueError(problem)
+                if not isinstance(text, str):
+                    raise ValueError("must be an address")
+                regions[region] = addresses.sitevar_address(text, self._base)
+            except ValueError as reason:
+                self._problem("sitevars", f"'sitevars' of {region[:80]!r} {reason}")
+        if not table or len(set(regions.values())) < len(regions):
+            self._problem("sitevars", "'sitevars' needs an address of its own for each region")
+        return {"sitevars": None, "regions": regions}
 
     def _problem(self, key: str, message: str) -> None:
         line = self._lines.get((self._name, key)) or self._lines.get((self._name, ""), 0)

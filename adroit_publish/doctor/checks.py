@@ -192,7 +192,7 @@ def _of_target(target: Target | None) -> list[Probe]:
         Probe("AWS account", account, imports=slow, where="AWS"),
         Probe("bundle store", store, where=target.bundles),
         Probe("image registry", registry, where=target.images),
-        Probe("sitevar", sitevar, where=target.sitevars),
+        Probe("sitevar", sitevar, where="; ".join(target.sitevar_addresses.values()) or None),
     ]
 
 

@@ -89,11 +89,18 @@ def image_registry(name: str, target: Target) -> Check:
 
 
 def sitevar(name: str, target: Target) -> Check:
-    """Reads the sitevar."""
-    if target.sitevars is None:
+    """Reads the sitevar, or that of every region."""
+    if not target.sitevar_addresses:
         return Check(name, "not needed", f"target {target.name} has no sitevars")
-    pointers = sitevars_of(target, open_store(target)).pointers()
-    return Check(name, "ok", f"{target.sitevars}, models: {', '.join(pointers) or 'none yet'}")
+    told = [
+        f"{address}, models: {', '.join(sitevars.pointers()) or 'none yet'}"
+        for address, sitevars in zip(
+            target.sitevar_addresses.values(),
+            sitevars_of(target, open_store(target)).values(),
+            strict=True,
+        )
+    ]
+    return Check(name, "ok", "; ".join(told))
 
 
 def databricks(name: str, target: Target) -> Check:
@@ -201,7 +208,7 @@ def _databricks_workspace(name: str, target: Target) -> Check:
 
 def asks_aws(target: Target) -> bool:
     """Tells whether a publish to the target asks anything of AWS."""
-    uris = (target.bundles, target.sitevars or "")
+    uris = (target.bundles, *target.sitevar_addresses.values())
     at_ecr = target.images is not None and (
         target.images_auth == "ecr" or parse_ecr_host(registry_host(target.images)) is not None
     )

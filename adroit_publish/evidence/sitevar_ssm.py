@@ -40,14 +40,16 @@ class Parameters:
     """Documents as parameters below one prefix, their keys the last part of the name.
 
     Args:
-        prefix: ``/adroit/versions``.
+        prefix: ``/adroit/versions``, or ``eu-west-1/adroit/versions`` in a region of its own.
         account: The 12 digits of the account they must be in; None where nobody said.
         lock: Gives the lock of a key.
     """
 
     def __init__(self, prefix: str, account: str | None, lock: Lock) -> None:
         self.location = f"ssm:{prefix}"
-        self._prefix, self._account, self._lock = prefix, account, lock
+        region, slash, path = prefix.partition("/")
+        self._region, self._prefix = region or None, slash + path
+        self._account, self._lock = account, lock
         self._making = threading.Lock()
         self._made: tuple[Any, Any] | None = None
 
@@ -119,7 +121,7 @@ class Parameters:
         """Returns a client that tries again, for reading, and one that does not, for writing."""
         with self._making:
             if self._made is None:
-                session = aws_session(None)
+                session = aws_session(None, self._region)
                 if self._account:
                     self._prove_account(caller_account(session))
                 reading, writing = (

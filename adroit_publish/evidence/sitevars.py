@@ -7,10 +7,11 @@ and nothing else; so one read-modify-write serves them, and keeps every other mo
 * ``set`` moves a pointer only from what the caller expects. A pointer that is already where it is
   wanted is success, which also resolves an answer that was lost: it is looked at again.
 * The history is kept by us, one object a change that is created and never changed, in a place of
-  its own (the target's store, ``sitevars/<model>/history/``): the same for a file, an object and
-  a parameter, with who and why, which no edge's own history tells. A change is recorded after it
-  was made; where that was cut off, the same ``set`` again records it. What others change by other
-  means shows as the next change's ``before``.
+  its own (the target's store, ``sitevars/<model>/history/``, of a region
+  ``sitevars/<model>/regions/<region>/history/``): the same for a file, an object and a parameter,
+  with who and why, which no edge's own history tells. A change is recorded after it was made;
+  where that was cut off, the same ``set`` again records it. What others change by other means
+  shows as the next change's ``before``.
 * The place numbers the history, so a clock that is wrong changes no order. What the first release
   wrote is named by its writers' clocks, and comes before.
 """
@@ -110,10 +111,15 @@ class Sitevars:
 
     Args:
         shared: The key of the one document that holds all models; None: each has its own.
+        kept: Where the history is kept.
+        region: The region that follows this address, where a target has several.
     """
 
-    def __init__(self, documents: Documents, shared: str | None, kept: Documents) -> None:
+    def __init__(
+        self, documents: Documents, shared: str | None, kept: Documents, region: str = ""
+    ) -> None:
         self._documents, self._shared, self._kept = documents, shared, kept
+        self.region = region
 
     def get(self, model: str) -> PointerReading:
         """Returns what the sitevar says of a model now.
@@ -186,7 +192,7 @@ class Sitevars:
             VerificationError: A record is damaged.
         """
         check_model_name(model)
-        keys = sorted(self._kept.keys(_history(model)), key=_number)  # else by their names' times
+        keys = sorted(self._kept.keys(self._history(model)), key=_number)  # else by their times
         return [self._change(key) for key in keys]
 
     def _record(
@@ -202,8 +208,8 @@ class Sitevars:
             "after": after.as_json(),
         }
         for _ in range(_ATTEMPTS):
-            number = max(map(_number, self._kept.keys(_history(model))), default=0) + 1
-            key = f"{_history(model)}{number:08}.json"
+            number = max(map(_number, self._kept.keys(self._history(model))), default=0) + 1
+            key = f"{self._history(model)}{number:08}.json"
             if self._kept.put(key, canonical_json(entry), None):
                 return Change(utc, who, why, before, after, number)
         raise StoreError(
@@ -230,6 +236,9 @@ class Sitevars:
 
     def _key(self, model: str) -> str:
         return self._shared or model
+
+    def _history(self, model: str) -> str:
+        return f"{history_folder(model, self.region)}history/"
 
     def _where(self, key: str) -> str:
         return f"{self._documents.location}/{key}"
@@ -258,8 +267,9 @@ class Sitevars:
         )
 
 
-def _history(model: str) -> str:
-    return f"sitevars/{model}/history/"
+def history_folder(model: str, region: str) -> str:
+    """Returns the folder of the store in which a model's history and lock of a region are."""
+    return f"sitevars/{model}/regions/{region}/" if region else f"sitevars/{model}/"
 
 
 def _number(key: str) -> int:

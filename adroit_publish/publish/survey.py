@@ -32,7 +32,8 @@ from adroit_publish.publish.release import EnvReference
 from adroit_publish.publish.source import Source, project_source
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.earlier import Earlier, earlier_versions
-from adroit_publish.stores.ledger import LedgerEntry, entries, pointed_to
+from adroit_publish.stores.ledger import LedgerEntry, entries
+from adroit_publish.stores.live import live_flavors
 from adroit_publish.stores.rollovers import Rollovers
 from adroit_publish.version import Version, Versions
 
@@ -104,8 +105,8 @@ class Survey:
     def is_live(self, flavor: Flavor) -> bool:
         """Whether the ledger's last word is that a flavor has a share of its model's requests."""
         model = self.checkout.project(flavor).model_name
-        pointed = self._once(("live", model), lambda: pointed_to(entries(self.store, model)))
-        return flavor.name in (pointed or {})
+        live = self._once(("live", model), lambda: live_flavors(entries(self.store, model)))
+        return flavor.name in live
 
     def rolled_back(self, model_name: str) -> dict[str, LedgerEntry]:
         """Returns what a model's rollovers rolled back; raises as ``custody.rolled_back``."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from adroit_publish.rollover.needs import weights_text
+from adroit_publish.rollover.needs import pointed_text
 from adroit_publish.rollover.state import Rollover, Transition
 
 
@@ -35,9 +35,9 @@ def boxes(rollover: Rollover) -> tuple[Box, ...]:
     """Returns the five boxes of a rollover, in the order of the guide."""
     old, new, checks = rollover.old, rollover.new, rollover.checks
     counted = tuple(address.partition(":")[2] for address in checks.traffic)
-    pointed = weights_text(rollover.weights(rollover.shares[0]))
+    pointed = pointed_text(rollover)
     undone = rollover.state == "rolled back"
-    moved = undone or rollover.shares[0] > 0
+    moved = undone or rollover.shares[0] > 0 or bool(rollover.ahead)
     return (
         _box(
             rollover, "proposed", f"new flavor published: {new.flavor} ({new.version})", _published

@@ -58,15 +58,24 @@ class FlavorsRead:
 
 @dataclass(frozen=True)
 class PointerRead:
-    """What the sitevar says.
+    """What the sitevar says, or those of several regions.
 
     Attributes:
         utc_s: When it was read.
-        weights: Percent by flavor; None where it has no entry for the model.
+        weights: Percent by flavor; None where it has no entry for the model, or regions differ.
+        regions: By region what its sitevar says, in the order of steps; empty where there is one.
+        unread: By region, why its sitevar could not be read.
     """
 
     utc_s: float
     weights: Weights | None
+    regions: Mapping[str, Weights] = field(default_factory=dict)
+    unread: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def by_region(self) -> Mapping[str, Weights]:
+        """What every sitevar that could be read says; a target's only one has the region ``""``."""
+        return self.regions if self.regions or self.unread else {"": self.weights or {}}
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ what is needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from adroit_publish.rollover.evidence import Evidence, Reading, TrafficRead
+from adroit_publish.rollover.evidence import Evidence, PointerRead, Reading, TrafficRead
 from adroit_publish.rollover.measured import (
     ROUNDING_S,
     Unhealthy,
@@ -67,8 +67,7 @@ def changes(rollover: Rollover, evidence: Evidence) -> str:
         if version != side.version and not deleted:
             there = version or "has no version, or is gone"
             lines.append(f"the flavor {side.flavor} was {side.version}, now {there}")
-    pointed = _foreign(rollover, evidence.pointer.weights, rollover.shares)
-    return "; ".join([*lines, *([pointed] if pointed else [])])
+    return "; ".join([*lines, *_foreign(rollover, evidence.pointer)])
 
 
 def busy_text(rollover: Rollover, reading: TrafficRead) -> str:
@@ -86,6 +85,26 @@ def weights_text(weights: Weights | None) -> str:
     return ", ".join(f"{flavor}={percent:g}" for flavor, percent in sorted(weights.items()))
 
 
+def pointed_text(rollover: Rollover) -> str:
+    """Returns what the rollover left the sitevar at; regions that are ahead by their names."""
+    ahead = [
+        f"{region}: {weights_text(rollover.weights(at))}" for region, at in rollover.ahead.items()
+    ]
+    return "; ".join([weights_text(rollover.weights(rollover.shares[0])), *ahead])
+
+
+def unread_text(pointer: PointerRead) -> str:
+    """Returns which regions' sitevars could not be read, and why; empty where all could."""
+    return "; ".join(
+        f"{sitevar_name(region)} could not be read: {why}" for region, why in pointer.unread.items()
+    )
+
+
+def sitevar_name(region: str) -> str:
+    """Returns what people call the sitevar of a region."""
+    return f"the sitevar of {region}" if region else "the sitevar"
+
+
 def _lack(need: str, rollover: Rollover, evidence: Evidence, now_s: float) -> Lack | None:
     kind = _NEEDS[need]
     for name in kind.reads:
@@ -100,6 +119,8 @@ def _lack(need: str, rollover: Rollover, evidence: Evidence, now_s: float) -> La
         if _too_old(reading, rollover, now_s):
             stale = f"the reading is {now_s - reading.utc_s:.0f} s old, too old to go by"
             return Lack(need, stale, _HOW_TO_READ[name])
+    if kind.everywhere and evidence.pointer and evidence.pointer.unread:
+        return Lack(need, unread_text(evidence.pointer), _HOW_TO_READ["pointer"])
     match kind.check(rollover, evidence):
         case None:
             return None
@@ -114,13 +135,25 @@ def _too_old(reading: Reading, rollover: Rollover, now_s: float) -> bool:
     return age_s > rollover.checks.fresh_s or age_s < -AHEAD_S
 
 
-def _foreign(rollover: Rollover, weights: Weights | None, shares: Iterable[float]) -> str | None:
-    """Returns None where the sitevar gives the new flavor one of ``shares``."""
-    ours = [rollover.weights(share) for share in shares]
-    if any(weights == known for known in ours):
-        return None
-    wanted = " or ".join(map(weights_text, ours))
-    return f"the sitevar says {weights_text(weights)}; this rollover left it at {wanted}"
+def _foreign(rollover: Rollover, pointer: PointerRead) -> Iterator[str]:
+    """Yields a line for each sitevar that says what this rollover did not set."""
+    for region, weights in pointer.by_region.items():
+        ours = [rollover.weights(share) for share in rollover.shares_in(region)]
+        if weights not in ours:
+            wanted = " or ".join(map(weights_text, ours))
+            says = f"{sitevar_name(region)} says {weights_text(weights)}"
+            yield f"{says}; this rollover left it at {wanted}"
+
+
+def _unset(rollover: Rollover, pointer: PointerRead) -> list[str]:
+    """Returns a line for each sitevar that is to be set to the goal, and says something else."""
+    assert rollover.goal is not None
+    wanted = rollover.weights(rollover.goal)
+    return [
+        f"{sitevar_name(region)} says {weights_text(weights)}"
+        for region, weights in pointer.by_region.items()
+        if rollover.region in (None, region) and weights != wanted
+    ]
 
 
 # The checks. `lacking` has seen to it that their readings are there.
@@ -157,9 +190,14 @@ def _changed(rollover: Rollover, evidence: Evidence) -> str | None:
 
 def _set(rollover: Rollover, evidence: Evidence) -> str | None:
     assert evidence.pointer
-    assert rollover.goal is not None
-    there = evidence.pointer.weights == rollover.weights(rollover.goal)
-    return None if there else f"the sitevar says {weights_text(evidence.pointer.weights)}"
+    unread = [unread_text(evidence.pointer)] if evidence.pointer.unread else []
+    return "; ".join([*_unset(rollover, evidence.pointer), *unread]) or None
+
+
+def _settable(rollover: Rollover, evidence: Evidence) -> str | None:
+    """Whether a sitevar can be set now: one that cannot be read does not hold up the others."""
+    assert evidence.pointer
+    return None if _unset(rollover, evidence.pointer) else unread_text(evidence.pointer) or None
 
 
 def _healthy(rollover: Rollover, evidence: Evidence) -> str | Unhealthy | None:
@@ -183,6 +221,8 @@ def _approved(rollover: Rollover, _evidence: Evidence) -> str | None:
 
 def next_share(rollover: Rollover) -> float:
     """Returns the share that the next switch points to; 100 where there is none left."""
+    if rollover.ahead:
+        return max(rollover.ahead.values())  # the step is on its way through the regions
     return next((step for step in rollover.steps if step > rollover.shares[0]), 100.0)
 
 
@@ -239,6 +279,8 @@ class _Need:
     verdict: str = "waiting"
     optional: bool = False
     """Whether what is not known, or not any more, does not stand against it."""
+    everywhere: bool = False
+    """Whether the sitevar of every region has to be read for it."""
 
 
 _NEEDS = {
@@ -254,6 +296,7 @@ _NEEDS = {
         _unchanged,
         "put it back as it was, then `rollover advance`; or `rollover rollback`, or `abandon`",
         "held",
+        everywhere=True,
     ),
     "changed": _Need(("flavors", "pointer"), _changed, ""),
     "set": _Need(("pointer",), _set, "the same command sets it"),
@@ -269,7 +312,7 @@ _NEEDS = {
         "commit and push the deletion (`rollover finish --push` does), then `rollover finish`",
     ),
     "kept": _Need(("flavors",), _kept, ""),
-    "pointer known": _Need(("pointer",), lambda _rollover, _evidence: None, ""),
+    "settable": _Need(("pointer",), _settable, "the same command sets the others, once it answers"),
     "answers": _Need(
         ("answering",),
         _answers,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from adroit_publish.rollover.needs import Lack, weights_text
+from adroit_publish.rollover.needs import Lack, pointed_text
 from adroit_publish.rollover.state import Rollover
 
 _TOLD = ("pointed", "draining", "drained", "retired", "rolled back", "abandoned", "held")
@@ -34,5 +34,6 @@ def news(rollover: Rollover, before: str, lacks: Sequence[Lack]) -> str | None:
         return None
     last = rollover.history[-1]
     why = f" ({last.why})" if last.why else ""
-    pointed = weights_text(rollover.weights(rollover.shares[0]))
-    return f"{head}: {rollover.state}{why}, by {last.who}; the sitevar says {pointed}"
+    return (
+        f"{head}: {rollover.state}{why}, by {last.who}; the sitevar says {pointed_text(rollover)}"
+    )

@@ -20,7 +20,8 @@
     rollback   pointing to    rolling back  it is not known that no server of the old version
                retiring, held               answers (or it is forced)
     rollback,  rolling back   rolled back   the sitevar, read back, points at the old flavor
-    advance                                 (point: from whatever it says)
+    advance                                 (point: from whatever it says; where one region's
+                                            cannot be read, those of the others)
     abandon    every live one abandoned     nothing: things stay as they are
     against:
     advance,   proposed to    held          others changed the sitevar, or a flavor's version
@@ -31,6 +32,9 @@
     advance,   retiring       draining      the same, and its flavor is still there
     finish
 
+Where a target has a sitevar for each region, "the sitevar" is all of them. Where steps go region by
+region, each pointing and pointed is of one region, until all have taken the step.
+
 ``TABLE`` is this, as data. A state changes by evidence alone. The world is changed only in states
 that end in -ing (in brackets: what is done, and the evidence it needs then), which are on record
 before: whoever comes after a crash knows what may have been done, and finds out by looking. What is
@@ -40,6 +44,7 @@ future, does not count.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from adroit_publish.rollover.evidence import Evidence
@@ -149,7 +154,7 @@ TABLE = (
         ("rolling back",),
         "rolled back",
         ("set",),
-        (Act("point", "set", ("pointer known",)),),
+        (Act("point", "set", ("settable",)),),
     ),
     Row(("abandon",), LIVE, "abandoned"),
 )
@@ -231,16 +236,39 @@ def _moved(
             goal = next_share(rollover)
             if evidence.traffic and not rollover.baseline:
                 moved = replace(moved, baseline=baseline(evidence.traffic))
-            return replace(moved, goal=goal, shares=(rollover.shares[0], goal))
+            region = next(_behind(rollover, evidence), None) if rollover.checks.by_region else None
+            return replace(moved, goal=goal, shares=(rollover.shares[0], goal), region=region)
         case "rolling back":
-            shares = tuple(dict.fromkeys((*rollover.shares, 0.0)))
-            return replace(moved, goal=0.0, shares=shares)
+            shares = tuple(dict.fromkeys((*rollover.shares, *rollover.ahead.values(), 0.0)))
+            return replace(moved, goal=0.0, shares=shares, region=None)
         case "pointed" | "rolled back":
-            assert rollover.goal is not None
             since_s = evidence.traffic.source_s if evidence.traffic else None
-            shares = (rollover.goal,)
-            return replace(moved, goal=None, shares=shares, moved_s=now_s, sample_s=since_s)
+            return replace(_arrived(moved, evidence), moved_s=now_s, sample_s=since_s)
     return moved
+
+
+def _behind(rollover: Rollover, evidence: Evidence) -> Iterator[str]:
+    """Yields the regions that have not taken the step yet, in the order that they take it."""
+    regions = evidence.pointer.regions if evidence.pointer else {}
+    return (region for region in regions if region not in rollover.ahead)
+
+
+def _arrived(moved: Rollover, evidence: Evidence) -> Rollover:
+    """Returns the rollover at its goal: in one region, where others follow, or everywhere."""
+    goal, region = moved.goal, moved.region
+    assert goal is not None
+    regions = [region] if region else list(evidence.pointer.regions if evidence.pointer else ())
+    if regions:
+        facts = {**moved.history[-1].facts, "regions": regions}
+        moved = replace(
+            moved, history=(*moved.history[:-1], replace(moved.history[-1], facts=facts))
+        )
+    moved = replace(moved, goal=None, region=None)
+    if region:
+        ahead = replace(moved, ahead={**moved.ahead, region: goal}, shares=moved.shares[:1])
+        if any(_behind(ahead, evidence)):
+            return ahead
+    return replace(moved, ahead={}, shares=(goal,))
 
 
 def _against(row: Row, rollover: Rollover, evidence: Evidence) -> str:

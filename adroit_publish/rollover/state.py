@@ -6,13 +6,14 @@
      "history": [{"at_s", "who", "before", "after", "why", "facts"}, ...],
      "amendments": [{"at_s", "who", "why", "before", "after"}, ...],
      "approvals": [{"at_s", "who", "why", "share"}, ...], "answered": {"at_s", "servers"},
-     "baseline": null, "samples": [{"at_s", ...}, ...], "sample_s": null, "told": null}
+     "baseline": null, "samples": [{"at_s", ...}, ...], "sample_s": null, "told": null,
+     "region": null, "ahead": {"eu": 50}}
 
 Times are POSIX seconds in UTC, shares percent of the traffic that the new flavor gets. A missing
 field has the default of its class; one that is not known is of a newer version, and the rollover
 is left to that. Schema 1 said where traffic is counted in ``prometheus`` and ``metrics``; schema 2
 says it in ``traffic``, and writes the other two for who reads the JSON of a command. Schema 3 added
-the checks of the way back and of samples, and the last eight fields.
+the checks of the way back and of samples, and the last ten fields.
 """
 
 from __future__ import annotations
@@ -153,6 +154,9 @@ class Rollover:
         sample_s: Since when requests count at this step, by the clock of what counts them; None:
             from the next reading on.
         told: What people were told last, so that they are told once.
+        region: The region whose sitevar alone is being set; None: all are, or none is.
+        ahead: By region, the share of those where the step was taken already, others being at
+            ``shares``: where steps go region by region.
     """
 
     id: str
@@ -175,11 +179,19 @@ class Rollover:
     samples: tuple[Mapping[str, Any], ...] = ()
     sample_s: float | None = None
     told: str | None = None
+    region: str | None = None
+    ahead: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def live(self) -> bool:
         """Whether it has not ended."""
         return self.state in LIVE
+
+    def shares_in(self, region: str) -> tuple[float, ...]:
+        """Returns what a region's sitevar may give the new flavor by our own doing; goal last."""
+        left = (self.ahead[region],) if region in self.ahead else self.shares[:1]
+        moving = self.goal is not None and self.region in (None, region)
+        return (*left, self.goal) if moving and self.goal is not None else left
 
     def weights(self, share: float) -> dict[str, float]:
         """Returns what the sitevar says when the new flavor has ``share`` percent."""
@@ -210,6 +222,8 @@ class Rollover:
             "samples": list(self.samples),
             "sample_s": self.sample_s,
             "told": self.told,
+            "region": self.region,
+            "ahead": dict(self.ahead),
         }
 
 
@@ -247,6 +261,8 @@ def parse_rollover(value: Mapping[str, Any], where: str) -> Rollover:
             samples=fields.take("samples", listed(table), ()),
             sample_s=fields.take("sample_s", optional(number), None),
             told=fields.take("told", optional(text), None),
+            region=fields.take("region", optional(text), None),
+            ahead=fields.take("ahead", _shares, {}),
         )
         fields.end()
     return rollover
@@ -256,6 +272,10 @@ def _state(value: Any) -> str:
     if value not in (*LIVE, *ENDED):
         raise ValueError(f"no state {value!r}")
     return text(value)
+
+
+def _shares(value: Any) -> dict[str, float]:
+    return {region: number(share) for region, share in table(value).items()}
 
 
 def _side(value: Any) -> Side:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from adroit_publish.config.targets import Target
 from adroit_publish.errors import PublishError
-from adroit_publish.rollover.needs import weights_text
+from adroit_publish.rollover.needs import sitevar_name, weights_text
 from adroit_publish.rollovers.book import pointer_keys, weights_in
 from adroit_publish.rollovers.sitevars import sitevars_of
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.chain import look_at_chain
-from adroit_publish.stores.ledger import entries, pointed_to
+from adroit_publish.stores.ledger import LedgerEntry, entries, pointed_to
 from adroit_publish.stores.rollovers import Rollovers
 
 
@@ -47,15 +48,7 @@ def audit(target: Target, store: BundleStore, model: str) -> Audit:
         try:
             told = entries(store, model)
             problems += _not_entered(store, model, {entry.key for entry in told})
-            known = pointed_to(told) or {}
-            says = known
-            if target.sitevars is not None:
-                says = weights_in(sitevars_of(target, store).get(model).pointer)
-            if says != known:
-                outside = (
-                    f"the sitevar says {weights_text(says)}, "
-                    f"the last entry says {weights_text(known)}"
-                )
+            outside = "; ".join(_outside(target, store, model, told)) or None
         except PublishError as error:
             problems.append(str(error))
     return Audit(model, len(chain.links), str(chain.tip), tuple(problems), outside)
@@ -64,6 +57,22 @@ def audit(target: Target, store: BundleStore, model: str) -> Audit:
 def models_with_ledgers(store: BundleStore) -> list[str]:
     """Returns the models that have a ledger, sorted."""
     return list(store.objects.children("ledger/"))
+
+
+def _outside(
+    target: Target, store: BundleStore, model: str, told: Sequence[LedgerEntry]
+) -> Iterator[str]:
+    """Yields a line for each sitevar that says something else than its last entry."""
+    for region, sitevars in (
+        sitevars_of(target, store) if target.sitevar_addresses else {}
+    ).items():
+        known = pointed_to(told, region) or {}
+        says = weights_in(sitevars.get(model).pointer)
+        if says != known:
+            yield (
+                f"{sitevar_name(region)} says {weights_text(says)}, "
+                f"the last entry says {weights_text(known)}"
+            )
 
 
 def _not_entered(store: BundleStore, model: str, keys: set[str]) -> list[str]:

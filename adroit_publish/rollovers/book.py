@@ -9,9 +9,15 @@ from typing import Any
 
 from adroit_publish.config.sitevars import Pointer
 from adroit_publish.evidence.sitevars import Sitevars
-from adroit_publish.rollover.state import Rollover
+from adroit_publish.rollover.state import Rollover, Transition
 from adroit_publish.stores.bundle_store import BundleStore
-from adroit_publish.stores.changes import SitevarChange, changed_outside, enter_change
+from adroit_publish.stores.changes import (
+    SitevarChange,
+    changed_outside,
+    enter_change,
+    in_region,
+    keyed,
+)
 from adroit_publish.stores.ledger import (
     LedgerEntry,
     Step,
@@ -50,7 +56,9 @@ def enter_pointer(
     enter_change(store, model, step, made, datetime.now(UTC))
 
 
-def pointed_step(rollover: Rollover, kind: str, number: int, who: str, why: str | None) -> Step:
+def pointed_step(
+    rollover: Rollover, kind: str, number: int, who: str, why: str | None, region: str = ""
+) -> Step:
     """Returns the entry of a rollover's sitevar: the share that is being set, or that it has.
 
     Args:
@@ -59,29 +67,39 @@ def pointed_step(rollover: Rollover, kind: str, number: int, who: str, why: str 
         number: How many transitions there are with the one that this belongs to.
         who: Who set it.
         why: The reason.
+        region: Whose sitevar it is, where a target has several.
     """
-    weights = rollover.weights(rollover.shares[0] if rollover.goal is None else rollover.goal)
+    weights = rollover.weights(rollover.shares_in(region)[-1])
     live = [
         {"flavor": side.flavor, "version": side.version, "weight": weights[side.flavor]}
         for side in (rollover.old, rollover.new)
         if side.flavor in weights
     ]
-    facts = {"live": live, "rollover": rollover.id, "why": why}
-    return Step(kind, facts, _key(rollover, number, kind), who)
+    facts = in_region({"live": live, "rollover": rollover.id, "why": why}, region)
+    return Step(kind, facts, keyed(_key(rollover, number, kind), region), who)
 
 
 def pointer_keys(rollover: Rollover) -> list[str]:
     """Returns the keys of the entries that a rollover's own changes of the sitevar have."""
     kinds = {("pointing", "pointed"): "pointed", ("rolling back", "rolled back"): "rolled-back"}
     return [
-        _key(rollover, number, kinds[entry.before or "", entry.after])
+        keyed(_key(rollover, number, kinds[entry.before or "", entry.after]), region)
         for number, entry in enumerate(rollover.history, 1)
         if (entry.before, entry.after) in kinds
+        for region in _regions(entry)
     ]
 
 
+def _regions(entry: Transition) -> list[str]:
+    """Returns the regions whose sitevars a transition found set; ``""`` where there is one."""
+    return [str(region) for region in entry.facts.get("regions", [""])]
+
+
 def note(
-    store: BundleStore, rollover: Rollover, current: Callable[[], Mapping[str, float]]
+    store: BundleStore,
+    rollover: Rollover,
+    current: Callable[[], Mapping[str, float]],
+    region: str = "",
 ) -> None:
     """Enters a rollover's last transition, where it belongs in the ledger.
 
@@ -89,15 +107,16 @@ def note(
         store: Where the ledger is.
         rollover: As it is about to be kept.
         current: Reads the sitevar.
+        region: Whose sitevar that is, where a target has several.
     """
     last = rollover.history[-1]
     now = datetime.fromtimestamp(last.at_s, UTC)
     if last.after == "held":
-        note_outside(store, rollover.model, current, last.who, now)
+        note_outside(store, rollover.model, current, last.who, now, region)
     elif (last.before, last.after) == ("pointing", "pointed"):
-        _note_pointed(store, rollover, "pointed", now)
+        _note_pointed(store, rollover, "pointed", now, region)
     elif last.after == "rolled back":
-        _note_pointed(store, rollover, "rolled-back", now)
+        _note_pointed(store, rollover, "rolled-back", now, region)
         _note_flavor(store, rollover, "held", rollover.new.flavor, rollover.new.version)
     elif last.after == "retired":
         _note_flavor(store, rollover, "deleted", rollover.old.flavor, rollover.old.version)
@@ -113,6 +132,7 @@ def note_outside(
     current: Callable[[], Mapping[str, float]],
     who: str,
     now: datetime,
+    region: str = "",
 ) -> None:
     """Enters what the sitevar says, where the ledger has something else.
 
@@ -123,13 +143,14 @@ def note_outside(
             time before an entry.
         who: Who noticed.
         now: When, aware of its zone.
+        region: Whose sitevar it is, where a target has several.
     """
 
     def step(told: Sequence[LedgerEntry]) -> Step:
         weights = current()
-        if weights == (pointed_to(told) or {}):
+        if weights == (pointed_to(told, region) or {}):
             raise _AsEntered
-        return changed_outside(weights, told, who)
+        return changed_outside(weights, told, who, region)
 
     with suppress(_AsEntered):
         record(store, model, step, now)
@@ -168,13 +189,17 @@ def last_hold(store: BundleStore, model: str, flavor: str) -> LedgerEntry | None
     return about[-1] if about else None
 
 
-def _note_pointed(store: BundleStore, rollover: Rollover, kind: str, now: datetime) -> None:
+def _note_pointed(
+    store: BundleStore, rollover: Rollover, kind: str, now: datetime, region: str
+) -> None:
     """Enters a pointer that is there by now, unless whoever set it has.
 
     Who finds it set by another did not get to that: it was who began to.
     """
     begun, last = rollover.history[-2:]
-    step = pointed_step(rollover, kind, len(rollover.history), begun.who, last.why)
+    if region not in _regions(last):
+        return
+    step = pointed_step(rollover, kind, len(rollover.history), begun.who, last.why, region)
     append(store, rollover.model, kind, step.facts, key=step.key, who=step.who, now=now)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -17,10 +17,11 @@ from adroit_publish.edge.user import user_name
 from adroit_publish.errors import ConfigError, RefusedError
 from adroit_publish.evidence.sitevar_file import FileDocuments
 from adroit_publish.evidence.sitevar_ssm import Parameters
-from adroit_publish.evidence.sitevars import Seen, Sitevars
+from adroit_publish.evidence.sitevars import Seen, Sitevars, history_folder
 from adroit_publish.rollovers.book import enter_pointer, weights_in
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.chain import last_number
+from adroit_publish.stores.changes import in_region, keyed
 from adroit_publish.stores.contract import KeyTaken, Objects, Stat
 from adroit_publish.stores.ledger import Step, entries, pointed_to
 from adroit_publish.stores.lock import Held, hold
@@ -59,8 +60,8 @@ class StoredDocuments:
         return self._objects.keys(prefix)
 
 
-def sitevars_of(target: Target, store: BundleStore) -> Sitevars:
-    """Returns the sitevars of ``target``; nothing is read yet.
+def sitevars_of(target: Target, store: BundleStore) -> dict[str, Sitevars]:
+    """Returns the sitevars of ``target`` by region; nothing is read yet. Of one: ``{"": it}``.
 
     Args:
         target: The target.
@@ -69,29 +70,53 @@ def sitevars_of(target: Target, store: BundleStore) -> Sitevars:
     Raises:
         ConfigError: The target has none.
     """
-    if target.sitevars is None:
+    addresses = target.sitevar_addresses
+    if not addresses:
         raise ConfigError(
             f"Target {target.name} has no sitevars.",
             where="adroit.toml",
-            wanted='sitevars = "file:PATH", "s3://BUCKET/KEY" or "ssm:/PREFIX"',
+            wanted='sitevars = "file:PATH", "s3://BUCKET/KEY" or "ssm:/PREFIX"; or a table of them '
+            "by region",
         )
+    return {region: _open(target, store, region, at) for region, at in addresses.items()}
+
+
+def chosen(sitevars: Mapping[str, Sitevars], region: str | None) -> dict[str, Sitevars]:
+    """Returns the sitevars of one region; of every region where none is named.
+
+    Raises:
+        ConfigError: The target has no such region.
+    """
+    if region is None:
+        return dict(sitevars)
+    if region not in sitevars:
+        raise ConfigError(
+            f"The target has no region {region!r}.",
+            where="adroit.toml",
+            wanted=", ".join(filter(None, sitevars)) or "no --region: its sitevar is of everywhere",
+        )
+    return {region: sitevars[region]}
+
+
+def _open(target: Target, store: BundleStore, region: str, address: str) -> Sitevars:
     kept = StoredDocuments(store.objects)
-    scheme, _, rest = target.sitevars.partition(":")
+    scheme, _, rest = address.partition(":")
     if scheme == "ssm":
 
         def lock(model: str) -> AbstractContextManager[Held]:
-            return hold(store.objects, f"sitevars/{model}/lock", user_name())
+            return hold(store.objects, f"{history_folder(model, region)}lock", user_name())
 
-        return Sitevars(Parameters(rest, target.account, lock), None, kept)
-    place, _, name = target.sitevars.rpartition("/")
+        return Sitevars(Parameters(rest, target.account, lock), None, kept, region)
+    place, _, name = address.rpartition("/")
     if scheme == "s3":
-        return Sitevars(StoredDocuments(S3Objects(place, account=target.account)), name, kept)
-    return Sitevars(FileDocuments(Path(place.removeprefix("file:") or "/")), name, kept)
+        objects = S3Objects(place, account=target.account)
+        return Sitevars(StoredDocuments(objects), name, kept, region)
+    return Sitevars(FileDocuments(Path(place.removeprefix("file:") or "/")), name, kept, region)
 
 
 def point(
     checkout: Checkout,
-    target: Target,
+    sitevars: Sitevars,
     store: BundleStore,
     model_name: str,
     pointer: Pointer,
@@ -102,8 +127,8 @@ def point(
 
     Args:
         checkout: The checkout that has the flavors.
-        target: Whose sitevar it is.
-        store: Its bundle store, where the ledger is.
+        sitevars: Where the pointer is: of one region, where the target has several.
+        store: The target's bundle store, where the ledger is.
         model_name: The model.
         pointer: What its entry is to say.
         expected: What it says now; None: nothing.
@@ -114,10 +139,9 @@ def point(
             again does what is missing.
     """
     check_pointer(checkout, store, model_name, pointer)
-    sitevars = sitevars_of(target, store)
     since = last_number(store, model_name)
     change = sitevars.set(model_name, pointer, expected=expected, who=user_name(), why=why)
-    known = pointed_to(entries(store, model_name)) or {}
+    known = pointed_to(entries(store, model_name), sitevars.region) or {}
     before = weights_in(change.before) if change else known
     if change is None:
         if known == weights_in(pointer):
@@ -127,8 +151,9 @@ def point(
         {"flavor": flavor, "version": str(checkout.flavors[flavor].version), "weight": percent}
         for flavor, percent in pointer.weights
     ]
-    facts = {"live": live, "why": change.why}
-    step = Step("pointed", facts, f"sitevar change {change.number}", change.who)
+    facts = in_region({"live": live, "why": change.why}, sitevars.region)
+    key = keyed(f"sitevar change {change.number}", sitevars.region)
+    step = Step("pointed", facts, key, change.who)
     enter_pointer(store, sitevars, model_name, step, before, since)
 
 

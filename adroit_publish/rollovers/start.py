@@ -10,16 +10,18 @@ from adroit_publish.bundle.version_names import PublishedVersion
 from adroit_publish.config.flavors import Flavor, find_flavor
 from adroit_publish.config.rollout import Rollout, read_check
 from adroit_publish.custody.rolled_back import refuse_rolled_back, rolled_back
-from adroit_publish.errors import ConfigError, RefusedError
+from adroit_publish.errors import ConfigError, RefusedError, StoreError
 from adroit_publish.evidence.answers import check_address
 from adroit_publish.evidence.sources import lag_s, open_traffic
 from adroit_publish.rollover.checks import Bound, Checks
-from adroit_publish.rollover.needs import weights_text
+from adroit_publish.rollover.evidence import PointerRead
+from adroit_publish.rollover.needs import unread_text, weights_text
 from adroit_publish.rollover.shares import CONFIDENCE
 from adroit_publish.rollover.spelled import differences
 from adroit_publish.rollover.state import Rollover, Side, Transition
 from adroit_publish.rollovers.book import last_hold
 from adroit_publish.rollovers.probes import plain_addresses, plain_traffic
+from adroit_publish.rollovers.regions import read_pointers
 from adroit_publish.rollovers.verbs import Rolling
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.rollovers import Kept
@@ -38,6 +40,7 @@ class Asked:
         traffic: Where it is counted, as ``evidence.sources`` has it: ``SCHEME:URL``.
         told: What was told of how it goes, by the names of ``Rollout``; config.yaml says the rest.
         old_urls: Servers of the old version: the way back.
+        by_region: Whether steps go region by region.
     """
 
     urls: tuple[str, ...]
@@ -45,6 +48,7 @@ class Asked:
     traffic: tuple[str, ...]
     told: Mapping[str, Any]
     old_urls: tuple[str, ...] = ()
+    by_region: bool = False
 
 
 def start(
@@ -89,6 +93,7 @@ def start(
         steps=rollout.steps,
         checks=_checks(asked, rollout, project.rtol),
     )
+    _check_regions(rolling, rollover)
     last = rolling.rollovers.last(rollover.model)
     if last and last.rollover.live:
         return _the_same(rolling, last, rollover)
@@ -130,6 +135,7 @@ def _checks(asked: Asked, rollout: Rollout, rtol: float) -> Checks:
         latency_margin=rollout.latency_margin,
         bounds=tuple(Bound(*read_check(text)) for text in rollout.checks),
         approve_at=rollout.approve_at,
+        by_region=asked.by_region,
     )
 
 
@@ -165,14 +171,14 @@ def _both(rolling: Rolling, old: str | None, new: str | None, model: str | None)
     if model is None:
         raise ConfigError("Which rollover?", wanted="--from FLAVOR --to FLAVOR, or --model MODEL")
     if old is None:
-        pointer = rolling.world.sitevars.get(model).pointer
-        if pointer is None or len(pointer.flavors) != 1:
+        pointer = _every_pointer(rolling, model)
+        if pointer.weights is None or len(pointer.weights) != 1:
             raise RefusedError(
                 f"The sitevar does not point {model} at one flavor.",
-                got=pointer or "no entry",
+                got=_says(pointer),
                 next_step=f"python -m adroit_publish sitevar set {model} FLAVOR --why TEXT",
             )
-        (old,) = pointer.flavors
+        (old,) = pointer.weights
     others = [
         flavor.name
         for flavor in rolling.checkout.flavors.values()
@@ -236,6 +242,16 @@ def _the_same(rolling: Rolling, last: Kept, wanted: Rollover) -> Kept:
     )
 
 
+def _check_regions(rolling: Rolling, rollover: Rollover) -> None:
+    if rollover.checks.by_region and len(rolling.world.sitevars) < 2:
+        raise ConfigError(
+            "Steps can go region by region only where the target has several sitevars.",
+            where="adroit.toml",
+            got=", ".join(rolling.world.target.sitevar_addresses.values()),
+            wanted='sitevars = {eu = "ADDRESS", us = "ADDRESS"}',
+        )
+
+
 def _check_start(rolling: Rolling, rollover: Rollover, new: Flavor) -> None:
     if rollover.old.bundle_id == rollover.new.bundle_id:
         raise RefusedError(
@@ -260,16 +276,37 @@ def _check_start(rolling: Rolling, rollover: Rollover, new: Flavor) -> None:
             next_step=f"git pull; once the reason is gone: python -m adroit_publish unhold "
             f"{new.name} --commit",
         )
-    pointer = rolling.world.sitevars.get(rollover.model).pointer
-    weights = dict(pointer.weights) if pointer else None
-    if weights != rollover.weights(0):
+    pointer = _every_pointer(rolling, rollover.model)
+    if pointer.weights != rollover.weights(0):
         raise RefusedError(
             f"The sitevar does not point {rollover.model} at {rollover.old.flavor}.",
-            got=weights_text(weights),
+            got=_says(pointer),
             wanted=rollover.old.flavor,
             next_step=f"name the flavor that is live with --from, or python -m adroit_publish "
             f"sitevar set {rollover.model} {rollover.old.flavor} --why TEXT",
         )
+
+
+def _every_pointer(rolling: Rolling, model: str) -> PointerRead:
+    """Returns what every region's sitevar says; raises StoreError where one cannot be read."""
+    pointer = read_pointers(rolling.world.sitevars, model)
+    if pointer.unread:
+        raise StoreError(
+            "Not every sitevar can be read.",
+            where="adroit.toml",
+            got=unread_text(pointer),
+            transient=True,
+            next_step="run the same command again, once all of them answer",
+        )
+    return pointer
+
+
+def _says(pointer: PointerRead) -> str:
+    """Returns what the sitevars say, a line each."""
+    return "\n".join(
+        f"{region}: {weights_text(weights)}" if region else weights_text(weights)
+        for region, weights in pointer.by_region.items()
+    )
 
 
 def _check_published(rolling: Rolling, rollover: Rollover) -> Mapping[str, Any]:

@@ -220,7 +220,7 @@ def _act(rollovers: Rollovers, kept: Kept, world: World, action: str, evidence: 
         rollovers.check(kept)
     except RefusedError:
         there = rollovers.get(kept.rollover.model, kept.rollover.id).rollover
-        goal, wanted = kept.rollover.goal, there.shares[0] if there.goal is None else there.goal
+        goal, wanted = kept.rollover.goal, there.shares_in(kept.rollover.region or "")[-1]
         if action == "point" and goal is not None and wanted < goal:
             world.take_back(there, goal, wanted)
         raise

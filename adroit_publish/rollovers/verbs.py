@@ -5,16 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from adroit_publish.checkout import Checkout
 from adroit_publish.config.targets import Target
 from adroit_publish.edge.user import user_name
 from adroit_publish.errors import PublishError
 from adroit_publish.rollover.checklist import Box, boxes
-from adroit_publish.rollover.evidence import Evidence
-from adroit_publish.rollover.needs import Lack, changes
+from adroit_publish.rollover.evidence import Evidence, PointerRead
+from adroit_publish.rollover.needs import Lack, changes, unread_text
 from adroit_publish.rollover.rules import Missing, commands, next_step, readings
 from adroit_publish.rollover.state import Answered, Rollover, Weights
 from adroit_publish.rollovers.sitevars import sitevars_of
@@ -37,7 +37,8 @@ class Status:
         next: Commands that lead on from here.
         warnings: What has to be known before it is needed.
         pointed: What the sitevar says, percent by flavor; None where that could not be read, or
-            the rollover has ended.
+            the rollover has ended, or where regions differ.
+        regions: By region what its sitevar says, where there are several.
         answered: When the old version's servers last answered; None where nobody knows.
         probes: A line for each address that was asked and does not answer as it should.
     """
@@ -50,6 +51,7 @@ class Status:
     pointed: Weights | None = None
     answered: Answered | None = None
     probes: tuple[str, ...] = ()
+    regions: Mapping[str, Weights] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,16 @@ def status(rolling: Rolling, model: str | None) -> Status:
         lacks,
         tuple(commands(rollover)),
         _warnings(rollover, evidence),
-        evidence.pointer.weights or {} if evidence.pointer else None,
+        _pointed(evidence.pointer),
         answered(rollover, evidence),
+        regions=evidence.pointer.regions if evidence.pointer else {},
     )
+
+
+def _pointed(pointer: PointerRead | None) -> Weights | None:
+    if pointer is None or (pointer.weights is None and (pointer.regions or pointer.unread)):
+        return None
+    return pointer.weights or {}
 
 
 def move(
@@ -153,6 +162,8 @@ def _warnings(rollover: Rollover, evidence: Evidence) -> tuple[str, ...]:
         )
     if evidence.published and evidence.published.old:
         lines.append(f"the way back is gone: {'; '.join(evidence.published.old)}")
+    if evidence.pointer and evidence.pointer.unread:
+        lines.append(unread_text(evidence.pointer))
     if evidence.flavors and evidence.pointer and rollover.state != "rolling back":
         lines += [line for line in [changes(rollover, evidence)] if line]
     return tuple(dict.fromkeys(lines))

@@ -38,6 +38,7 @@ from adroit_publish.rollover.evidence import (
 from adroit_publish.rollover.state import Rollover, Side
 from adroit_publish.rollovers.book import enter_pointer, note, pointed_step, weights_in
 from adroit_publish.rollovers.counting import NoEvidence, count_traffic
+from adroit_publish.rollovers.regions import read_pointers, set_everywhere
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.chain import last_number
 from adroit_publish.version import Golden, Versions
@@ -73,14 +74,14 @@ class RealWorld:
         checkout: The checkout; its flavors.yaml is read afresh each time.
         target: The target.
         store: Its bundle store.
-        sitevars: Its sitevars.
+        sitevars: Its sitevars, by region.
         who: Who runs the command.
     """
 
     checkout: Checkout
     target: Target
     store: BundleStore
-    sitevars: Sitevars
+    sitevars: Mapping[str, Sitevars]
     who: str
     _questions: dict[str, Question] = field(default_factory=dict)
 
@@ -164,9 +165,7 @@ class RealWorld:
         return ask_servers(rollover.old.bundle_id, checks.old_urls, checks.traffic)
 
     def _pointer(self, rollover: Rollover) -> PointerRead:
-        reading = self.sitevars.get(rollover.model)
-        weights = dict(reading.pointer.weights) if reading.pointer else None
-        return PointerRead(reading.read_utc.timestamp(), weights)
+        return read_pointers(self.sitevars, rollover.model)
 
     def _endpoints(self, rollover: Rollover) -> EndpointsRead:
         """Whether the new version is deployed is asked first, without a prediction.
@@ -220,7 +219,7 @@ class RealWorld:
         if action == "point":
             assert evidence.pointer
             mine()
-            self._point(rollover, evidence.pointer.weights or {})
+            self._point(rollover, evidence.pointer.by_region)
             return
 
         def edit(data: bytes) -> bytes:
@@ -232,16 +231,21 @@ class RealWorld:
 
     def take_back(self, rollover: Rollover, share: float, wanted: float) -> None:
         """Undoes an act that came too late; see ``World``."""
-        back = replace(rollover, goal=wanted)
+        back = replace(rollover, goal=wanted, region=None)
         with suppress(RefusedError):  # it says something else already
-            self._point(back, rollover.weights(share))
+            self._point(back, dict.fromkeys(self.sitevars, rollover.weights(share)))
 
-    def _point(self, rollover: Rollover, before: Mapping[str, float]) -> None:
-        """Sets the sitevar to the rollover's goal, and enters that; else ``note`` does."""
+    def _point(self, rollover: Rollover, before: Mapping[str, Mapping[str, float]]) -> None:
+        """Sets the sitevars that are to be set, by what each is to say before."""
+        regions = [region for region in before if rollover.region in (None, region)]
+        set_everywhere(regions, lambda region: self._point_in(rollover, region, before[region]))
+
+    def _point_in(self, rollover: Rollover, region: str, before: Mapping[str, float]) -> None:
+        """Sets one sitevar to the rollover's goal, and enters that; else ``note`` does."""
         assert rollover.goal is not None
         since = last_number(self.store, rollover.model)
         why = rollover.history[-1].why
-        change = self.sitevars.set(
+        change = self.sitevars[region].set(
             rollover.model,
             Pointer.of(rollover.weights(rollover.goal)),
             expected=Pointer.of(before) if before else None,
@@ -251,17 +255,19 @@ class RealWorld:
         if change is None:
             return
         kind = "rolled-back" if rollover.state == "rolling back" else "pointed"
-        step = pointed_step(rollover, kind, len(rollover.history) + 1, self.who, why)
+        step = pointed_step(rollover, kind, len(rollover.history) + 1, self.who, why, region)
+        sitevars = self.sitevars[region]
         with suppress(PublishError):
-            enter_pointer(self.store, self.sitevars, rollover.model, step, dict(before), since)
+            enter_pointer(self.store, sitevars, rollover.model, step, dict(before), since)
 
     def note(self, rollover: Rollover) -> None:
         """Enters the last transition in the ledger; see ``World``."""
-        note(
-            self.store,
-            rollover,
-            lambda: weights_in(self.sitevars.get(rollover.model).pointer),
-        )
+        for region, sitevars in self.sitevars.items():
+
+            def current(at: Sitevars = sitevars) -> Mapping[str, float]:
+                return weights_in(at.get(rollover.model).pointer)
+
+            note(self.store, rollover, current, region)
 
 
 def _anything(_predictions: Any) -> None:

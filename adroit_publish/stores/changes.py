@@ -9,18 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.ledger import (
     UNKNOWN,
     LedgerEntry,
     Step,
-    authors_of,
     check_step,
     pointed_to,
     record,
+    region_of,
     weights_of,
 )
+from adroit_publish.stores.live import authors_of
 
 
 @dataclass(frozen=True)
@@ -62,20 +64,22 @@ def enter_change(
     """
     check_step(model, step.kind, step.facts, step.key)
 
+    region = str(step.facts.get("region", ""))
+
     def next_step(told: Sequence[LedgerEntry]) -> Step:
         if any(entry.key == step.key for entry in told):
-            known = pointed_to(told) or {}
+            known = pointed_to(told, region) or {}
             if known == made.after or made.current() != made.after:
                 return step
             again = f"{step.key}, again after entry {told[-1].number}"  # undone in between
             return replace(step, key=again)
-        gap = _gap(told, made)
+        gap = _gap([entry for entry in told if region_of(entry) == region], made, region)
         if gap is not None:
             facts = {**step.facts, "entry": gap, "before": dict(made.before)}
             return Step("explained", facts, step.key, step.who)
-        if (pointed_to(told) or {}) == made.before:
+        if (pointed_to(told, region) or {}) == made.before:
             return step
-        return changed_outside(made.before, told, step.who)
+        return changed_outside(made.before, told, step.who, region)
 
     while True:
         entry = record(store, model, next_step, now)
@@ -84,7 +88,7 @@ def enter_change(
 
 
 def changed_outside(
-    weights: Mapping[str, float], told: Sequence[LedgerEntry], noticed_by: str
+    weights: Mapping[str, float], told: Sequence[LedgerEntry], noticed_by: str, region: str = ""
 ) -> Step:
     """Returns the step that enters what the sitevar was found to say."""
     shares = [
@@ -92,21 +96,32 @@ def changed_outside(
         for flavor, percent in sorted(weights.items())
     ]
     number = told[-1].number if told else 0
-    facts = {"live": shares, "noticed_by": noticed_by}
-    return Step("changed-outside", facts, f"changed outside after {number}", UNKNOWN)
+    facts = in_region({"live": shares, "noticed_by": noticed_by}, region)
+    key = keyed(f"changed outside after {number}", region)
+    return Step("changed-outside", facts, key, UNKNOWN)
 
 
-def _gap(told: Sequence[LedgerEntry], made: SitevarChange) -> int | None:
+def in_region(facts: Mapping[str, Any], region: str) -> dict[str, Any]:
+    """Returns an entry's facts with the region whose sitevar it is of, where there are several."""
+    return {**facts, "region": region} if region else dict(facts)
+
+
+def keyed(key: str, region: str) -> str:
+    """Returns a step's key in a region: each region's sitevar has a step of its own."""
+    return f"{key} in {region}" if region else key
+
+
+def _gap(told: Sequence[LedgerEntry], made: SitevarChange, region: str) -> int | None:
     """Returns the number of the ``changed-outside`` entry that a late change is, or came before.
 
     A change that the sitevar still says is not late.
     """
-    known, authors = pointed_to(told) or {}, authors_of(told)
+    known, authors = pointed_to(told, region) or {}, authors_of(told)
     gaps, unclaimed = [], []
     for place, entry in enumerate(told):
         if entry.kind != "changed-outside" or entry.number <= made.since:
             continue
-        author, replaced = authors.get(entry.number), pointed_to(told[:place]) or {}
+        author, replaced = authors.get(entry.number), pointed_to(told[:place], region) or {}
         if author is None:
             unclaimed.append((entry.number, replaced, weights_of(entry.facts["live"])))
         if author is None or author.facts["before"] != replaced:  # else nothing fits in between

@@ -16,7 +16,8 @@ from adroit_publish.bundle.record import Record
 from adroit_publish.config.gates import measured_values
 from adroit_publish.errors import StoreError, VerificationError
 from adroit_publish.stores.bundle_store import BundleStore
-from adroit_publish.stores.ledger import entries, live_at
+from adroit_publish.stores.ledger import entries
+from adroit_publish.stores.live import live_at
 from adroit_publish.stores.records import last_publish, records
 
 THREADS = 8

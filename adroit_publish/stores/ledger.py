@@ -36,7 +36,8 @@ KINDS = {
 }
 """What each kind of entry has to say. ``live`` is what the sitevar holds from then on: a list of
 ``{"flavor", "version", "weight"}``, weights in percent; empty where it no longer names the model,
-a version empty where it is not known. ``explained`` came late: it is the author of the
+a version empty where it is not known. Where a target has several sitevars, ``region`` says which
+one an entry is of. ``explained`` came late: it is the author of the
 ``changed-outside`` entry with the number ``entry``, or, where that says something else, of a change
 just before it.
 """
@@ -97,26 +98,13 @@ class Share:
         flavor: Its name.
         version: The version behind it at that time.
         weight: Its share of the requests, in percent.
+        region: Where; empty where a target has one sitevar.
     """
 
     flavor: str
     version: str
     weight: float
-
-
-@dataclass(frozen=True)
-class Live:
-    """What a sitevar said of a model for a while.
-
-    Attributes:
-        since_utc: From when on.
-        who: Who set it.
-        shares: What it named; nothing where the model had been taken out of it.
-    """
-
-    since_utc: datetime
-    who: str
-    shares: tuple[Share, ...]
+    region: str = ""
 
 
 def append(
@@ -227,41 +215,20 @@ def history(store: BundleStore, model: str) -> list[LedgerEntry]:
     return [entry for _, entry in sorted(told, key=lambda pair: pair[0])]
 
 
-def live_at(entries: Iterable[LedgerEntry], when: datetime) -> Live | None:
-    """Returns what was live at ``when``, or None where nothing had been pointed to yet.
-
-    Args:
-        entries: Entries of one model, oldest first.
-        when: Aware of its zone; what happened at this very moment had happened.
-    """
-    told = list(entries)
-    authors, live = authors_of(told), None
-    for entry in told:
-        if entry.kind in POINTING and entry.utc <= when:
-            author = authors.get(entry.number, entry)
-            live = Live(entry.utc, author.who, _shares(author.facts["live"]))
-    return live
-
-
-def authors_of(told: Sequence[LedgerEntry]) -> dict[int, LedgerEntry]:
-    """Returns by number who came late to say that a ``changed-outside`` entry is theirs."""
-    by_number = {entry.number: entry for entry in told if entry.kind in POINTING}
-    late = [(entry.facts["entry"], entry) for entry in told if entry.kind == "explained"]
-    return {
-        number: entry
-        for number, entry in late
-        if weights_of(by_number[number].facts["live"]) == weights_of(entry.facts["live"])
-    }
+def region_of(entry: LedgerEntry) -> str:
+    """Returns the region whose sitevar an entry is of; empty where a target has one sitevar."""
+    return str(entry.facts.get("region", ""))
 
 
 def weights_of(live: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """Returns what an entry's ``live`` says of weights: percent by flavor."""
-    return {share.flavor: share.weight for share in _shares(live)}
+    return {share.flavor: share.weight for share in shares_in(live)}
 
 
-def pointed_to(told: Iterable[LedgerEntry]) -> dict[str, float] | None:
-    """Returns the weights that the last entry about them says; None where none does."""
-    live = [entry.facts["live"] for entry in told if entry.kind in POINTING]
+def pointed_to(told: Iterable[LedgerEntry], region: str = "") -> dict[str, float] | None:
+    """Returns the weights that the last entry about a region says; None where none does."""
+    pointing = [entry for entry in told if entry.kind in POINTING and region_of(entry) == region]
+    live = [entry.facts["live"] for entry in pointing]
     return weights_of(live[-1]) if live else None
 
 
@@ -277,7 +244,7 @@ def check_step(model: str, kind: str, facts: Mapping[str, Any], key: str) -> Non
     """Raises ValueError for an entry that lacks what it has to say."""
     if kind not in KINDS or not facts.keys() >= set(KINDS[kind]) or not key or name_problem(model):
         raise ValueError(f"no entry of a ledger: {kind!r} {key!r} of {model!r}, {dict(facts)}")
-    _shares(facts.get("live", ()))
+    shares_in(facts.get("live", ()))
 
 
 def _entries(chain: Chain) -> list[LedgerEntry]:
@@ -305,7 +272,7 @@ def _entry(link: Link, model: str) -> LedgerEntry:
         raise ValueError(f"{entry.utc} of {entry.model}")
     if entry.kind not in KINDS:
         raise WrittenByNewer(f"the kind {entry.kind}")
-    _shares(entry.facts.get("live", ()))
+    shares_in(entry.facts.get("live", ()))
     return entry
 
 
@@ -327,7 +294,8 @@ def _same(there: LedgerEntry, step: Step, store: BundleStore) -> LedgerEntry:
     return there
 
 
-def _shares(live: Iterable[Mapping[str, Any]]) -> tuple[Share, ...]:
+def shares_in(live: Iterable[Mapping[str, Any]]) -> tuple[Share, ...]:
+    """Returns what an entry's ``live`` says; raises KeyError, TypeError or ValueError for less."""
     return tuple(
         Share(str(share["flavor"]), str(share["version"]), float(share["weight"])) for share in live
     )

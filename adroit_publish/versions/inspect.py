@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 from typing import Any, TypeVar
 
 from adroit_publish.bundle.layer import layer_kind
@@ -32,7 +33,8 @@ from adroit_publish.errors import ConfigError, PublishError, VerificationError
 from adroit_publish.places import open_places
 from adroit_publish.publish.survey import Standing, Survey
 from adroit_publish.stores.bundle_store import BundleStore
-from adroit_publish.stores.ledger import entries, live_at
+from adroit_publish.stores.ledger import entries
+from adroit_publish.stores.live import live_at
 from adroit_publish.version import Version
 
 T = TypeVar("T")
@@ -175,14 +177,26 @@ def show(version: Version) -> dict[str, Any]:
 
 
 def status(
-    checkout: Checkout, target: Target, store: BundleStore, pointers: Mapping[str, Pointer]
+    checkout: Checkout,
+    target: Target,
+    store: BundleStore,
+    pointers: Mapping[str, Sequence[Pointer]],
 ) -> list[FlavorRow]:
     """Returns the state of every flavor against one target; a damaged version is a detail.
+
+    Args:
+        checkout: The checkout.
+        target: The target.
+        store: Its bundle store.
+        pointers: By model what its sitevar says; of every region, where there are several.
 
     Raises:
         StoreError, RefusedError: The store is away, or denies access.
     """
-    live = {flavor: percent for pointer in pointers.values() for flavor, percent in pointer.weights}
+    live: dict[str, float] = {}
+    for pointer in chain(*pointers.values()):
+        for flavor, percent in pointer.weights:
+            live[flavor] = max(percent, live.get(flavor, 0.0))
     survey = Survey(checkout, target, store, allow_dirty=True)
     with ThreadPoolExecutor(THREADS, "status") as pool:
         rows = list(pool.map(partial(_status_of, survey), checkout.flavors.values()))
@@ -195,16 +209,19 @@ def status(
     ]
 
 
-def _pointed_versions(store: BundleStore, pointers: Mapping[str, Pointer]) -> dict[str, str]:
+def _pointed_versions(
+    store: BundleStore, pointers: Mapping[str, Sequence[Pointer]]
+) -> dict[str, str]:
     """Returns by live flavor the version that the ledger says it was pointed to with."""
     versions: dict[str, str] = {}
-    for model, pointer in pointers.items():
+    for model, everywhere in pointers.items():
+        flavors = {flavor for pointer in everywhere for flavor in pointer.flavors}
         try:
             live = live_at(entries(store, model), datetime.max.replace(tzinfo=UTC))
         except VerificationError:
             continue  # `verify-ledger` is where a damaged one is told
         shares = live.shares if live else ()
-        versions |= {s.flavor: s.version for s in shares if s.flavor in pointer.flavors}
+        versions |= {s.flavor: s.version for s in shares if s.flavor in flavors}
     return versions
 
 

@@ -69,6 +69,7 @@ def test_the_file_of_the_design_is_read_with_absolute_paths() -> None:
         ("sitevars", "file:../s.json", "file:/s.json"),
         ("sitevars", "s3://bucket/a/s.json", "s3://bucket/a/s.json"),
         ("sitevars", "ssm:/adroit/versions", "ssm:/adroit/versions"),
+        ("sitevars", "ssm:eu-west-1/adroit", "ssm:eu-west-1/adroit"),
         ("tracking_uri", "sqlite:////x/m.db", "sqlite:////x/m.db"),
         ("tracking_uri", "file:./ml runs", "file:///repo/ml%20runs"),
         ("tracking_uri", "https://mlflow.example/", "https://mlflow.example"),
@@ -106,6 +107,8 @@ def test_an_address_comes_out_in_one_form(key: str, value: str, wanted: str) -> 
         ("sitevars", "ssm://adroit"),
         ("sitevars", "ssm:/a/"),
         ("sitevars", "ssm:/AWS/x"),
+        ("sitevars", "ssm:eu-west-1/aws/x"),
+        ("sitevars", "ssm:EU/x"),
         ("sitevars", "ssm:/a b"),
         ("sitevars", "ssm:" + 15 * "/a"),
         ("tracking_uri", "http://mlflow.example"),
@@ -130,6 +133,30 @@ def test_an_address_that_is_not_allowed_is_refused_without_its_secret(key: str, 
         one(key, value)
     assert f"'{key}'" in str(caught.value)
     assert "SECRET" not in str(caught.value)
+
+
+def test_a_target_may_have_a_sitevar_for_each_region() -> None:
+    table = '{ us = "file:us.json", eu = "ssm:eu-west-1/adroit" }'
+    target = parse(f"[targets.a]\n{LEAST}sitevars = {table}\n".encode()).by_name["a"]
+    addresses = {"us": "file:/repo/us.json", "eu": "ssm:eu-west-1/adroit"}
+    assert (target.sitevars, target.sitevar_addresses) == (None, addresses)
+    assert list(target.sitevar_addresses) == ["us", "eu"]  # the order that steps take
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("{}", "an address of its own"),
+        ('{ us = "file:s.json", eu = "file:./s.json" }', "an address of its own"),
+        ('{ us = "nowhere" }', "'us' must be file:PATH"),
+        ("{ us = 1 }", "'us' must be an address"),
+        ('{ "a/b" = "file:s.json" }', "'a/b'"),
+    ],
+)
+def test_a_region_without_an_address_of_its_own_is_refused(table: str, said: str) -> None:
+    (problem,) = problems_of(f"[targets.a]\n{LEAST}sitevars = {table}\n")
+    assert problem.startswith("adroit.toml:4: target 'a': 'sitevars'") or "adroit.toml" in problem
+    assert said in problem
 
 
 def test_all_problems_are_reported_with_their_lines() -> None:

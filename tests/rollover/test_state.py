@@ -16,7 +16,7 @@ NAMES = sorted(path.stem.removeprefix("rollover_") for path in SAMPLES.glob("rol
 
 SINCE_SCHEMA_2 = {
     *("amendments", "approvals", "answered", "baseline", "samples"),
-    *("sample_s", "told"),
+    *("sample_s", "told", "region", "ahead"),
     *("old_urls", "min_requests", "bake_s", "confidence", "latency_margin", "bounds"),
     *("approve_at", "by_region"),
 }

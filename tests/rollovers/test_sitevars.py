@@ -57,7 +57,7 @@ sitevars = "{address}"
 
 
 def opened(target: Target) -> Sitevars:
-    return sitevars_of(target, open_store(target))
+    return sitevars_of(target, open_store(target))[""]
 
 
 def test_a_pointer_is_set_read_back_and_remembered(target: Target):

@@ -14,7 +14,8 @@ from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.chain import last_number
 from adroit_publish.stores.changes import SitevarChange, enter_change
 from adroit_publish.stores.directory import DirectoryObjects
-from adroit_publish.stores.ledger import Step, entries, live_at, pointed_to
+from adroit_publish.stores.ledger import Step, entries, pointed_to
+from adroit_publish.stores.live import live_at
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 

@@ -23,7 +23,8 @@ from adroit_publish.errors import RefusedError, VerificationError
 from adroit_publish.stores import ledger
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.directory import DirectoryObjects
-from adroit_publish.stores.ledger import LedgerEntry, Share, append, entries, live_at
+from adroit_publish.stores.ledger import LedgerEntry, Share, append, entries
+from adroit_publish.stores.live import live_at
 from adroit_publish.stores.s3.objects import S3Objects
 from tests.servers.object_servers import ACCESS_KEY, SECRET_KEY
 from tests.support.checkouts import FLOW, make_checkout

@@ -1,0 +1,403 @@
+"""Rollovers of a target with a sitevar in each region: everywhere at once, or one after the other.
+
+The sitevars are real ones, in files and in SSM; of the rest of the world the readings are given.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from adroit_publish.checkout import Checkout
+from adroit_publish.cli.checklist import markdown
+from adroit_publish.config.sitevars import Pointer
+from adroit_publish.config.targets import parse_targets
+from adroit_publish.errors import RefusedError, StoreError
+from adroit_publish.places import open_store
+from adroit_publish.rollover.checklist import boxes
+from adroit_publish.rollover.checks import Checks
+from adroit_publish.rollover.evidence import (
+    AnsweringRead,
+    Counts,
+    EndpointsRead,
+    Evidence,
+    FlavorsRead,
+    Publication,
+    TrafficRead,
+)
+from adroit_publish.rollover.state import Rollover, Side, Transition, parse_rollover
+from adroit_publish.rollovers import regions as in_regions
+from adroit_publish.rollovers.audit import audit
+from adroit_publish.rollovers.regions import read_pointers
+from adroit_publish.rollovers.sitevars import sitevars_of
+from adroit_publish.rollovers.steps import step
+from adroit_publish.rollovers.verbs import Status
+from adroit_publish.rollovers.world import RealWorld
+from adroit_publish.stores.ledger import append, entries
+from adroit_publish.stores.rollovers import Rollovers
+from tests.rollovers.test_rollover_command import make_published, served
+from tests.servers.object_servers import ACCESS_KEY, SECRET_KEY, running_moto
+from tests.support.rolling import SMALL, advance_to, done, run
+
+OLD, NEW = Side("old", "v-old", "sha256:1"), Side("new", "v-new", "sha256:2")
+CHECKS = Checks(("http://new",), None, ("prometheus:http://p",), 60.0, 0.01, 1e-6, 120.0)
+REGIONS = ("us", "eu", "ap")
+AWS_REGIONS = {"us": "us-east-1", "eu": "eu-west-1", "ap": "ap-southeast-2"}
+
+
+@pytest.fixture(scope="module")
+def moto():
+    with running_moto() as server:
+        yield server
+
+
+@pytest.fixture(params=["file", "ssm"])
+def target(request, tmp_path, monkeypatch):
+    """A target with three sitevars; the parameters have one name, each in its own AWS region."""
+    if request.param == "ssm":
+        moto = request.getfixturevalue("moto")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", moto.endpoint)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    addresses = {
+        "file": lambda region: f"file:{region}/sitevars.json",
+        "ssm": lambda region: f"ssm:{AWS_REGIONS[region]}/adroit/{tmp_path.name}",
+    }
+    table = ", ".join(f'{region} = "{addresses[request.param](region)}"' for region in REGIONS)
+    text = f"""
+default_target = "t"
+[targets.t]
+tracking_uri = "sqlite:///m.db"
+bundles = "file:bundles"
+sitevars = {{ {table} }}
+"""
+    return parse_targets(text.encode(), "adroit.toml", str(tmp_path)).by_name["t"]
+
+
+class World(RealWorld):
+    """The real sitevars and ledger of a target, in a world where everything else is well."""
+
+    def read(self, rollover, names):
+        now = time.time()
+        gone = rollover.state in ("draining", "drained")
+        return Evidence(
+            published=Publication(now, (), ()),
+            flavors=FlavorsRead(now, OLD.version, NEW.version),
+            pointer=read_pointers(self.sitevars, "m"),
+            endpoints=EndpointsRead(now, True, True),
+            traffic=TrafficRead(
+                now, 1e-9 if rollover.sample_s is None else now - rollover.sample_s,
+                Counts(0 if gone else 90, 0), Counts(90, 0), source_s=now,
+            ),
+            answering=AnsweringRead(now, 2, now),
+        ), None  # fmt: skip
+
+
+class Rig:
+    """A rollover of model ``m``, from ``verified`` on, and what operators do with it."""
+
+    def __init__(self, target, *, by_region):
+        self.target, self.store = target, open_store(target)
+        self.sitevars = sitevars_of(target, self.store)
+        self.world = World(Checkout("."), target, self.store, self.sitevars, "ada")
+        self.rollovers = Rollovers(self.store.objects)
+        live = [{"flavor": "old", "version": OLD.version, "weight": 100.0}]
+        for region, sitevars in self.sitevars.items():
+            sitevars.set("m", Pointer.of("old"), expected=None, who="ada", why="first")
+            facts, now = {"live": live, "region": region}, datetime.now(UTC)
+            append(self.store, "m", "pointed", facts, key=f"first {region}", who="ada", now=now)
+        checks = replace(CHECKS, by_region=by_region)
+        entry = Transition(time.time(), "ada", None, "verified")
+        rollover = Rollover(
+            "0001", "m", OLD, NEW, (10.0, 100.0), checks, "verified", history=(entry,)
+        )
+        self.rollovers.create(rollover)
+
+    @property
+    def rollover(self):
+        return self.rollovers.last("m").rollover
+
+    def do(self, command="advance"):
+        kept = self.rollovers.last("m")
+        return step(self.rollovers, kept, self.world, who="ada", command=command, why="because")
+
+    def says(self):
+        pointers = (sitevars.get("m").pointer for sitevars in self.sitevars.values())
+        return [str(pointer) for pointer in pointers]
+
+    def entered(self):
+        return [(e.kind, e.facts.get("region")) for e in entries(self.store, "m")]
+
+    def whole(self):
+        found = audit(self.target, self.store, "m")
+        return (found.problems, found.outside) == ((), None)
+
+
+TENTH = "new=10, old=90"
+
+
+def test_everywhere_at_once_and_each_region_has_its_entry(target):
+    rig = Rig(target, by_region=False)
+    rig.do()
+    assert rig.says() == [TENTH] * 3
+    kinds = rig.entered()
+    assert kinds.count(("pointed", "eu")) == kinds.count(("pointed", "us")) == 2
+    assert not [kind for kind, region in kinds if region is None]
+    rig.do()
+    assert rig.says() == ["new"] * 3
+    assert rig.rollover.shares == (100.0,)
+    assert rig.whole()
+
+
+def test_region_by_region_each_takes_a_step_before_any_takes_the_next(target):
+    rig = Rig(target, by_region=True)
+    seen = []
+    while rig.rollover.state != "draining":
+        rig.do()
+        seen.append((rig.says(), rig.rollover.shares[0], dict(rig.rollover.ahead)))
+        assert rig.whole()
+    assert seen[:3] == [
+        ([TENTH, "old", "old"], 0.0, {"us": 10.0}),
+        ([TENTH, TENTH, "old"], 0.0, {"us": 10.0, "eu": 10.0}),
+        ([TENTH, TENTH, TENTH], 10.0, {}),
+    ]
+    assert [says for says, *_ in seen[3:6]] == [
+        ["new", TENTH, TENTH], ["new", "new", TENTH], ["new", "new", "new"],
+    ]  # fmt: skip
+    assert (rig.rollover.shares, rig.rollover.ahead) == ((100.0,), {})
+    named = [region for kind, region in rig.entered() if kind == "pointed"]
+    assert named == 3 * [*REGIONS]
+
+
+def test_what_is_kept_of_a_step_on_its_way_is_read_back(target):
+    rig = Rig(target, by_region=True)
+    rig.do()
+    kept = json.loads(json.dumps(rig.rollover.as_dict()))
+    assert parse_rollover(kept, "here") == rig.rollover
+    assert kept["ahead"] == {"us": 10.0}
+    checklist = markdown(Status(rig.rollover, boxes(rig.rollover), (), (), ()))
+    assert "now old; us: new=10, old=90" in checklist
+
+
+@pytest.mark.parametrize("by_region", [False, True])
+def test_a_way_back_goes_everywhere_but_where_it_cannot_and_says_so(target, by_region, monkeypatch):
+    rig = Rig(target, by_region=by_region)
+    rig.do()
+    rig.do()
+    mend = break_region(rig, "eu", monkeypatch)
+    outcome = rig.do("rollback")
+    assert [str(rig.sitevars[region].get("m").pointer) for region in ("us", "ap")] == ["old", "old"]
+    assert rig.rollover.state == "rolling back"
+    (lack,) = outcome.lacks
+    assert "the sitevar of eu could not be read" in lack.found
+    assert rig.do("advance").lacks  # cron goes on trying
+    mend()
+    assert rig.do("rollback").rollover.state == "rolled back"
+    assert rig.says() == ["old"] * 3
+    assert rig.whole()
+    back = {region for kind, region in rig.entered() if kind == "rolled-back"}
+    assert back == set(REGIONS)
+
+
+def break_region(rig, region, monkeypatch):
+    """Takes a region's sitevar away; returns what brings it back."""
+    documents = rig.sitevars[region]._documents
+    address = rig.target.sitevar_addresses[region]
+    if address.startswith("file:"):
+        path = address.removeprefix("file:")
+        os.rename(path, path + ".away")
+        os.mkdir(path)
+
+        def mend():
+            os.rmdir(path)
+            os.rename(path + ".away", path)
+
+        return mend
+    clients, there = documents._made, os.environ["AWS_ENDPOINT_URL"]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    documents._made = None  # a client asks where the environment pointed when it was made
+
+    def mend():
+        monkeypatch.setenv("AWS_ENDPOINT_URL", there)
+        documents._made = clients
+
+    return mend
+
+
+def test_a_region_that_hangs_does_not_hold_up_the_others(target, monkeypatch):
+    rig = Rig(target, by_region=False)
+    rig.do()
+    hangs = threading.Event()
+    monkeypatch.setattr(in_regions, "ANSWER_S", 0.5)
+    really = rig.sitevars["us"].get
+
+    def get(model):
+        hangs.wait(60)
+        return really(model)
+
+    monkeypatch.setattr(rig.sitevars["us"], "get", get)
+    outcome = rig.do("rollback")
+    hangs.set()
+    assert "the sitevar of us could not be read: There was no answer in 0.5 s" in str(outcome.lacks)
+    assert [str(rig.sitevars[region].get("m").pointer) for region in ("eu", "ap")] == ["old", "old"]
+
+
+def test_a_step_waits_until_every_region_can_be_read(target, monkeypatch):
+    rig = Rig(target, by_region=True)
+    rig.do()
+    mend = break_region(rig, "ap", monkeypatch)
+    outcome = rig.do()
+    assert {lack.verdict for lack in outcome.lacks} == {"waiting"}
+    assert "the sitevar of ap" in str(outcome.lacks)
+    mend()
+    assert rig.says() == [TENTH, "old", "old"]
+    assert rig.do().moved
+
+
+def test_a_region_that_diverged_holds_the_rollover_by_its_name(target):
+    rig = Rig(target, by_region=True)
+    rig.do()
+    half, eu = Pointer.of({"old": 50, "new": 50}), rig.sitevars["eu"]
+    eu.set("m", half, expected=Pointer.of("old"), who="bob", why="by hand")
+    assert rig.do().rollover.state == "held"
+    why = rig.rollover.history[-1].why
+    assert why == "the sitevar of eu says new=50, old=50; this rollover left it at old"
+    assert ("changed-outside", "eu") in rig.entered()
+    eu.set("m", Pointer.of("old"), expected=half, who="bob", why="undone")
+    assert rig.do().rollover.state == "pointed"
+    rig.do()
+    assert rig.says() == [TENTH, TENTH, "old"]
+    assert rig.whole()
+
+
+def test_the_way_back_starts_from_whatever_a_region_says(target):
+    rig = Rig(target, by_region=True)
+    rig.do()
+    other = Pointer.of({"old": 50, "new": 50})
+    rig.sitevars["ap"].set("m", other, expected=Pointer.of("old"), who="bob", why="by hand")
+    assert rig.do("rollback").rollover.state == "rolled back"
+    assert rig.says() == ["old"] * 3
+    assert rig.whole()
+
+
+def test_who_is_cut_off_between_two_regions_is_followed_by_who_sets_the_rest(target, monkeypatch):
+    rig = Rig(target, by_region=False)
+    eu = rig.sitevars["eu"]
+    with monkeypatch.context() as away:
+        away.setattr(eu, "set", raising(StoreError("away", transient=True)))
+        with pytest.raises(StoreError, match="the sitevar of eu could not be set; set: us, ap"):
+            rig.do()
+    assert rig.says() == [TENTH, "old", TENTH]
+    assert rig.rollover.state == "pointing"
+    assert rig.do().rollover.state == "pointed"
+    assert rig.says() == [TENTH] * 3
+    assert rig.whole()
+
+
+def raising(error):
+    def fail(*_args, **_kwargs):
+        raise error
+
+    return fail
+
+
+def test_an_act_that_came_too_late_is_taken_back_where_it_was_made(target):
+    rig = Rig(target, by_region=True)
+    rig.do()
+    really = rig.world.act
+
+    def late(rollover, action, evidence, mine):
+        """Another operator rolls back between the last look and the act."""
+        rig.world.act = really
+        rig.do("rollback")
+        really(rollover, action, evidence, lambda: None)
+
+    rig.world.act = late
+    with pytest.raises(RefusedError, match=r"moved the rollover on|not what was expected"):
+        rig.do()
+    assert rig.rollover.state == "rolled back"
+    assert rig.says() == ["old"] * 3
+
+
+def test_an_act_that_another_has_done_already_is_left_as_it_is(target):
+    rig = Rig(target, by_region=True)
+    really = rig.world.act
+
+    def late(rollover, action, evidence, mine):
+        rig.world.act = really
+        rig.do()
+        really(rollover, action, evidence, lambda: None)
+
+    rig.world.act = late
+    with pytest.raises(RefusedError, match="moved the rollover on"):
+        rig.do()
+    assert rig.says() == [TENTH, "old", "old"]
+    assert rig.rollover.ahead == {"us": 10.0}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory, trained):
+    root = make_published(tmp_path_factory.mktemp("regions") / "repo", trained, "file:x.json")
+    text = (root / "adroit.toml").read_text()
+    table = '{ us = "file:.adroit/us.json", eu = "file:.adroit/eu.json" }'
+    (root / "adroit.toml").write_text(text.replace('"file:x.json"', table))
+    return root
+
+
+def test_by_the_command_line_each_region_is_named(root):
+    """From the first pointer to drained, region by region; then what history says of it."""
+
+    def region(name):
+        return json.loads((root / f".adroit/{name}.json").read_text())["doubler"]
+
+    with served(root) as servers:
+        new, old = servers["new"].url, servers["old"].url
+        done(root, "sitevar", "set", "doubler", "old", "--why", "the first one")
+        done(root, "sitevar", "set", "doubler", "new", "--why", "too early", "--region", "eu")
+        assert json.loads(done(root, "sitevar", "get", "doubler", "--json")) == {
+            "us": {"doubler": "old"}, "eu": {"doubler": "new"},
+        }  # fmt: skip
+        begin = ("rollover", "start", "--from", "old", "--to", "new", "--url", new, "--by-region")
+        counted = ("--metrics", old, "--metrics", new, "--steps", "50,100", "--quiet", "2s", *SMALL)
+        code, said = run(root, *begin, *counted)
+        assert (code, "eu: new" in said) == (4, True), said
+        done(root, "sitevar", "set", "doubler", "old", "--why", "back", "--region", "eu")
+        done(root, *begin, *counted)
+        advance_to(root, "pointed")
+        assert (region("us"), region("eu")) == ({"new": 50, "old": 50}, "old")
+        said = done(root, "rollover", "status", "doubler")
+        assert "the sitevar of us points at new=50, old=50" in said
+        assert "the sitevar of eu points at old" in said
+        standing = json.loads(done(root, "rollover", "status", "doubler", "--json"))
+        assert (standing["pointed"], standing["regions"]["eu"]) == (None, {"old": 100.0})
+        assert "50 %" in done(root, "status")
+        done(root, "rollover", "rollback", "doubler", "--why", "p99 is up")
+        assert (region("us"), region("eu")) == ("old", "old")
+    told = done(root, "history", "doubler")
+    assert "in us" in told
+    assert "in eu" in told
+    shares = json.loads(done(root, "history", "doubler", "--at", "2099-01-01", "--json"))["live"]
+    assert [(share["flavor"], share["region"]) for share in shares] == [
+        ("old", "us"),
+        ("old", "eu"),
+    ]
+    assert "us" in done(root, "sitevar", "history", "doubler", "--region", "us")
+    assert "whole" in done(root, "verify-ledger", "doubler")
+    code, said = run(root, "sitevar", "get", "doubler", "--region", "mars")
+    assert (code, "us, eu" in said) == (2, True)
+
+
+def test_by_region_needs_regions(tmp_path, trained):
+    root = make_published(tmp_path / "repo", trained, "file:.adroit/sitevars.json")
+    done(root, "sitevar", "set", "doubler", "old", "--why", "the first one")
+    begin = ("rollover", "start", "--from", "old", "--to", "new", "--by-region")
+    places = ("--url", "http://127.0.0.1:1", "--metrics", "http://127.0.0.1:1")
+    code, said = run(root, *begin, *places)
+    assert (code, "several sitevars" in said) == (2, True), said
