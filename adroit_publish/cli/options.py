@@ -145,6 +145,11 @@ def where_it_is(command: Command) -> Command:
     @click.option("--prometheus", multiple=True, metavar="URL", help="where traffic is counted")
     @click.option("--metrics", multiple=True, metavar="URL", help="or: every server of both")
     @click.option("--traffic", multiple=True, metavar="SCHEME:URL", help="or: any other source")
+    @click.option(
+        "--by-region/--everywhere",
+        default=None,
+        help="take each step in one region after the other, or in all at once (as usual)",
+    )
     @wraps(command)
     def run(
         *arguments: Any,

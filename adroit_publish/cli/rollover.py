@@ -60,7 +60,6 @@ def rollover() -> None:
 @click.option("--to", "new", metavar="FLAVOR", help="the flavor that is to be")
 @click.option("--model", help="find both: the live one, and the only other one")
 @where_it_is
-@click.option("--by-region", is_flag=True, help="take each step in one region after the other")
 @how_it_goes
 def start(
     context: Context,
@@ -71,11 +70,11 @@ def start(
     old_urls: tuple[str, ...],
     replicas: int | None,
     traffic: tuple[str, ...],
-    by_region: bool,
+    by_region: bool | None,
     **told: Any,
 ) -> None:
     """Begin a rollover; begun already, it is found again."""
-    asked = Asked(urls, replicas, traffic, given(told), old_urls, by_region)
+    asked = Asked(urls, replicas, traffic, given(told), old_urls, bool(by_region))
     rolling = _rolling(context)
     begun = begin(rolling, old, new, model, asked)
     standing = rolling_over.status(rolling, begun.rollover.model)

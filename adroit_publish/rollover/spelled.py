@@ -29,7 +29,8 @@ def spelled(rollover: Rollover) -> Mapping[str, str]:
         "--approve-at": [f"{share:g}" for share in checks.approve_at],
         "--check": [bound.text for bound in checks.bounds],
     }
-    return {
+    regions = {"--by-region": "--by-region" if checks.by_region else "--everywhere"}
+    return regions | {
         option: " ".join(f"{option} {quote(str(value))}" for value in given if value is not None)
         or f"no {option}"
         for option, given in values.items()

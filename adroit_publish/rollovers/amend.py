@@ -14,7 +14,7 @@ from adroit_publish.rollover.checks import Bound
 from adroit_publish.rollover.spelled import spelled
 from adroit_publish.rollover.state import Amendment, Rollover
 from adroit_publish.rollovers.probes import plain_addresses, plain_traffic
-from adroit_publish.rollovers.start import check_quiet, fresh_s
+from adroit_publish.rollovers.start import check_quiet, check_regions, fresh_s
 from adroit_publish.rollovers.verbs import Rolling
 from adroit_publish.stores.rollovers import find_rollover
 
@@ -58,6 +58,7 @@ def amend(
             next_step="python -m adroit_publish rollover start --from FLAVOR --to FLAVOR",
         )
     amended = _amended(rollover, told)
+    check_regions(rolling, amended)
     before, after = _as_json(rollover), _as_json(amended)
     changed = [name for name in before if before[name] != after[name]]
     if not changed:

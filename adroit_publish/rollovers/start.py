@@ -93,7 +93,7 @@ def start(
         steps=rollout.steps,
         checks=_checks(asked, rollout, project.rtol),
     )
-    _check_regions(rolling, rollover)
+    check_regions(rolling, rollover)
     last = rolling.rollovers.last(rollover.model)
     if last and last.rollover.live:
         return _the_same(rolling, last, rollover)
@@ -242,7 +242,8 @@ def _the_same(rolling: Rolling, last: Kept, wanted: Rollover) -> Kept:
     )
 
 
-def _check_regions(rolling: Rolling, rollover: Rollover) -> None:
+def check_regions(rolling: Rolling, rollover: Rollover) -> None:
+    """Raises ConfigError where steps are to go region by region, and the target has one sitevar."""
     if rollover.checks.by_region and len(rolling.world.sitevars) < 2:
         raise ConfigError(
             "Steps can go region by region only where the target has several sitevars.",

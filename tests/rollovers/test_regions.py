@@ -370,6 +370,11 @@ def test_by_the_command_line_each_region_is_named(root):
         assert (code, "eu: new" in said) == (4, True), said
         done(root, "sitevar", "set", "doubler", "old", "--why", "back", "--region", "eu")
         done(root, *begin, *counted)
+        done(root, "rollover", "amend", "doubler", "--everywhere", "--why", "as one")
+        code, said = run(root, *begin, *counted)
+        assert (code, "--by-region" in said, "--everywhere" in said) == (4, True, True), said
+        said = done(root, "rollover", "amend", "doubler", "--by-region", "--why", "one by one")
+        assert "changed: --everywhere -> --by-region" in said
         advance_to(root, "pointed")
         assert (region("us"), region("eu")) == ({"new": 50, "old": 50}, "old")
         said = done(root, "rollover", "status", "doubler")
