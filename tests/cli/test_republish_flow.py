@@ -134,6 +134,8 @@ def test_the_card_has_the_checklist_of_a_live_rollover_and_the_record_has_not(pu
     text = base64.b64decode(data).decode()
     assert "Rollover of doubler: a to b (proposed)" in text
     assert "\\u2611 new flavor published: b" in text
+    (picture,) = re.findall(r"data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)", text)
+    assert "Share of the traffic" in base64.b64decode(picture).decode()
     store = BundleStore(DirectoryObjects(published / ".adroit/bundles"))
     found = store.find("doubler", str(versions(published)["a"]))
     assert found is not None

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from adroit_publish.bundle.record import accepted_change
 from adroit_publish.cli.checklist import markdown
 from adroit_publish.cli.flow.steps import FlowRelease
+from adroit_publish.cli.picture.page import STEPS, drawings, steps
 from adroit_publish.cli.render import bytes_text, made_by
 from adroit_publish.publish.release import Failure, Release
 from adroit_publish.rollover.checklist import boxes
+from adroit_publish.rollover.state import Rollover
 from adroit_publish.rollovers.verbs import Status
 
 if TYPE_CHECKING:
@@ -93,10 +96,24 @@ def _release(release: Release) -> list[MetaflowCardComponent]:
         ]
     parts += [_text(f"**Warning:** {warning}") for warning in release.warnings]
     if isinstance(release, FlowRelease) and release.rollover:
-        status = Status(release.rollover, boxes(release.rollover), (), (), ())
-        checklist = markdown(status)  # of a task list a card shows no boxes
-        parts.append(_text(checklist.replace("- [x] ", "- ☑ ").replace("- [ ] ", "- ☐ ")))
+        parts += _rollover(release.rollover)
     return [*parts, _text("### Next"), _text(_next(release))]
+
+
+def _rollover(rollover: Rollover) -> Iterator[MetaflowCardComponent]:
+    """Yields the checklist of a live rollover, and its pictures, two in a row."""
+    from metaflow.cards import Image
+
+    checklist = markdown(Status(rollover, boxes(rollover), (), (), ()))
+    # Of a task list a card shows no boxes.
+    yield _text(checklist.replace("- [x] ", "- ☑ ").replace("- [ ] ", "- ☐ "))
+    yield _text(f"Over time: {rollover.old.flavor} dashed, {rollover.new.flavor} solid")
+    images = [
+        Image(f"data:image/svg+xml;base64,{b64encode(drawing.encode()).decode()}")
+        for drawing in drawings(rollover)
+    ]
+    yield _table([], [images[number : number + 2] for number in range(0, len(images), 2)])
+    yield _table(STEPS, steps(rollover))
 
 
 def _facts(release: Release) -> Iterator[tuple[str, Cell]]:
