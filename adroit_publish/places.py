@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from adroit_publish.attestations.demand import demand_of
+from adroit_publish.attestations.envelope import ENVELOPE_MEDIA_TYPE
 from adroit_publish.aws import session as aws
 from adroit_publish.bundle.content import Content, Inline
 from adroit_publish.bundle.digest import Descriptor, Digest
-from adroit_publish.bundle.manifest import Bundle
+from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE, Bundle
 from adroit_publish.config.conda_envs import CondaEnv
 from adroit_publish.config.targets import Target
 from adroit_publish.errors import RefusedError
@@ -60,11 +62,20 @@ class Places:
             self.images.put_blob(bundle.config, Inline(bundle.config_bytes))
             self.images.put_manifest(bundle.manifest, bundle.manifest_bytes)
 
-    def attach(self, model_name: str, bundle: Bundle, media_type: str, document: bytes) -> None:
-        """Attaches a document to the version everywhere."""
-        self.store.attach(model_name, bundle.version, bundle.manifest, media_type, document)
-        if self.images:
-            registry_referrers.attach(self.images, bundle.manifest, media_type, document)
+    def attach(
+        self,
+        model_name: str,
+        version: str,
+        manifest: Descriptor,
+        record: bytes,
+        envelopes: Iterable[bytes] = (),
+    ) -> None:
+        """Attaches a record to a version everywhere, after the statements that vouch for it."""
+        vouched = [(ENVELOPE_MEDIA_TYPE, envelope) for envelope in envelopes]
+        for media_type, document in (*vouched, (RECORD_MEDIA_TYPE, record)):
+            self.store.attach(model_name, version, manifest, media_type, document)
+            if self.images:
+                registry_referrers.attach(self.images, manifest, media_type, document)
 
     def commit(self, model_name: str, bundle: Bundle) -> None:
         """Gives the manifest its version's name: the registry's tag first, ``index.json`` last.
@@ -86,7 +97,7 @@ STORES: dict[str, Callable[[Target], Objects]] = {
 
 def open_store(target: Target) -> BundleStore:
     """Returns the bundle store of ``target``; nothing is read or made yet."""
-    return BundleStore(STORES[target.bundles.partition(":")[0]](target))
+    return BundleStore(STORES[target.bundles.partition(":")[0]](target), demand_of(target))
 
 
 def open_places(target: Target, model_name: str) -> Places:

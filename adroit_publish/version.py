@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from adroit_publish.attestations.demand import NONE
+from adroit_publish.attestations.envelope import ENVELOPE_MEDIA_TYPE, Attestation
 from adroit_publish.bundle.document import BundleRecord, parse_json_object
 from adroit_publish.bundle.manifest import Manifest, parse_manifest
 from adroit_publish.bundle.record import Record
@@ -50,8 +52,18 @@ class Version:
 
     @property
     def records(self) -> tuple[Record, ...]:
-        """Its records, oldest first."""
+        """Its records, oldest first; where signatures are demanded, those that are signed."""
         return self._once("records", lambda: tuple(records(self.store, self.published)))
+
+    @property
+    def attestations(self) -> tuple[Attestation, ...]:
+        """Everything that was signed about it, whoever signed it."""
+        return self._once(
+            "attestations",
+            lambda: (self.store.demand or NONE).read(
+                self.store.attached(self.published, ENVELOPE_MEDIA_TYPE), str(self.name)
+            ),
+        )
 
     @property
     def config_bytes(self) -> bytes:

@@ -17,7 +17,10 @@ FLOORS = (
     ("errors",),
     ("edge",),
     ("bundle", "config", "rollover"),
-    ("aws", "artifacts", "mlflow", "git", "stores", "registry", "gates", "evidence"),
+    (
+        *("aws", "attestations", "artifacts", "mlflow", "git"),
+        *("stores", "registry", "gates", "evidence"),
+    ),
     ("checkout", "version", "places", "decide", "custody"),
     ("publish", "versions", "writeback", "rollovers", "envs", "doctor"),
     ("__init__", "cli", "__main__"),

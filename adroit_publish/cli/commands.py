@@ -16,9 +16,10 @@ from adroit_publish.cli.doctor import doctor
 from adroit_publish.cli.entry.flows import publish, republish
 from adroit_publish.cli.ledger import history, verify_ledger
 from adroit_publish.cli.planning import hold, plan, unhold
-from adroit_publish.cli.published import promote, pull, show, status, verify, versions
+from adroit_publish.cli.published import promote, pull, status, verify, versions
 from adroit_publish.cli.rollover import rollover
 from adroit_publish.cli.serving import build_env, manifest, predict, serve
+from adroit_publish.cli.show.command import show
 from adroit_publish.cli.sitevars import sitevar
 from adroit_publish.errors import EXIT_INTERRUPTED, EXIT_OK, PublishError
 

@@ -34,6 +34,10 @@ class Context:
     store: BundleStore
     as_json: bool
 
+    def flavor_named(self, name: str) -> str | None:
+        """Returns a name that is a flavor's; None for a version's."""
+        return name if name in self.checkout.flavors else None
+
 
 def json_option(function: Command) -> Command:
     """Adds ``--json``, by which a command prints its result, or its error, for machines."""

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import click
 
-from adroit_publish.bundle.layer import layer_kind
 from adroit_publish.checkout import find_root, open_checkout
 from adroit_publish.cli.options import Context, at_target, json_option
 from adroit_publish.cli.progress import bar
-from adroit_publish.cli.render import bytes_text, made_by, print_json, print_table
-from adroit_publish.config.gates import kept_result
+from adroit_publish.cli.render import bytes_text, print_json, print_table
 from adroit_publish.config.sitevars import Pointer
 from adroit_publish.custody.check import verify as verify_version
 from adroit_publish.custody.repair import Repair, publish_again, repair, repair_command
 from adroit_publish.custody.report import Damage
-from adroit_publish.errors import UPGRADE, PublishError, VerificationError
+from adroit_publish.custody.signature import admit_signed
+from adroit_publish.errors import UPGRADE, PublishError, RefusedError, VerificationError
 from adroit_publish.places import env_repository, open_places
 from adroit_publish.registry.repository import ImageRepository
 from adroit_publish.rollovers.sitevars import sitevars_of
 from adroit_publish.stores.bundle_store import Published
-from adroit_publish.stores.records import last_publish, output_change
 from adroit_publish.version import Version
 from adroit_publish.versions import inspect as inspection
 from adroit_publish.versions import promote as promotion
@@ -74,86 +72,13 @@ def versions(context: Context, model: str) -> None:
 @click.command()
 @at_target
 @click.argument("version")
-def show(context: Context, version: str) -> None:
-    """Show what VERSION holds, what it was made from, and how its publish went."""
-    published = service.find_published(context.checkout.flavors, context.store, version)
-    opened = Version(context.store, published)
-    if context.as_json:
-        print_json(inspection.show(opened))
-        return
-    print_table(["what", "value"], list(_facts(opened)))
-    print()
-    print_table(
-        ["layer", "size", "digest"],
-        [
-            [layer_kind(layer), bytes_text(layer.size_bytes), layer.digest]
-            for layer in opened.manifest.layers
-        ],
-    )
-    print()
-    print_table(
-        ["file", "size"],
-        [
-            [f"{kind}/{entry.path}", bytes_text(entry.size_bytes)]
-            for kind, entries in opened.bundle.files.items()
-            for entry in entries
-        ],
-    )
-
-
-def _facts(version: Version) -> Iterator[tuple[str, str | None]]:
-    bundle, record = version.bundle, last_publish(version.records)
-    yield "model", version.model_name
-    yield "version", version.name
-    yield "manifest", version.published.manifest.digest
-    yield "bundle id", bundle.bundle_id
-    yield "store", version.store.location
-    yield "run", _with_page(bundle.run_id, record.run_url if record else None)
-    for what, name, page in made_by(record.trained_by if record else {}):
-        yield what, _with_page(name, page)
-    for dataset in record.datasets if record else ():
-        yield "dataset", str(dataset)
-    yield "conda env", f"{bundle.conda_env_name} {bundle.conda_env_digest or ''}"
-    yield "handler", (bundle.serve.get("handler") or {}).get("class_path")
-    yield "python", bundle.python_version
-    if record and record.verification:
-        seen = record.verification
-        yield "published", f"{record.created_utc} by {record.who}"
-        yield "publish run", _with_page(record.origin.get("metaflow"), record.origin.get("page"))
-        commit = f"{record.commit}{' (dirty)' if record.dirty else ''}"
-        yield "commit", _with_page(commit, record.commit_url)
-        yield "verified", f"{seen.how}, predicted: {seen.predicted}"
-        yield "experiment", record.lineage.experiment if record.lineage else None
-        for line in record.went_past:
-            yield "despite", line
-        for line in record.accepted_lineage:
-            yield "accepted", line
-        for result in record.gates:
-            yield f"gate {result.get('gate')}", kept_result(result)
-    if change := output_change(version.records):
-        yield "outputs", change
-    for entry in version.records:
-        if promoted := entry.promoted:
-            yield "promoted", f"from {promoted.source} to {promoted.destination}"
-            if proof := entry.verification:
-                to = f"to promote it to {promoted.destination}"
-                yield "verified", f"{proof.how}, predicted: {proof.predicted}, {to}"
-
-
-def _with_page(name: str | None, page: str | None) -> str | None:
-    return f"{name}  {page}" if page else name
-
-
-@click.command()
-@at_target
-@click.argument("version")
 @click.option("--shallow", is_flag=True, help="ask each place for the objects, and read none")
 @click.option("--repair", "heal", is_flag=True, help="heal one place from the other")
 def verify(context: Context, version: str, shallow: bool, heal: bool) -> None:
     """Read every byte of VERSION in every place, and recompute every digest.
 
     That is the store and the registry: the tag, the manifest, the config and every layer of the
-    image, its base included.
+    image, its base included. Where the target demands signatures, it has to be signed as well.
     """
     published = service.find_published(context.checkout.flavors, context.store, version)
     places = open_places(context.target, published.model_name)
@@ -163,6 +88,9 @@ def verify(context: Context, version: str, shallow: bool, heal: bool) -> None:
         if heal and report.damages:
             done = repair(places, published, report.damages, _envs(context, published))
             report = look(progress=progress)
+    signed = None
+    if not report.problems:
+        signed = admit_signed(context.store, published, context.flavor_named(version))
     if context.as_json:
         print_json(report.as_dict() | {"healed": done.healed})
     for line in done.healed if not context.as_json else ():
@@ -180,6 +108,8 @@ def verify(context: Context, version: str, shallow: bool, heal: bool) -> None:
         size = bytes_text(report.size_bytes)
         seen = "every object is there" if shallow else f"{size}: every digest is right"
         print(f"{version}: {report.objects} objects in {' and '.join(report.places)}, {seen}.")
+        if signed:
+            print(f"{version}: signed by {signed.key}, {signed.statement.who}.")
 
 
 def _envs(context: Context, published: Published) -> list[ImageRepository]:
@@ -215,13 +145,13 @@ def _way_to_heal(
 def pull(context: Context, version: str, directory: Path, oci: bool) -> None:
     """Get VERSION into DIRECTORY, verified to the last byte."""
     published = service.find_published(context.checkout.flavors, context.store, version)
-    layers = context.store.manifest(published).own_layers
+    flavor, layers = context.flavor_named(version), context.store.manifest(published).own_layers
     with bar(f"pull {version}", sum(layer.size_bytes for layer in layers)) as progress:
         if oci:
             places = open_places(context.target, published.model_name)
-            pulling.pull_oci(places, published, directory, progress)
+            pulling.pull_oci(places, published, directory, progress, flavor=flavor)
         else:
-            pulling.pull(context.store, published, directory, progress)
+            pulling.pull(context.store, published, directory, progress, flavor=flavor)
     if context.as_json:
         print_json({"version": version, "directory": str(directory.absolute())})
     else:
@@ -306,6 +236,16 @@ def status(context: Context, check: bool) -> None:
             "Versions are damaged.",
             got=", ".join(f"{row.version} of {row.flavor}" for row in damaged),
             next_step=_way_to_heal(context, context.store.get(str(damaged[0].version))),
+        )
+    if refused := [row for row in rows if row.state == "refused"]:
+        if context.as_json:
+            raise click.exceptions.Exit(RefusedError.exit_code)
+        raise RefusedError(
+            "Versions are not signed as their target demands.",
+            where=f"target {context.target.name}",
+            got="\n".join(f"{row.version} of {row.flavor}: {row.detail}" for row in refused),
+            next_step=f"python -m adroit_publish show {refused[0].version} "
+            f"--target {context.target.name}",
         )
 
 

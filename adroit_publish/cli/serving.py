@@ -28,7 +28,7 @@ SERVED = "the served one"
 def manifest(context: Context, version: str, kind: str) -> None:
     """Print what runs VERSION, its image named by digest: for kubectl, KServe or SageMaker."""
     published = service.find_published(context.checkout.flavors, context.store, version)
-    flavor = version if version in context.checkout.flavors else None
+    flavor = context.flavor_named(version)
     documents = manifests_of(context.target, context.store, published, kind, flavor)
     if kind == "sagemaker" and not context.as_json:
         print_json(documents[0])  # what the AWS command line reads
@@ -49,7 +49,15 @@ def serve(context: Context, version: str, port: int) -> None:
     size_bytes = sum(layer.size_bytes for layer in layers)
     with ExitStack() as bars:
         progress = bars.enter_context(bar(f"pull {published.version}", size_bytes))
-        service.serve(context.checkout, context.store, published, port, progress, pulled=bars.close)
+        service.serve(
+            context.checkout,
+            context.store,
+            published,
+            port,
+            progress,
+            pulled=bars.close,
+            flavor=context.flavor_named(version),
+        )
 
 
 @click.command()

@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 _LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1")
 _S3 = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()-]+)*/?")
 _SSM = re.compile(r"ssm:([a-z]{2,}(-[a-z0-9]+)+)?(/[A-Za-z0-9_.-]+){1,14}")
+_KMS = re.compile(r"awskms:[A-Za-z0-9:/_-]{1,2048}")
 _DATABRICKS = re.compile(r"databricks(://[\w.-]+)?")
 
 
@@ -93,6 +94,15 @@ def web_address(uri: str, _base: str) -> str:
     if parts.scheme == "http" and not _LOOPBACK.fullmatch(host):
         raise ValueError("is http:// to another machine, where it must be https://")
     return uri.rstrip("/")
+
+
+def key_address(uri: str, base: str) -> str:
+    """Returns ``file:/abs`` of a PEM file, or ``awskms:KEY``: an id, an ARN or an alias."""
+    if _KMS.fullmatch(uri):
+        return uri
+    if not uri.startswith("file:"):
+        raise ValueError("must be file:PATH or awskms:KEY")
+    return _file_address(uri, base)
 
 
 def _file_path(uri: str) -> str:

@@ -7,15 +7,15 @@ adroit.toml and come out absolute (see ``addresses``).
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from adroit_publish.config import addresses
 from adroit_publish.config.names import name_problem, near_miss
+from adroit_publish.config.rollout import read_duration
 from adroit_publish.config.yaml.text import MAX_PROBLEMS, Report
-from adroit_publish.config.yaml.tree import MAX_BYTES, MAX_DEPTH, MAX_NODES
+from adroit_publish.config.yaml.toml import lines_of_keys, read_toml
 from adroit_publish.errors import ConfigError
 
 _TOP = ("default_target", "targets")
@@ -46,6 +46,9 @@ class Target:
         sitevars: ``file:/abs``, ``s3://bucket/key`` or ``ssm:/prefix``; None where there is no
             sitevar, or one for each region.
         regions: The sitevars' addresses by region or cluster, in the order that steps take.
+        signing_key: What signs the versions that are made here: ``file:/abs`` or ``awskms:KEY``.
+        require_signature: The keys of which one has to have signed a version; empty: none has to.
+        signature_max_age_s: How old a signature may be; None: any age.
         profile: The AWS profile to act as; None: the environment's. No key of the file: it is for
             who works with two targets at once.
     """
@@ -61,6 +64,9 @@ class Target:
     images_auth: str | None
     sitevars: str | None
     regions: Mapping[str, str] = field(default_factory=dict)
+    signing_key: str | None = None
+    require_signature: tuple[str, ...] = ()
+    signature_max_age_s: float | None = None
     profile: str | None = None
 
     @property
@@ -75,7 +81,7 @@ class Target:
 
 
 _NO_KEYS = ("name", "regions", "profile")
-_KNOWN = tuple(each.name for each in fields(Target) if each.name not in _NO_KEYS)
+_KNOWN = tuple(each.name.removesuffix("_s") for each in fields(Target) if each.name not in _NO_KEYS)
 
 
 @dataclass(frozen=True)
@@ -94,9 +100,9 @@ def parse_targets(data: bytes, file: str, base: str) -> Targets:
             together, with their lines.
     """
     report = Report(file)
-    text, tree = _read_toml(data, report)
+    text, tree = read_toml(data, report)
     report.check()
-    lines = _lines_of_keys(text)
+    lines = lines_of_keys(text)
     for key in sorted(tree.keys() - set(_TOP))[:MAX_PROBLEMS]:
         report.add(lines.get(("", key), 0), _unknown(key, _TOP))
     tables = tree.get("targets", {})
@@ -168,71 +174,6 @@ def _no_target(targets: Targets, what: str) -> ConfigError:
     )
 
 
-def _read_toml(data: bytes, report: Report) -> tuple[str, dict[str, Any]]:
-    """Returns the text and its tables, within the limits of the YAML files; or reports why not."""
-    if len(data) > MAX_BYTES:
-        report.add(0, f"the file has more than {MAX_BYTES:,} bytes; that is the limit")
-        return "", {}
-    try:
-        text = data.decode("utf-8-sig")
-        for number, line in enumerate(text.splitlines(), 1):
-            # A key of n parts takes tomllib n squared steps.
-            if line.count(".") > MAX_DEPTH and not line.lstrip().startswith("#"):
-                report.add(number, f"more than {MAX_DEPTH} dots in a line; that is the limit")
-                return "", {}
-        tree = tomllib.loads(text)
-        _check_size(tree, report)
-        return text, tree
-    except UnicodeDecodeError as error:
-        line_number = data.count(b"\n", 0, error.start) + 1
-        report.add(line_number, "these bytes are not UTF-8; save the file as UTF-8")
-    except ValueError as error:  # of tomllib, or of int() for a number of more than 4,300 digits
-        place = re.search(r"at line (\d+)", str(error))
-        at_end = isinstance(error, tomllib.TOMLDecodeError)
-        line_number = int(place[1]) if place else len(text.splitlines()) if at_end else 0
-        report.add(line_number, f"not valid TOML: {error}")
-    except RecursionError:
-        report.add(0, f"more than {MAX_DEPTH} levels; that is the limit")
-    return "", {}
-
-
-def _check_size(tree: dict[str, Any], report: Report) -> None:
-    level: list[Any] = [tree]
-    count = depth = 0
-    while level and count <= MAX_NODES and depth <= MAX_DEPTH:
-        count, depth = count + len(level), depth + 1
-        inner = (
-            node.values() if isinstance(node, dict) else node
-            for node in level
-            if isinstance(node, dict | list)
-        )
-        level = [value for values in inner for value in values]
-    if count > MAX_NODES:
-        report.add(0, f"more than {MAX_NODES:,} values; that is the limit")
-    if depth > MAX_DEPTH:
-        report.add(0, f"more than {MAX_DEPTH} levels; that is the limit")
-
-
-def _lines_of_keys(text: str) -> dict[tuple[str, str], int]:
-    """Finds the line of each ``key =`` by (target, key); tomllib does not tell.
-
-    A search by shape: where a file is written unusually, a key is missing here and its problem
-    names the file alone.
-    """
-    lines: dict[tuple[str, str], int] = {}
-    target = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(
-            r"\s*\[\s*\"?([\w-]+)\"?\s*(?:\.\s*[\"']?([\w-]+)[\"']?\s*)?\]", line
-        ):
-            target = header[2] or ""
-            lines.setdefault(("", header[1]), number)
-            lines.setdefault((target, ""), number)
-        elif key := re.match(r"\s*[\"']?([\w-]+)[\"']?\s*=", line):
-            lines.setdefault((target, key[1]), number)
-    return lines
-
-
 def _unknown(key: str, known: tuple[str, ...]) -> str:
     meant = near_miss(key, known)
     hint = f"is {meant!r} meant?" if meant else f"known: {', '.join(known)}"
@@ -285,7 +226,7 @@ class _TargetReader:
             )
         return Target(
             name=self._name,
-            profiles=self._profiles(),
+            profiles=self._texts("profiles", "AWS profile names"),
             account=account,
             tracking_uri=self._address("tracking_uri", addresses.tracking_address, required=True)
             or "",
@@ -295,6 +236,9 @@ class _TargetReader:
             images_endpoint=self._address("images_endpoint", addresses.web_address),
             images_auth=images_auth,
             **self._sitevars(),
+            signing_key=self._address("signing_key", addresses.key_address),
+            require_signature=self._keys(),
+            signature_max_age_s=self._max_age_s(),
         )
 
     def _sitevars(self) -> dict[str, Any]:
@@ -330,19 +274,38 @@ class _TargetReader:
             return None
         return value
 
-    def _profiles(self) -> tuple[str, ...]:
-        value = self._table.get("profiles", [])
+    def _texts(self, key: str, what: str) -> tuple[str, ...]:
+        value = self._table.get(key, [])
         if isinstance(value, list) and all(isinstance(item, str) and item for item in value):
             return tuple(value)
-        self._problem("profiles", "'profiles' must be a list of AWS profile names")
+        self._problem(key, f"{key!r} must be a list of {what}")
         return ()
+
+    def _keys(self) -> tuple[str, ...]:
+        key = "require_signature"
+        texts = self._texts(key, "keys: file:PATH or awskms:KEY")
+        if self._table.get(key) == []:  # it would look like a demand, and demand nothing
+            self._problem(key, f"{key!r} must list a key at least, or be left out")
+        read = (self._read(key, text, addresses.key_address) for text in texts)
+        return tuple(filter(None, read))
+
+    def _max_age_s(self) -> float | None:
+        key = "signature_max_age"
+        if key not in self._table:
+            return None
+        try:
+            return read_duration(self._table[key])
+        except ValueError as reason:
+            self._problem(key, f"{key!r}: {reason}")
+            return None
 
     def _address(
         self, key: str, read: Callable[[str, str], str], *, required: bool = False
     ) -> str | None:
         text = self._text(key, required=required)
-        if text is None:
-            return None
+        return None if text is None else self._read(key, text, read)
+
+    def _read(self, key: str, text: str, read: Callable[[str, str], str]) -> str | None:
         try:
             return read(text, self._base)
         except ValueError as reason:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adroit_publish.bundle.digest import Descriptor
+from adroit_publish.custody.signature import NotSigned
 from adroit_publish.errors import PublishError, RefusedError
 from adroit_publish.stores.contract import Progress
 
@@ -64,7 +65,8 @@ class VerifyReport:
 
 def is_of_the_place(error: PublishError) -> bool:
     """Tells whether the store is away or denies access, which says nothing of a version."""
-    return isinstance(error, RefusedError) or getattr(error, "transient", False)
+    refused = isinstance(error, RefusedError) and not isinstance(error, NotSigned)
+    return refused or getattr(error, "transient", False)
 
 
 class PlaceCheck:

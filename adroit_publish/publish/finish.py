@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from adroit_publish.bundle.document import canonical_json
-from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE, Bundle
+from adroit_publish.attestations.demand import Demand
+from adroit_publish.attestations.envelope import attest
+from adroit_publish.bundle.document import canonical_json, parse_bundle_record
+from adroit_publish.bundle.manifest import Bundle
 from adroit_publish.bundle.record import SCHEMA, Record, Verification
 from adroit_publish.config.gates import (
     Gate,
@@ -23,6 +25,7 @@ from adroit_publish.config.gates import (
 from adroit_publish.custody.admission import admit_gates
 from adroit_publish.custody.repair import heal_or_refuse
 from adroit_publish.custody.rolled_back import refuse_rolled_back, rolled_back
+from adroit_publish.custody.signature import signed_by
 from adroit_publish.edge.user import user_name
 from adroit_publish.mlflow.trained_by import commit_page
 from adroit_publish.places import Places
@@ -125,13 +128,33 @@ def finish(
             warnings=tuple(stages.warnings),
             gates=gates,
         )
-        if not earlier:
+        if not earlier or not _is_signed(job, release, versions):
             record = _record(release, verification, origin)
-            places.attach(model_name, bundle, RECORD_MEDIA_TYPE, record)
+            vouched = _attest(job, bundle, record, verification)
+            places.attach(model_name, bundle.version, bundle.manifest, record, vouched)
             note_seen(Path(job.root), bundle.manifest.digest, verification)
             note_recorded(Path(job.root), record)
         places.commit(model_name, bundle)
     return release
+
+
+def _attest(
+    job: Job, bundle: Bundle, record: bytes, verification: Verification
+) -> tuple[bytes, ...]:
+    """Returns the signed statements that vouch for a record; none where the target has no key."""
+    if job.target.signing_key is None:
+        return ()
+    packed = parse_bundle_record(bundle.document)
+    return attest(record, verification, packed, job.target.signing_key)
+
+
+def _is_signed(job: Job, release: Release, versions: Versions) -> bool:
+    """Whether a version that is there is signed by our key, as this flavor; or there is no key."""
+    version, target = versions.find(release.model_name, release.version), job.target
+    if version is None or target.signing_key is None:
+        return True
+    ours = Demand(target.name, (target.signing_key,), target.signature_max_age_s)
+    return bool(signed_by(versions.store, ours, version.published, release.flavor))
 
 
 def _judge(

@@ -17,6 +17,7 @@ from adroit_publish.config.flavors import Flavor, find_flavor
 from adroit_publish.config.gates import judge_gates, read_acceptances
 from adroit_publish.custody.admission import admit_gates, admit_lineage
 from adroit_publish.custody.repair import heal_or_refuse
+from adroit_publish.custody.signature import check_signing_key
 from adroit_publish.decide import (
     Cannot,
     InOtherTarget,
@@ -56,13 +57,15 @@ def admit(checkout: Checkout, options: Options) -> tuple[Survey, str]:
 
     Raises:
         ConfigError: There is no such target, or no such way of verification.
-        RefusedError: The credentials are not the target's, its store cannot be used, or no Docker
-            engine answers where the image is to be verified.
+        RefusedError: The credentials are not the target's, its store cannot be used, no Docker
+            engine answers where the image is to be verified, or the target would not accept what it
+            signs itself.
         StoreError: The target's store could not be reached.
     """
     target = checkout.target(options.target)
     verify = choose_verification(options.verify, target)
     prove_access(target)
+    check_signing_key(target)
     survey = Survey(
         checkout,
         target,

@@ -28,6 +28,7 @@ from adroit_publish.bundle.layer import ROOT, Layer, PackedFile, hash_layer
 from adroit_publish.bundle.manifest import Bundle
 from adroit_publish.bundle.record import Verification
 from adroit_publish.config.project import Project
+from adroit_publish.custody.signature import admit_signed
 from adroit_publish.errors import StoreError, VerificationError
 from adroit_publish.gates.replay import compare_outputs
 from adroit_publish.places import Places, open_places
@@ -71,8 +72,8 @@ def republish(
 
     Raises:
         SourceError: The source is gone or not what it was.
-        RefusedError: A policy stands against it, or the version's conda env is gone; nothing
-            became visible.
+        RefusedError: A policy stands against it, the version is not signed as the target demands,
+            or its conda env is gone; nothing became visible.
         StoreError: A place failed, or the model's layers are gone from the store.
         VerificationError: The bundle does not load or predict, or predicts something else than
             the version did; nothing became visible.
@@ -81,6 +82,7 @@ def republish(
     places = open_places(job.target, job.project.model_name)
     versions = Versions(places.store)
     with stages("read version"):
+        admit_signed(places.store, job.published, job.flavor.name or None)
         version = versions.open(job.published)
         model = model_layers(version)
     with stages("snapshot source"):

@@ -15,6 +15,7 @@ from adroit_publish.config.flavors import Flavor
 from adroit_publish.config.project import Project
 from adroit_publish.config.targets import Target
 from adroit_publish.custody.rolled_back import rolled_back
+from adroit_publish.custody.signature import admit_signed
 from adroit_publish.decide import (
     Decision,
     Facts,
@@ -157,6 +158,7 @@ class Survey:
         version = self.versions.find(project.model_name, name)
         if version is None:
             raise _not_here(self, flavor, project.model_name, name)
+        admit_signed(self.store, version.published, flavor.name or None)
         _ = version.bundle  # damage of the version comes before what is wrong with the source
         return Opened(project, version, self.source(flavor))
 

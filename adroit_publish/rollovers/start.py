@@ -10,6 +10,7 @@ from adroit_publish.bundle.version_names import PublishedVersion
 from adroit_publish.config.flavors import Flavor, find_flavor
 from adroit_publish.config.rollout import Rollout, read_check
 from adroit_publish.custody.rolled_back import refuse_rolled_back, rolled_back
+from adroit_publish.custody.signature import admit_signed
 from adroit_publish.errors import ConfigError, RefusedError, StoreError
 from adroit_publish.evidence.answers import check_address
 from adroit_publish.evidence.sources import lag_s, open_traffic
@@ -89,7 +90,7 @@ def start(
         id="0001",
         model=models[0],
         old=_side(rolling.store, models[0], sides[0]),
-        new=_side(rolling.store, models[0], sides[1]),
+        new=_side(rolling.store, models[0], sides[1], signed=True),
         steps=rollout.steps,
         checks=_checks(asked, rollout, project.rtol),
     )
@@ -197,7 +198,8 @@ def _both(rolling: Rolling, old: str | None, new: str | None, model: str | None)
     return old, new or others[0]
 
 
-def _side(store: BundleStore, model: str, flavor: Flavor) -> Side:
+def _side(store: BundleStore, model: str, flavor: Flavor, *, signed: bool = False) -> Side:
+    """Returns one side; ``signed`` has it be signed as is demanded: what is live may be older."""
     published = None
     if isinstance(flavor.version, PublishedVersion):
         published = store.find(model, flavor.version)
@@ -209,6 +211,8 @@ def _side(store: BundleStore, model: str, flavor: Flavor) -> Side:
             wanted="a published version",
             next_step=f"python publish_mlflow_model_flow.py run --flavor={flavor.name}",
         )
+    if signed:
+        admit_signed(store, published, flavor.name)
     return Side(flavor.name, published.version, str(Version(store, published).bundle.bundle_id))
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from adroit_publish.attestations.demand import Demand
 from adroit_publish.bundle.content import Inline
 from adroit_publish.bundle.digest import Descriptor, Digest, is_hex
 from adroit_publish.bundle.document import (
@@ -43,7 +44,7 @@ from adroit_publish.config.names import nearest
 from adroit_publish.config.project import NO_MODELS
 from adroit_publish.errors import ConfigError, RefusedError, StoreError, VerificationError
 from adroit_publish.stores.blobs import BlobStore
-from adroit_publish.stores.contract import KeyTaken
+from adroit_publish.stores.contract import KeyTaken, Objects
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,11 @@ class Published:
 
 
 class BundleStore(BlobStore):
-    """Bundles in one place of objects."""
+    """Bundles in one place of objects; ``demand`` is what its target asks of their signatures."""
+
+    def __init__(self, objects: Objects, demand: Demand | None = None) -> None:
+        super().__init__(objects)
+        self.demand = demand
 
     # Writing, in the order of a publish.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from adroit_publish.bundle.deployment import ServedVersion, manifests
 from adroit_publish.config.targets import Target
+from adroit_publish.custody.signature import admit_signed
 from adroit_publish.errors import RefusedError
 from adroit_publish.places import images_of
 from adroit_publish.stores.bundle_store import BundleStore, Published
@@ -26,7 +27,8 @@ def manifests_of(
         flavor: What it is served as, where that is known.
 
     Raises:
-        RefusedError: The target has no images, so there is nothing that a cluster could pull.
+        RefusedError: The target has no images, so there is nothing that a cluster could pull; or
+            it demands a signature that the version has not.
         ConfigError: As ``bundle.deployment.manifests``.
         StoreError, VerificationError: As ``Version``.
     """
@@ -40,6 +42,7 @@ def manifests_of(
             next_step=f"publish to such a target, or python -m adroit_publish serve "
             f"{published.version}",
         )
+    admit_signed(store, published, flavor)
     record = Version(store, published).bundle
     served = ServedVersion(
         model_name=published.model_name,

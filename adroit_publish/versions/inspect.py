@@ -19,6 +19,7 @@ from adroit_publish.config.sitevars import Pointer
 from adroit_publish.config.targets import Target
 from adroit_publish.custody.check import verify
 from adroit_publish.custody.report import is_of_the_place
+from adroit_publish.custody.signature import NotSigned, admit_signed
 from adroit_publish.decide import (
     Cannot,
     EnvMoved,
@@ -32,10 +33,11 @@ from adroit_publish.decide import (
 from adroit_publish.errors import ConfigError, PublishError, VerificationError
 from adroit_publish.places import open_places
 from adroit_publish.publish.survey import Standing, Survey
-from adroit_publish.stores.bundle_store import BundleStore
+from adroit_publish.stores.bundle_store import BundleStore, Published
 from adroit_publish.stores.ledger import entries
 from adroit_publish.stores.live import live_at
 from adroit_publish.version import Version
+from adroit_publish.versions.signatures import signatures
 
 T = TypeVar("T")
 THREADS = 8
@@ -74,7 +76,8 @@ class FlavorRow:
     Attributes:
         state: As ``plan`` has it, by these words: ``pending`` for what waits to be published,
             ``published`` for what is up to date, ``not here`` for what is in another target,
-            ``damaged`` (where that was asked for) for what is not whole in every place.
+            ``damaged`` (where that was asked for) for what is not whole in every place, and
+            ``refused`` for what is not signed as the target demands.
         age_days: Days since it was published, or None.
         live_percent: Its share of its model's requests, by the sitevar; None where that does not
             name it, or cannot be read.
@@ -161,6 +164,7 @@ def check_model(store: BundleStore, model_name: str) -> None:
 
 def show(version: Version) -> dict[str, Any]:
     """Returns everything that is known of a version as JSON values; raises as ``Version``."""
+    signed = signatures(version)
     return {
         "model_name": version.model_name,
         "version": version.name,
@@ -173,6 +177,7 @@ def show(version: Version) -> dict[str, Any]:
         ],
         "bundle": version.bundle.as_dict(),
         "records": [record.document for record in version.records],
+        **({"signatures": [asdict(signature) for signature in signed]} if signed else {}),
     }
 
 
@@ -226,9 +231,14 @@ def _pointed_versions(
 
 
 def with_custody(rows: Sequence[FlavorRow], checkout: Checkout, target: Target) -> list[FlavorRow]:
-    """Returns the rows, ``damaged`` where a version is not whole; raises as ``status``."""
+    """Returns the rows: ``damaged`` is not whole, ``refused`` not signed as is demanded.
+
+    Raises:
+        PublishError: As ``status``.
+    """
 
     def looked_at(row: FlavorRow) -> FlavorRow:
+        unsigned = None
         if not isinstance(row.version, PublishedVersion):
             return row
         try:
@@ -238,14 +248,26 @@ def with_custody(rows: Sequence[FlavorRow], checkout: Checkout, target: Target) 
             if published is None:
                 return row
             problems = verify(places.store, published, places.images, shallow=True).problems
+            unsigned = _unsigned(places.store, published, row.flavor)
         except PublishError as error:
             if is_of_the_place(error):
                 raise
             problems = [error.what]
-        return replace(row, state="damaged", detail="\n".join(problems)) if problems else row
+        if problems:
+            return replace(row, state="damaged", detail="\n".join(problems))
+        return replace(row, state="refused", detail=unsigned) if unsigned else row
 
     with ThreadPoolExecutor(THREADS, "check") as pool:
         return list(pool.map(looked_at, rows))
+
+
+def _unsigned(store: BundleStore, published: Published, flavor: str) -> str | None:
+    """Returns why a version's signature is refused as a flavor's; None where it is not."""
+    try:
+        admit_signed(store, published, flavor)
+    except NotSigned as error:
+        return f"{error.what} {error.got}"
+    return None
 
 
 def _status_of(survey: Survey, flavor: Flavor) -> FlavorRow:

@@ -19,14 +19,15 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from adroit_publish.attestations.envelope import attest
 from adroit_publish.bundle.content import Inline
 from adroit_publish.bundle.document import canonical_json
-from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE
 from adroit_publish.bundle.record import SCHEMA, Promoted
 from adroit_publish.checkout import CONDA_ENVS, Checkout
 from adroit_publish.config.conda_envs import CondaEnv
 from adroit_publish.config.targets import Target
 from adroit_publish.custody.repair import heal_or_refuse
+from adroit_publish.custody.signature import admit_signed
 from adroit_publish.edge.user import user_name
 from adroit_publish.errors import ConfigError, RefusedError
 from adroit_publish.places import (
@@ -38,9 +39,8 @@ from adroit_publish.places import (
     prove_access,
 )
 from adroit_publish.publish.verification import choose_verification
-from adroit_publish.registry import referrers as registry_referrers
 from adroit_publish.registry.image_reference import Tag
-from adroit_publish.stores.bundle_store import Published
+from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.contract import Progress, unheard
 from adroit_publish.stores.records import records
 from adroit_publish.version import Version
@@ -110,16 +110,18 @@ def promote(
     Raises:
         ConfigError: The source has no such version, both targets are one, or the destination has
             no such way of verification.
-        RefusedError: The credentials are not the destination's; a layer of the env cannot be had
-            there by digest; an image is wanted of a version without a base, or the other way.
+        RefusedError: The version is not signed as the destination demands; the credentials are not
+            the destination's; a layer of the env cannot be had there by digest; an image is wanted
+            of a version without a base, or the other way.
         StoreError: A place failed; the same again goes on.
         VerificationError: Something at the source is damaged, or the version does not load or
             predict; nothing became visible.
     """
     _check_two(checkout, source, destination)
-    source = _as_itself(source, environ)
+    source = _as_demanded(_as_itself(source, environ), destination)
     version, here, referrers = _read(checkout, name, source)
     published = version.published
+    admit_signed(here.store, published, name if name in checkout.flavors else None)
     there = open_places(destination, version.model_name)
     _check_kind(version, destination)
     kind = choose_verification(verify, destination)
@@ -132,7 +134,7 @@ def promote(
     _put_documents(version, there)
     proof = prove(checkout, version, there, destination, kind)
     copy_referrers(referrers, published, there)
-    _attach_record(published, source, destination, here, there, proof)
+    _attach_record(version, source, destination, here, there, proof)
     if there.images and (again := there.store.find(version.model_name, version.name)):
         # Nothing was sent in the place of what the registry says that it has.
         heal_or_refuse(there, Version(there.store, again), destination.name, reread_images=True)
@@ -190,6 +192,15 @@ def _check_two(checkout: Checkout, source: Target, destination: Target) -> None:
         )
 
 
+def _as_demanded(source: Target, destination: Target) -> Target:
+    """Returns the source with what the destination demands: what it demands itself decides not."""
+    return replace(
+        source,
+        require_signature=destination.require_signature,
+        signature_max_age_s=destination.signature_max_age_s,
+    )
+
+
 def _as_itself(source: Target, environ: Mapping[str, str]) -> Target:
     """Returns the source as seen by the profile that means it, unless the environment's does."""
     if not source.profiles or environ.get("AWS_PROFILE") in source.profiles:
@@ -241,7 +252,7 @@ def _check_base(carrier: Carrier, version: Version, destination: Target) -> None
 
 
 def _attach_record(
-    published: Published,
+    version: Version,
     source: Target,
     destination: Target,
     here: Places,
@@ -249,10 +260,11 @@ def _attach_record(
     proof: Proof,
 ) -> None:
     """Adds who promoted it and when, once for each source, and what was seen of it for that."""
+    published, key = version.published, destination.signing_key
     promoted = Promoted(source.name, destination.name, tuple(p.location for p in here.all))
     before = [
         record
-        for record in records(there.store, published)
+        for record in records(BundleStore(there.store.objects), published)  # signed or not
         if record.promoted == promoted
         and (not proof.made_now or record.verification == proof.verification)
     ]
@@ -268,7 +280,6 @@ def _attach_record(
         "promoted": promoted.as_dict(),
         **({"verification": proof.verification.as_dict()} if proof.made_now else {}),
     }  # fmt: skip
-    data, subject = canonical_json(record), published.manifest
-    there.store.attach(published.model_name, published.version, subject, RECORD_MEDIA_TYPE, data)
-    if there.images:
-        registry_referrers.attach(there.images, subject, RECORD_MEDIA_TYPE, data)
+    data = canonical_json(record)
+    vouched = attest(data, proof.verification, version.bundle, key) if key and not before else ()
+    there.attach(published.model_name, published.version, published.manifest, data, vouched)

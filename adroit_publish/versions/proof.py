@@ -30,7 +30,7 @@ from adroit_publish.places import Places, docker_login, docker_reference
 from adroit_publish.publish.seen_here import note_seen, proven
 from adroit_publish.stores.records import last_publish, records
 from adroit_publish.version import Version
-from adroit_publish.versions.pull import pull
+from adroit_publish.versions.pull import unpack
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def prove(
         StoreError: The version could not be had.
     """
     published, digest, root = version.published, version.published.manifest.digest, checkout.root
-    known = (*version.records, *records(there.store, published))
+    known = (*version.records, *records(there.store, published))  # signed ones, if so demanded
     if seen := proven(known, root, digest, kind, destination):
         return Proof(seen, made_now=False)
     if kind == "none":
@@ -63,7 +63,7 @@ def prove(
     model_env = project.env if project else {}
     with tempfile.TemporaryDirectory(prefix="adroit-promote-") as scratch:
         bundle = Path(scratch, "bundle")
-        pull(there.store, published, bundle)
+        unpack(there.store, published, bundle)
         imports, findings = _check_imports(checkout, version, bundle)
         if kind == "image":
             assert there.images is not None  # `choose_verification` saw to it

@@ -16,6 +16,7 @@ from adroit_publish.bundle.digest import Descriptor
 from adroit_publish.bundle.layer import ROOT
 from adroit_publish.bundle.manifest import OCI_LAYOUT, index_bytes
 from adroit_publish.bundle.tar_reader import TarReader
+from adroit_publish.custody.signature import admit_signed
 from adroit_publish.errors import RefusedError, StoreError
 from adroit_publish.places import Places
 from adroit_publish.stores.blobs import blob_key
@@ -24,6 +25,27 @@ from adroit_publish.stores.contract import Progress, unheard
 
 
 def pull(
+    store: BundleStore,
+    published: Published,
+    directory: Path,
+    progress: Progress = unheard,
+    *,
+    flavor: str | None = None,
+) -> None:
+    """Makes ``directory`` hold a version, as ``unpack`` does, if it is signed as is demanded.
+
+    Args:
+        flavor: What it has to be published as, where one is named.
+
+    Raises:
+        RefusedError: Its target demands a signature that it has not.
+        PublishError: As ``unpack``.
+    """
+    admit_signed(store, published, flavor)
+    unpack(store, published, directory, progress)
+
+
+def unpack(
     store: BundleStore, published: Published, directory: Path, progress: Progress = unheard
 ) -> None:
     """Makes ``directory`` hold a version the way an image has it under ``/opt/adroit``.
@@ -39,7 +61,12 @@ def pull(
 
 
 def pull_oci(
-    places: Places, published: Published, directory: Path, progress: Progress = unheard
+    places: Places,
+    published: Published,
+    directory: Path,
+    progress: Progress = unheard,
+    *,
+    flavor: str | None = None,
 ) -> None:
     """Makes ``directory`` a complete OCI layout, with the env's layers from the registry.
 
@@ -48,6 +75,7 @@ def pull_oci(
         RefusedError: The version has an env's layers, and the target no registry.
     """
     store, images = places.store, places.images
+    admit_signed(store, published, flavor)
     manifest = store.manifest(published)
     if manifest.base_layers and images is None:
         raise RefusedError(

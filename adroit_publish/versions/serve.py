@@ -65,14 +65,18 @@ def serve(
     port: int,
     progress: Progress = unheard,
     pulled: Callable[[], None] = lambda: None,
+    *,
+    flavor: str | None = None,
 ) -> None:
     """Serves a version on loopback until SIGINT or SIGTERM, which the server gets as well.
 
     Args:
         port: On 127.0.0.1; 0 for one that is free, which the server's log names.
+        flavor: As for ``pull``.
 
     Raises:
         ConfigError: The port is taken.
+        RefusedError: As ``pull``.
         StoreError: The store, or the disk, failed.
         VerificationError: The version's bytes are not what they should be, or it does not serve.
         KeyboardInterrupt: Ctrl-C ended it, and the server has ended.
@@ -83,7 +87,7 @@ def serve(
     with tempfile.TemporaryDirectory(prefix="serve-", dir=scratch) as directory:
         root, home = Path(directory, "bundle"), Path(directory, "home")
         home.mkdir()
-        pull(store, published, root, progress)
+        pull(store, published, root, progress, flavor=flavor)
         pulled()
         command = [sys.executable, "-m", "adroit.serving", "--root", str(root)]
         process = subprocess.Popen(

@@ -79,6 +79,8 @@ def test_the_file_of_the_design_is_read_with_absolute_paths() -> None:
         ("images", "localhost:5000/adroit", "localhost:5000/adroit"),
         ("images_endpoint", "http://localhost:5000", "http://localhost:5000"),
         ("images_auth", "ecr", "ecr"),
+        ("signing_key", "file:keys/team.pem", "file:/repo/keys/team.pem"),
+        ("signing_key", "awskms:alias/adroit", "awskms:alias/adroit"),
     ],
 )
 def test_an_address_comes_out_in_one_form(key: str, value: str, wanted: str) -> None:
@@ -124,6 +126,10 @@ def test_an_address_comes_out_in_one_form(key: str, value: str, wanted: str) -> 
         ("images", "https://registry.example/x"),
         ("images", "registry.example/A B"),
         ("images_auth", "basic"),
+        ("signing_key", "keys/team.pem"),
+        ("signing_key", "https://user:SECRET@kms.example/key"),
+        ("signing_key", "awskms:"),
+        ("signature_max_age", "soon"),
         ("account", "1234"),
         ("source_profile", ""),
     ],
@@ -235,3 +241,17 @@ def test_without_a_default_the_target_has_to_be_named() -> None:
 
 def test_a_byte_order_mark_is_skipped() -> None:
     assert parse(b"\xef\xbb\xbf" + DESIGN) == parse()
+
+
+def test_the_keys_that_count_are_addresses_and_their_age_is_a_time() -> None:
+    keys = 'require_signature = ["file:a.pub", "awskms:alias/b"]\nsignature_max_age = "90d"\n'
+    target = parse(f"[targets.a]\n{LEAST}{keys}".encode()).by_name["a"]
+    assert target.require_signature == ("file:/repo/a.pub", "awskms:alias/b")
+    assert target.signature_max_age_s == 90 * 86400
+    assert parse().by_name["local"].require_signature == ()
+
+
+@pytest.mark.parametrize("value", ["[]", '"file:a.pub"', "[1]", '[""]', '["a.pub"]', "true"])
+def test_a_demand_that_demands_nothing_is_refused(value: str) -> None:
+    problems = problems_of(f"[targets.a]\n{LEAST}require_signature = {value}\n")
+    assert "require_signature" in problems[0]

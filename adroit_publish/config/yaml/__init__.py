@@ -1,4 +1,4 @@
-"""YAML text as a tree that knows where every part of it stands, within limits.
+"""YAML text as a tree that knows where every part of it stands, within limits; TOML within the same.
 
 Floor 2: pure."""
 

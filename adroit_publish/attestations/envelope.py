@@ -1,0 +1,108 @@
+"""The DSSE envelope around a statement: how one is signed, and whose signature it bears.
+
+Source: DSSE 1.0, "Protocol" and "Envelope"; in-toto attestation framework 1.0, "Envelope".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from adroit_publish.attestations.keys import signer_at
+from adroit_publish.attestations.statement import (
+    Statement,
+    parse_statement,
+    provenance,
+    verification,
+)
+from adroit_publish.aws.errors import translated
+from adroit_publish.bundle.document import BundleRecord, canonical_json, parse_json_object
+from adroit_publish.bundle.record import Verification
+from adroit_publish.errors import VerificationError
+
+if TYPE_CHECKING:
+    from securesystemslib.dsse import Envelope
+    from securesystemslib.signer import Key, Signer
+
+ENVELOPE_MEDIA_TYPE = "application/vnd.dsse.envelope.v1+json"
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+
+
+@dataclass(frozen=True)
+class Attestation:
+    """A statement that somebody signed.
+
+    Attributes:
+        key_ids: The keys that it says it was signed with; proves nothing.
+        key: The address of the known key whose signature is right; None where none is.
+    """
+
+    statement: Statement
+    key_ids: tuple[str, ...]
+    key: str | None
+
+
+def sign(statement: bytes, signer: Signer) -> bytes:
+    """Returns a statement in its envelope; raises as ``translated`` where AWS does not sign."""
+    from securesystemslib.dsse import Envelope
+
+    envelope = Envelope(statement, PAYLOAD_TYPE, {})
+    with translated("awskms", to="the signing key", needs="kms:Sign"):
+        envelope.sign(signer)
+    return canonical_json(envelope.to_dict())
+
+
+def attest(
+    record: bytes, seen: Verification, bundle: BundleRecord, signing_key: str
+) -> tuple[bytes, ...]:
+    """Returns the signed statements that go with a record: of a promotion, its verification alone.
+
+    Args:
+        record: Of a publish or a promotion, as it is kept.
+        signing_key: The key's address.
+
+    Raises:
+        PublishError: As ``signer_at`` and ``sign``.
+    """
+    signer = signer_at(signing_key)
+    statements = [verification(record, seen, bundle)]
+    if "promoted" not in parse_json_object(record, "the record"):
+        statements.append(provenance(record))
+    return tuple(sign(statement, signer) for statement in statements)
+
+
+def read_envelope(data: bytes, keys: Mapping[str, Key], where: str) -> Attestation:
+    """Returns what an envelope holds, and which of the keys (by address) signed it.
+
+    Raises:
+        VerificationError: It is malformed, or its statement is not one of ours.
+    """
+    envelope = _parsed(data, where)
+    signed_by = (address for address, key in keys.items() if _signed(envelope, key))
+    return Attestation(
+        parse_statement(envelope.payload, where), tuple(envelope.signatures), next(signed_by, None)
+    )
+
+
+def _parsed(data: bytes, where: str) -> Envelope:
+    from securesystemslib.dsse import Envelope
+    from securesystemslib.exceptions import Error
+
+    try:
+        envelope = Envelope.from_dict(parse_json_object(data, where))
+        known = envelope.payload_type == PAYLOAD_TYPE
+    except (Error, KeyError, TypeError, ValueError, AttributeError):
+        known = False
+    if not known:
+        raise VerificationError("Not a valid envelope.", where=where, wanted=PAYLOAD_TYPE)
+    return envelope
+
+
+def _signed(envelope: Envelope, key: Key) -> bool:
+    from securesystemslib.exceptions import VerificationError as NotSigned
+
+    try:
+        return bool(envelope.verify([key], 1))
+    except (NotSigned, ValueError):
+        return False

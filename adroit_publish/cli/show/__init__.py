@@ -1,0 +1,3 @@
+"""``show``: one version, as a person or a machine reads it."""
+
+__all__: list[str] = []

@@ -1,0 +1,47 @@
+"""Who signed what about a version: to be shown; ``custody.signature`` is where it is demanded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from adroit_publish.attestations.statement import PROVENANCE
+from adroit_publish.stores.records import subject_of
+from adroit_publish.version import Version
+
+
+@dataclass(frozen=True)
+class Signature:
+    """One signed statement about a version.
+
+    Attributes:
+        kind: ``provenance`` or ``verification``.
+        key: The address of the key that signed it; None where the target lists no such key.
+        key_ids: The keys that it names itself.
+        problem: Why it does not count; None where it does.
+    """
+
+    kind: str
+    key: str | None
+    key_ids: tuple[str, ...]
+    flavor: str | None
+    who: str | None
+    created_utc: str
+    problem: str | None
+
+
+def signatures(version: Version) -> list[Signature]:
+    """Returns who signed what about a version, and whether that counts; raises as ``Version``."""
+    demand, subject = version.store.demand, subject_of(version.published)
+    return [
+        Signature(
+            "provenance" if one.statement.kind == PROVENANCE else "verification",
+            one.key,
+            one.key_ids,
+            one.statement.flavor,
+            one.statement.who,
+            one.statement.created_utc.isoformat(),
+            demand.problem(one, subject, datetime.now(UTC)) if demand else "nothing is demanded",
+        )
+        for one in version.attestations
+    ]
