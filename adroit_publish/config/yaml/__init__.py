@@ -1,4 +1,4 @@
-"""YAML text as a tree that knows where every part of it stands, within limits; TOML within the same.
+"""YAML text as a tree that knows where every part of it stands, and TOML, within the same limits.
 
 Floor 2: pure."""
 
