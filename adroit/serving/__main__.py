@@ -31,7 +31,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from adroit.serving.bundle import DEFAULT_ROOT, Bundle
-from adroit.serving.dogstatsd import Agent
+from adroit.serving.features.dogstatsd import Agent
 from adroit.serving.limits import limits_of
 from adroit.serving.logs import log_as_json
 from adroit.serving.metrics import Metrics

@@ -10,6 +10,7 @@ ADROIT_DRAIN_S             most seconds to take new requests after SIGTERM (8: l
                            that `docker stop` waits)
 ADROIT_WORKER_MEMORY_BYTES most private memory of a worker (no limit)
 ADROIT_NAN=null            answers have null where MLflow's have NaN and Infinity
+ADROIT_DRIFT_WINDOW_S      how far back adroit_feature_psi looks (3600)
 ADROIT_LOG_PERCENT         share of answered requests in the log; failures are all there (100)
 MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT   seconds for one request (60)
 """
@@ -43,6 +44,7 @@ class Limits:
         memory_bytes: Most private memory of a worker; None for no limit.
         nan_as_null: Whether answers are strict JSON.
         log_share: Of the requests that are answered well, those in the log: 0 to 1.
+        drift_window_s: How far back the features of requests are held against those of X_test.
     """
 
     body_bytes: int
@@ -59,6 +61,7 @@ class Limits:
     memory_bytes: int | None
     nan_as_null: bool
     log_share: float
+    drift_window_s: float
 
     def queue_for(self, workers: int) -> int:
         """Returns how many requests may wait for so many workers."""
@@ -92,6 +95,7 @@ def limits_of(environ: Mapping[str, str], serve: Mapping[str, Any]) -> Limits:
         memory_bytes=_whole(environ, "ADROIT_WORKER_MEMORY_BYTES"),
         nan_as_null=environ.get("ADROIT_NAN") == "null",
         log_share=_positive(environ, "ADROIT_LOG_PERCENT", 100) / 100,
+        drift_window_s=_positive(environ, "ADROIT_DRIFT_WINDOW_S", 3600),
     )
 
 

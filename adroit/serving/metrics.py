@@ -13,6 +13,8 @@
     adroit_workers, adroit_workers_busy
     adroit_workers_ended_total{...,reason="timeout"}         those that had to be replaced
     adroit_feature_samples_total{...,outcome="sent"}         requests whose features were logged
+    adroit_feature_rows{...,feature="age"}                   rows of the last hour that were counted
+    adroit_feature_psi{...,feature="age"}                    how far they are from X_test
 
 Every line carries ``model`` and ``bundle_id``, and ``flavor`` and ``version`` where the deployment
 names them: those two are hearsay, a server cannot know them. What a handler of one's own registers
@@ -32,6 +34,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from adroit.serving.features.drift_window import Window
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -64,6 +68,7 @@ class Metrics:
         self.load_seconds = 0.0
         self.workers = self.busy = 0
         self.feature_samples: Counter[str] = Counter()
+        self.drift: Window | None = None
         self._shared = shared
         self._statuses: Counter[int] = Counter()
         self._probes: Counter[int] = Counter()
@@ -100,6 +105,11 @@ class Metrics:
         self._batches.add(len(waited_s))
         for seconds in waited_s:
             self._queued.add(seconds)
+
+    def drifted(self, counts: Mapping[str, list[int]]) -> None:
+        """Counts rows by feature and bin, where there is something to hold them against."""
+        if self.drift is not None:
+            self.drift.add(counts)
 
     def worker_ended(self, reason: str) -> None:
         """Counts a worker that has to be replaced."""
@@ -144,6 +154,7 @@ class Metrics:
             "outcome",
             feature_samples,
         )
+        yield from self._drift_lines()
         yield from _head("adroit_rows_total", "counter", "Rows that were predicted on.")
         yield self._line("adroit_rows_total", self._rows)
         for name, value, help_text in (
@@ -155,6 +166,18 @@ class Metrics:
         ):
             yield from _head(name, "gauge", help_text)
             yield self._line(name, value)
+
+    def _drift_lines(self) -> Iterator[str]:
+        if self.drift is None:
+            return
+        features = list(self.drift.stability())
+        yield from _head("adroit_feature_rows", "gauge", "Rows that were counted lately.")
+        for name, rows, _ in features:
+            yield self._line("adroit_feature_rows", rows, feature=name)
+        yield from _head("adroit_feature_psi", "gauge", "Population stability index to X_test.")
+        for name, _, index in features:
+            if index is not None:
+                yield self._line("adroit_feature_psi", index, feature=name)
 
     def _counter(
         self, name: str, help_text: str, label: str, counts: Mapping[Any, int]

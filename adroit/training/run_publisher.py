@@ -34,6 +34,7 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self
 
+from adroit.serving.features.reference import write_reference
 from adroit.training import experiments, metaflow_task, tracking
 from adroit.training.clean_process import load_in_clean_process
 from adroit.training.code_paths import CodePath
@@ -136,7 +137,8 @@ class NextdoorMLFlowRunPublisher(RunLog):
                 logged as code, without a pickle.
             artifacts: File or directory by name, for a PythonModel's ``context.artifacts``.
             X_test: (rows, features), of any kind in ``examples``. All rows decide the signature's
-                inputs; the first three become the input example.
+                inputs; the first three become the input example, and counts of each feature the
+                reference of its drift (see ``adroit.serving.features.reference``).
             y_test: (rows,) or (rows, outputs), what is right for ``X_test``. The signature's
                 outputs where ``validate`` is off; otherwise they are what the model answered.
             code_path: Directories of packages or files that the model imports.
@@ -168,6 +170,7 @@ class NextdoorMLFlowRunPublisher(RunLog):
                 signature=signature,
                 pip_requirements=pip_requirements,
             )
+            write_reference(X_test, saved.directory)
             if validate:
                 load_in_clean_process(saved.directory)
             logged = self._upload(saved, name)

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from adroit.serving.dogstatsd import Agent
+from adroit.serving.features.dogstatsd import Agent
 from tests.servers.live_servers import LiveServer, Reply, ask, serving
 from tests.support.serving_bundles import bundle, loader_model, predicting
 

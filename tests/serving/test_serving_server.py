@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -14,8 +15,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
+from adroit.serving.features.reference import FILE, reference_of
 from tests.servers.live_servers import (
     LiveServer,
     Reply,
@@ -420,6 +423,25 @@ def test_features_of_the_share_asked_for_reach_the_agent(tmp_path: Path) -> None
     tags = f"model:tiny,bundle_id:{bundle_id},flavor:tiny_v2,feature:x"
     assert line == f"adroit.feature.value:1:2|d|#{tags}"  # and not the input example before it
     assert 'flavor="tiny_v2",outcome="sent"} 1' in text
+
+
+def test_drift_from_x_test_is_in_the_metrics_of_a_model_that_has_a_reference(
+    tmp_path: Path,
+) -> None:
+    reference = reference_of(pd.DataFrame({"x": range(1000)}))
+    assert reference is not None
+    files = {FILE: json.dumps(reference.as_dict())}
+    model = loader_model(predicting("return [1.0] * len(model_input)"), files=files)
+    rows = [[number + 500] for number in range(600)]
+    with serving(bundle(tmp_path / "b", model), environ={"ADROIT_WORKERS": "1"}) as server:
+        body = {"dataframe_split": {"columns": ["x"], "data": rows}}
+        assert invoke(server.url, body).status == 200
+        give_up = time.monotonic() + 30
+        while 'feature="x"} 600' not in (text := ask(server.url + "/metrics").body.decode()):
+            assert time.monotonic() < give_up, text
+            time.sleep(0.05)
+    (index,) = re.findall(r'adroit_feature_psi{.*feature="x"} (\S+)', text)
+    assert float(index) > 0.25
 
 
 def fails(root: Path, environ: Mapping[str, str] | None = None, *arguments: str) -> dict[str, Any]:

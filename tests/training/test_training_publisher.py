@@ -20,6 +20,7 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 
+from adroit.serving.features.reference import read_reference, reference_of
 from adroit.training import LoggedRun, NextdoorMLFlowRunPublisher, TrainingError
 from adroit.training.experiments import user_name
 from tests.servers.fake_databricks import TOKEN, FakeDatabricks
@@ -329,6 +330,8 @@ def test_a_class_is_logged_as_code_with_its_artifacts_signature_and_example(stor
 
     import mlflow.pyfunc
 
+    reference = read_reference(artifacts_of(logged))
+    assert reference == reference_of(X)
     model = mlflow.pyfunc.load_model(str(artifacts_of(logged)))
     assert model.input_example.equals(X[:3])
     assert model.predict(X).tolist() == [3.0, 6.0, 9.0, 12.0]

@@ -26,8 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from adroit.serving.bundle import Bundle
-from adroit.serving.dogstatsd import Agent
-from adroit.serving.drift import FeatureLog
+from adroit.serving.features.dogstatsd import Agent
+from adroit.serving.features.drift_window import Sampler
+from adroit.serving.features.feature_log import FeatureLog
+from adroit.serving.features.reference import Reference, read_reference
 from adroit.serving.loading import load_handler
 from adroit.serving.logs import event, log_as_json
 from adroit.serving.scoring import Scorer
@@ -75,6 +77,7 @@ class Instructions:
 class _Loaded:
     scorer: Scorer
     features: Callable[..., FeatureLog] | None
+    reference: Reference | None
 
 
 def main(descriptor: int, key: bytes) -> int:
@@ -130,8 +133,12 @@ def _load(root: Path, start: Start) -> tuple[_Loaded, dict[str, Any]]:
     features = None
     if percent > 0 and agent is not None:
         features = partial(FeatureLog, percent, labels(bundle, os.environ), agent)
-    facts = _facts(bundle, scorer, load_seconds) | {"logs_features": features is not None}
-    return _Loaded(scorer, features), facts
+    reference = read_reference(bundle.model_dir)
+    facts = _facts(bundle, scorer, load_seconds) | {
+        "logs_features": features is not None,
+        "reference": reference.as_dict() if reference else None,
+    }
+    return _Loaded(scorer, features, reference), facts
 
 
 def _facts(bundle: Bundle, scorer: Scorer, load_seconds: float) -> dict[str, Any]:
@@ -226,6 +233,7 @@ def _serve(
             key,
             loaded.scorer,
             loaded.features,
+            Sampler(loaded.reference) if loaded.reference else None,
             body_bytes=instructions.body_bytes,
             threads=instructions.threads,
             most_rows=instructions.most_rows,

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from adroit.serving.features.drift_window import Window
+from adroit.serving.features.reference import reference_from
 from adroit.serving.limits import Limits
 from adroit.serving.logs import event
 from adroit.serving.metrics import Metrics
@@ -80,6 +82,9 @@ class Pool:
         self.metrics.load_seconds = float(facts["load_seconds"])
         if facts["logs_features"]:
             self.metrics.feature_samples.update(sent=0, dropped=0)
+        if facts["reference"]:
+            reference = reference_from(facts["reference"])
+            self.metrics.drift = Window(reference, self.limits.drift_window_s)
         return facts
 
     def end_loading(self) -> None:
@@ -184,6 +189,8 @@ class Pool:
             self._seconds += weight * (seconds - self._seconds)
         self.metrics.feature_samples.update(link.features)
         link.features.clear()
+        while link.drift:
+            self.metrics.drifted(link.drift.pop())
         self._dispatch()
         self.metrics.busy = sum(bool(link.jobs) for link in self._links)
 

@@ -2,7 +2,8 @@
 
 It predicts one request at a time; several only where config.yaml says ``thread_safe: true``.
 A frame from the server has a list of jobs, which are predicted together where the bundle is served
-in batches. A frame to the server has a list of replies, or what became of logged features.
+in batches. A frame to the server has a list of replies, what became of logged features, or counts
+of features.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from adroit.serving.drift import FeatureLog
+from adroit.serving.features.drift_window import Sampler
+from adroit.serving.features.feature_log import FeatureLog
 from adroit.serving.logs import frames_of
 from adroit.serving.scoring import Reply, Scorer, failure
 from adroit.serving.workers import native
@@ -33,6 +35,7 @@ class Worker:
         key: What opens a frame on it.
         scorer: Loaded.
         features: Makes the log of features, which has a thread; None: they are not logged.
+        drift: Counts features; None where there is nothing to hold them against.
         body_bytes: The most that a body may become.
         threads: Predictions at once.
         most_rows: Most rows of requests that are predicted together.
@@ -45,6 +48,7 @@ class Worker:
         key: bytes,
         scorer: Scorer,
         features: Callable[..., FeatureLog] | None,
+        drift: Sampler | None,
         *,
         body_bytes: int,
         threads: int,
@@ -56,7 +60,8 @@ class Worker:
         self._nan_as_null, self._pid = nan_as_null, os.getpid()
         self._sending = threading.Lock()
         self._features = features(heard=self._tell) if features else None
-        scorer.observe = self._features.offer if self._features else None
+        self._drift = drift
+        scorer.observe = self._observe if self._features or drift else None
 
     def run(self) -> None:
         """Answers until the server closes the connection; then sends the last features."""
@@ -80,6 +85,8 @@ class Worker:
         seconds = time.monotonic() - started
         body = b"".join(reply.body for reply in replies)
         self._send(Frame({"replies": facts, "seconds": seconds}, body))
+        if self._drift and (counts := self._drift.counts()):
+            self._send(Frame({"drift": counts}))
 
     def _answers(self, jobs: list[tuple[dict[str, Any], bytes]]) -> list[Reply]:
         bodies = [self._plain(body, job["encoding"]) for job, body in jobs]
@@ -107,6 +114,12 @@ class Worker:
         except ValueError as error:
             message = f"The body cannot be decompressed: {error}."
             return failure(400, "BAD_REQUEST", message, error, "client")
+
+    def _observe(self, inputs: Any) -> None:
+        if self._features:
+            self._features.offer(inputs)
+        if self._drift:
+            self._drift.offer(inputs)
 
     def _tell(self, outcome: str) -> None:
         self._send(Frame({"features": outcome}))

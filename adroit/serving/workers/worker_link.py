@@ -61,6 +61,7 @@ class WorkerLink(asyncio.Protocol):
         frames: How many frames of jobs it works on.
         answered: How many it has answered.
         features: Requests whose features it logged, by outcome, that nobody has counted yet.
+        drift: Rows that it counted by feature and bin, likewise.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class WorkerLink(asyncio.Protocol):
         self.jobs: dict[int, Job] = {}
         self.frames = self.answered = 0
         self.features: Counter[str] = Counter()
+        self.drift: list[Mapping[str, list[int]]] = []
 
     async def open(self) -> None:
         """Begins to listen to the worker."""
@@ -145,6 +147,9 @@ class WorkerLink(asyncio.Protocol):
                 self._heard(self, 0.0)
         if "features" in frame.facts:
             self.features[str(frame.facts["features"])] += 1
+            self._heard(self, 0.0)
+        if "drift" in frame.facts:
+            self.drift.append(dict(frame.facts["drift"]))
             self._heard(self, 0.0)
         if "replies" in frame.facts:
             self.frames -= 1

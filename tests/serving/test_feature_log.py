@@ -1,4 +1,4 @@
-"""adroit.serving.drift and dogstatsd: what is sent, how much of it, and what it never does."""
+"""What is sent of requests' features, how much of it, and what sending never does."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from adroit.serving import drift
-from adroit.serving.dogstatsd import DATAGRAM_BYTES, Agent, Sender, packed, tag_list
-from adroit.serving.drift import FeatureLines, FeatureLog
+from adroit.serving.features import feature_log
+from adroit.serving.features.dogstatsd import DATAGRAM_BYTES, Agent, Sender, packed, tag_list
+from adroit.serving.features.feature_log import FeatureLines, FeatureLog
 
 TAGS = {"model": "tiny", "bundle_id": "sha256:ab"}
 OF = "|#model:tiny,bundle_id:sha256:ab,feature:"
@@ -88,7 +88,7 @@ def test_the_values_that_become_tags_are_bounded_for_the_life_of_the_process() -
     for start in range(0, 1000, 10):
         frame = pd.DataFrame({"a": [f"user{number}" for number in range(start, start + 10)]})
         seen |= {line.rpartition("value:")[2] for line in made.of(frame)}
-    assert len(seen) == drift.CATEGORIES + 1
+    assert len(seen) == feature_log.CATEGORIES + 1
     assert "other" in seen
 
 
@@ -104,7 +104,7 @@ def test_many_rows_are_drawn_from_evenly_and_without_numpys_generator() -> None:
         if line.endswith(":a")
         for value in line.partition("|")[0].split(":")[1:]
     ]
-    assert len(values) == drift.ROWS
+    assert len(values) == feature_log.ROWS
     assert 4_500 < sum(values) / len(values) < 5_500
 
 

@@ -20,12 +20,13 @@ from __future__ import annotations
 
 import queue
 import random
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from adroit.serving.dogstatsd import Agent, Sender, count, distribution, tag_list
+from adroit.serving.features.dogstatsd import Agent, Sender, count, distribution, tag_list
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +78,7 @@ class FeatureLog:
         if self._draw.random() >= self._share:
             return
         try:
-            self._queue.put_nowait(_copied(inputs))
+            self._queue.put_nowait(copied(inputs))
         except Exception:  # noqa: BLE001  full, or inputs that cannot be copied: no request fails
             self._count("dropped")
 
@@ -123,11 +124,10 @@ class FeatureLines:
         Args:
             inputs: (rows, features): a DataFrame, an array, or a dict of arrays.
         """
-        for name, column in _columns(inputs, self._draw.getrandbits(32)):
+        for name, column in columns_of(inputs, self._draw.getrandbits(32)):
             tags = {**self._tags, "feature": name}
-            present = column.dropna()
-            missing = len(column) - len(present)
-            numbers, categories = _sorted_out(present)
+            missing = int(column.isna().sum())
+            numbers, categories = numbers_and_categories(column)
             yield from distribution("adroit.feature.value", numbers, tag_list(tags))
             for value, times in Counter(self._named(name, text) for text in categories).items():
                 yield count("adroit.feature.category", times, tag_list({**tags, "value": value}))
@@ -144,29 +144,36 @@ class FeatureLines:
         return value
 
 
-def _columns(inputs: Any, seed: int) -> Iterator[tuple[str, pd.Series[Any]]]:
+def columns_of(inputs: Any, seed: int | None) -> Iterator[tuple[str, pd.Series[Any]]]:
+    """Yields the columns of a table by name, ``FEATURES`` at most; of a sparse matrix none.
+
+    Args:
+        inputs: (rows, features): a DataFrame, an array, or a dict of arrays.
+        seed: Draws ``ROWS`` of more rows; None for all of them.
+    """
     import pandas as pd
 
     # Without a seed pandas would draw from NumPy's global generator, which is the model's.
-
+    most = ROWS if seed is not None else sys.maxsize
     if isinstance(inputs, dict):
         arrays = {key: values for key, values in inputs.items() if getattr(values, "ndim", 0) == 1}
         columns = ((str(key), pd.Series(values)) for key, values in arrays.items())
-    elif getattr(inputs, "ndim", 0) in (1, 2):
+    elif getattr(inputs, "ndim", 0) in (1, 2) and not hasattr(inputs, "tocsr"):
         frame = inputs if isinstance(inputs, pd.DataFrame) else pd.DataFrame(inputs)
-        frame = frame.sample(ROWS, random_state=seed) if len(frame) > ROWS else frame
+        frame = frame.sample(ROWS, random_state=seed) if len(frame) > most else frame
         columns = ((str(name), column) for name, column in frame.items())
     else:
         return
     for _, (name, column) in zip(range(FEATURES), columns, strict=False):
-        yield name, (column.sample(ROWS, random_state=seed) if len(column) > ROWS else column)
+        yield name, (column.sample(ROWS, random_state=seed) if len(column) > most else column)
 
 
-def _sorted_out(column: pd.Series[Any]) -> tuple[list[float], list[str]]:
-    """Returns the finite numbers and the categories of a column without missing values."""
+def numbers_and_categories(column: pd.Series[Any]) -> tuple[list[float], list[str]]:
+    """Returns the finite numbers of a column, or its categories; one of them is empty."""
     import numpy as np
     import pandas as pd
 
+    column = column.dropna()
     if pd.api.types.is_bool_dtype(column):
         return [], [str(value).lower() for value in column]
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_complex_dtype(column):
@@ -177,7 +184,8 @@ def _sorted_out(column: pd.Series[Any]) -> tuple[list[float], list[str]]:
     return [], [value for value in column if isinstance(value, str)]
 
 
-def _copied(inputs: Any) -> Any:
+def copied(inputs: Any) -> Any:
+    """Returns inputs that the model can no longer change."""
     if isinstance(inputs, dict):
-        return {key: _copied(values) for key, values in inputs.items()}
+        return {key: copied(values) for key, values in inputs.items()}
     return inputs.copy() if hasattr(inputs, "ndim") else inputs
