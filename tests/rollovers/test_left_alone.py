@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -10,6 +11,8 @@ import pytest
 
 from adroit_publish import publish
 from adroit_publish.checkout import open_checkout
+from adroit_publish.cli.doctor import read_metaflow
+from adroit_publish.doctor.checks import examine
 from adroit_publish.errors import RefusedError
 from adroit_publish.publish.planning import plan
 from adroit_publish.publish.prepare import prepare
@@ -44,6 +47,15 @@ def test_plan_and_stale_name_the_rollover_and_skip_its_two_flavors(stale):
     assert work == ()
     assert all("live rollover, old -> new" in line for line in left_out)
     assert len(left_out) == 2
+
+
+def test_no_row_of_doctor_depends_on_it(root):  # noqa: F811
+    (root / "projects/doubler/features.py").write_text("SCALE = 3\n")
+    commit(root, "a merge")
+    before = examine(root, None, os.environ, read_metaflow())
+    rolling(root, "pointed", share=10.0)
+    assert {row.state.value for row in plan(open_checkout(root))} == {"rolling over"}
+    assert examine(root, None, os.environ, read_metaflow()) == before
 
 
 def test_by_hand_it_is_refused_but_into_another_flavor_or_on_record(stale):
