@@ -93,10 +93,8 @@ check: $(ready) ## format, lint, types and dead code
 reliability: $(ready) ## run tests/reliability at its full floors (hours)
 	@ADROIT_FULL=1 $(python) -m pytest tests/reliability -s
 
-bench: $(ready) ## run the benchmarks; with ONLY=P11 those of that target
-	@if ls benchmarks/bench_*.py >/dev/null 2>&1; then \
-	    for each in $$(grep -lE '^"""(.*[ ,])?$(or $(ONLY),.*)\b' benchmarks/bench_*.py); do $(python) "$$each" || exit; done; \
-	else echo 'bench: there are no benchmarks yet (benchmarks/bench_*.py)'; fi
+bench: $(ready) ## run the benchmarks into benchmarks/report.md; with ONLY=P1,P5 those of these targets
+	@$(python) benchmarks/run.py --only='$(ONLY)'
 
 lock: ## re-make requirements.lock and tests/zoo.lock; pins that still fit stay
 	@command -v uv >/dev/null || { echo 'lock: needs `uv` on the PATH' >&2; exit 1; }

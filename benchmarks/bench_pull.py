@@ -1,4 +1,4 @@
-"""P1: what it takes to pull a model, beside MLflow's own download, in one run.
+"""P8: what it takes to pull a model, beside MLflow's own download, in one run.
 
     python benchmarks/bench_pull.py [--runs 2] [--server seaweed|moto]
                                     [--small 2000] [--large-mib 1024]
@@ -6,7 +6,7 @@
 An S3 artifact root with 2,000 small files and one with a file of 1 GiB, read from a server on
 loopback by ``pull_model`` and by ``mlflow.artifacts.download_artifacts``, in turn. Each way starts
 in a process of its own with an empty cache; imports are in neither's time, the listing is in both.
-Prints a table in Markdown and one line of JSON, and writes both to ``benchmarks/out/``. It never
+Prints a table in Markdown and one line of JSON. It never
 fails on a time.
 """
 
@@ -141,11 +141,6 @@ def _report(seconds: dict[str, dict[str, list[float]]], server: str) -> None:
     table = "\n".join(lines)
     print(f"From {server}:\n\n{table}\n")
     print(json.dumps(result))
-    out = Path(__file__).parent / "out"
-    out.mkdir(exist_ok=True)
-    (out / ".gitignore").write_text("*\n")
-    (out / "bench_pull.md").write_text(table + "\n")
-    (out / "bench_pull.json").write_text(json.dumps(result) + "\n")
 
 
 if __name__ == "__main__":
