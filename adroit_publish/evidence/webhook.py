@@ -57,7 +57,7 @@ def _send(url: str, text: str, give_up: float) -> None:
     import requests
 
     problem, pause_s = "", 0.25
-    while time.monotonic() + TIMEOUT_S < give_up:
+    while True:
         try:
             answer = requests.post(
                 url, data=json.dumps({"text": text}), timeout=TIMEOUT_S, allow_redirects=False,
@@ -71,6 +71,8 @@ def _send(url: str, text: str, give_up: float) -> None:
                 return
             if answer.status_code < 500 and answer.status_code != 429:
                 break
+        if time.monotonic() + pause_s + TIMEOUT_S > give_up:
+            break  # while somebody still waits to hear it
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, 1.0)
     _could_not(problem)

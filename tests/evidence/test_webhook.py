@@ -59,35 +59,9 @@ def test_what_is_sent_is_what_slack_takes():
         sent.append(json.loads(handler.body))
         saying(200, b"ok")(handler)
 
-    with body_server(respond) as url:
+    with odd_server(respond) as url:
         told('"quoted" & <all>', ADROIT_WEBHOOK=url)
     assert sent == [{"text": '"quoted" & <all>'}]
-
-
-def body_server(respond):
-    """An odd server whose handler keeps the body."""
-    from contextlib import contextmanager
-    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-    from threading import Thread
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            self.body = self.rfile.read(int(self.headers["Content-Length"]))
-            respond(self)
-
-        def log_message(self, *_): ...
-
-    @contextmanager
-    def running():
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        thread = Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-    return running()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from tests.rollovers.test_rollover_command import make_published, served
 from tests.servers.live_servers import ask
@@ -22,7 +23,12 @@ def test_it_waits_for_a_person_and_goes_back_when_it_is_worse(
 ) -> None:
     root = make_published(tmp_path / "repo", trained, "file:.adroit/sitevars.json")
     news: list[str] = []
-    with odd_server(lambda h: (news.append(h.path), saying(200, b"ok")(h))[0]) as hook:
+
+    def told(handler: Any) -> None:
+        news.append(json.loads(handler.body)["text"])
+        saying(200, b"ok")(handler)
+
+    with odd_server(told) as hook:
         monkeypatch.setenv("ADROIT_WEBHOOK", f"{hook}/a-secret")  # type: ignore[attr-defined]
         with served(root) as servers:
             old, new = servers["old"].url, servers["new"].url
@@ -74,4 +80,8 @@ def test_it_waits_for_a_person_and_goes_back_when_it_is_worse(
     assert "4xx" in kept["history"][-1]["why"]
     assert kept["approvals"][0]["why"] == "looked"
     assert "a-secret" not in json.dumps(kept)
-    assert len(news) >= 3
+    heads = [text.removeprefix("doubler: old to new: ") for text in news]
+    assert [head.split(":")[0].split(",")[0].split(" (")[0] for head in heads] == [
+        "pointed", "100 % waits for a person", "pointed", "unhealthy", "rolled back",
+    ]  # fmt: skip
+    assert "rollover approve doubler --why TEXT" in news[1]

@@ -16,13 +16,14 @@ def odd_server(respond: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[st
     """Runs a server that answers every request by ``respond`` and gives its address.
 
     Args:
-        respond: Writes the whole answer, head and all, to the ``wfile`` of what it is given.
+        respond: Writes the whole answer, head and all, to the ``wfile`` of what it is given, whose
+            ``body`` is what was sent.
     """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.close_connection = True
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             with suppress(OSError):  # whoever asked has heard enough
                 respond(self)
 
