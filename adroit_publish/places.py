@@ -97,7 +97,8 @@ STORES: dict[str, Callable[[Target], Objects]] = {
 
 def open_store(target: Target) -> BundleStore:
     """Returns the bundle store of ``target``; nothing is read or made yet."""
-    return BundleStore(STORES[target.bundles.partition(":")[0]](target), demand_of(target))
+    objects = STORES[target.bundles.partition(":")[0]](target)
+    return BundleStore(objects, demand_of(target), target.signing_key)
 
 
 def open_places(target: Target, model_name: str) -> Places:

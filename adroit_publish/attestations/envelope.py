@@ -43,11 +43,11 @@ class Attestation:
     key: str | None
 
 
-def sign(statement: bytes, signer: Signer) -> bytes:
-    """Returns a statement in its envelope; raises as ``translated`` where AWS does not sign."""
+def sign(payload: bytes, signer: Signer, payload_type: str = PAYLOAD_TYPE) -> bytes:
+    """Returns a payload in its envelope; raises as ``translated`` where AWS does not sign."""
     from securesystemslib.dsse import Envelope
 
-    envelope = Envelope(statement, PAYLOAD_TYPE, {})
+    envelope = Envelope(payload, payload_type, {})
     with translated("awskms", to="the signing key", needs="kms:Sign"):
         envelope.sign(signer)
     return canonical_json(envelope.to_dict())
@@ -85,17 +85,30 @@ def read_envelope(data: bytes, keys: Mapping[str, Key], where: str) -> Attestati
     )
 
 
-def _parsed(data: bytes, where: str) -> Envelope:
+def signer_of(
+    data: bytes, keys: Mapping[str, Key], where: str, payload: bytes, payload_type: str
+) -> str | None:
+    """Returns which of the keys (by address) signed a payload that is kept apart; None: none did.
+
+    Raises:
+        VerificationError: The envelope is malformed.
+    """
+    envelope = _parsed(data, where, payload_type)
+    envelope.payload = payload
+    return next((address for address, key in keys.items() if _signed(envelope, key)), None)
+
+
+def _parsed(data: bytes, where: str, payload_type: str = PAYLOAD_TYPE) -> Envelope:
     from securesystemslib.dsse import Envelope
     from securesystemslib.exceptions import Error
 
     try:
         envelope = Envelope.from_dict(parse_json_object(data, where))
-        known = envelope.payload_type == PAYLOAD_TYPE
+        known = envelope.payload_type == payload_type
     except (Error, KeyError, TypeError, ValueError, AttributeError):
         known = False
     if not known:
-        raise VerificationError("Not a valid envelope.", where=where, wanted=PAYLOAD_TYPE)
+        raise VerificationError("Not a valid envelope.", where=where, wanted=payload_type)
     return envelope
 
 

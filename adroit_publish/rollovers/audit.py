@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from adroit_publish.config.targets import Target
-from adroit_publish.errors import PublishError
+from adroit_publish.errors import PublishError, RefusedError
 from adroit_publish.rollover.needs import sitevar_name, weights_text
 from adroit_publish.rollovers.book import pointer_keys, weights_in
 from adroit_publish.rollovers.sitevars import sitevars_of
@@ -52,6 +52,28 @@ def audit(target: Target, store: BundleStore, model: str) -> Audit:
         except PublishError as error:
             problems.append(str(error))
     return Audit(model, len(chain.links), str(chain.tip), tuple(problems), outside)
+
+
+def check_signed_word(target: Target, store: BundleStore, model: str) -> None:
+    """Holds the sitevar to what the ledger's signed last entry says, where a target demands that.
+
+    Raises:
+        RefusedError: The ledger is not whole or not signed, or the sitevar says something else.
+        StoreError: The store failed.
+    """
+    if not (store.demand and store.signing_key):
+        return
+    found = audit(target, store, model)
+    if found.problems or found.outside:
+        raise RefusedError(
+            f"What is live of {model} is not what was signed.",
+            where=f"{store.location}/ledger/{model}",
+            got="\n".join([*found.problems, *filter(None, [found.outside])]),
+            wanted="a sitevar that says what the ledger's last entry says, which is signed",
+            next_step=f"python -m adroit_publish verify-ledger {model} --target {target.name}; "
+            "where the sitevar is right, say so: python -m adroit_publish sitevar set "
+            f"{model} FLAVOR --why TEXT",
+        )
 
 
 def models_with_ledgers(store: BundleStore) -> list[str]:

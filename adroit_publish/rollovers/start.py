@@ -20,6 +20,7 @@ from adroit_publish.rollover.needs import unread_text, weights_text
 from adroit_publish.rollover.shares import CONFIDENCE
 from adroit_publish.rollover.spelled import differences
 from adroit_publish.rollover.state import Rollover, Side, Transition
+from adroit_publish.rollovers.audit import check_signed_word
 from adroit_publish.rollovers.book import last_hold
 from adroit_publish.rollovers.probes import plain_addresses, plain_traffic
 from adroit_publish.rollovers.regions import read_pointers
@@ -290,6 +291,7 @@ def _check_start(rolling: Rolling, rollover: Rollover, new: Flavor) -> None:
             next_step=f"name the flavor that is live with --from, or python -m adroit_publish "
             f"sitevar set {rollover.model} {rollover.old.flavor} --why TEXT",
         )
+    check_signed_word(rolling.world.target, rolling.store, rollover.model)
 
 
 def _every_pointer(rolling: Rolling, model: str) -> PointerRead:

@@ -57,11 +57,19 @@ class Published:
 
 
 class BundleStore(BlobStore):
-    """Bundles in one place of objects; ``demand`` is what its target asks of their signatures."""
+    """Bundles in one place of objects.
 
-    def __init__(self, objects: Objects, demand: Demand | None = None) -> None:
+    Attributes:
+        demand: What its target asks of signatures; None: nothing.
+        signing_key: The address of what signs the entries of ledgers; None: nothing does.
+    """
+
+    def __init__(
+        self, objects: Objects, demand: Demand | None = None, signing_key: str | None = None
+    ) -> None:
         super().__init__(objects)
         self.demand = demand
+        self.signing_key = signing_key
 
     # Writing, in the order of a publish.
 

@@ -3,11 +3,15 @@
     ledger/<model>/<number>.json     canonical JSON: the entry's fields, and beside them
                                      {"schema": 2, "number": 7, "previous": "sha256:...",
                                       "digest": "sha256:..."}
+                                     and with a signing key "signature", a DSSE envelope, its
+                                     payload left out: the entry without "signature" and "digest"
 
 An entry is created under the next number and nothing else, so the store decides the order of two
 writers, and nobody's clock. ``previous`` is the ``digest`` of the entry before; ``digest`` is that
 of all other fields, so an entry that was tampered with shows by itself, one that was taken out
-shows by its number, and one that was put in another's place by the next one's ``previous``.
+shows by its number, and one that was put in another's place by the next one's ``previous``. Where
+signatures are demanded (and the target has a key), the last entry has to be signed: the chain makes
+that signature cover all before it.
 
 Schema 1 named its entries ``<utc>-<step><content>.json`` and had no chain; they come first. The
 ``previous`` of number 1 is the digest of their names, one a line, which hold digests of their
@@ -17,11 +21,15 @@ content: so the chain covers them too.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from adroit_publish.attestations.demand import Demand
+from adroit_publish.attestations.envelope import sign, signer_of
+from adroit_publish.attestations.keys import signer_at
 from adroit_publish.bundle.content import Inline
 from adroit_publish.bundle.digest import Digest
 from adroit_publish.bundle.document import canonical_json, parse_json_object
@@ -30,6 +38,7 @@ from adroit_publish.errors import VerificationError
 from adroit_publish.stores.bundle_store import BundleStore
 
 SCHEMA = 2
+ENTRY_PAYLOAD_TYPE = "application/vnd.adroit.ledger-entry+json"
 _OLD_NAME = re.compile(r"(\d{8}T\d{6}\.\d{6}Z)-([0-9a-f]{16})([0-9a-f]{16})\.json")
 _NAME = re.compile(r"\d{8}\.json")
 _READERS = 8
@@ -80,6 +89,10 @@ class Chain:
         """
         number = self.number + 1
         linked = {**fields, "schema": SCHEMA, "number": number, "previous": str(self.tip)}
+        if self.store.signing_key:
+            signer = signer_at(self.store.signing_key)
+            envelope = sign(canonical_json(linked), signer, ENTRY_PAYLOAD_TYPE)
+            linked["signature"] = parse_json_object(envelope, "an envelope") | {"payload": ""}
         data = canonical_json(linked | {"digest": str(Digest.of(canonical_json(linked)))})
         key = f"ledger/{self.model}/{number:08}.json"
         self.store.objects.create(key, Inline(data), Digest.of(data))
@@ -122,7 +135,29 @@ def look_at_chain(store: BundleStore, model: str) -> tuple[Chain, list[Verificat
             else:
                 links.append(link)
                 tip = digest
+    if links and not problems and store.demand and store.signing_key:
+        problems += _unsigned(links[-1], store.demand)
     return Chain(store, model, tuple(links), tip), problems
+
+
+def _unsigned(last: Link, demand: Demand) -> Iterator[VerificationError]:
+    """Yields what is wrong where no accepted key signed the last link, and so all before it."""
+    entry = {name: value for name, value in last.fields.items() if name != "signature"}
+    signature = canonical_json(last.fields.get("signature"))
+    by_whom = None
+    with suppress(VerificationError):
+        by_whom = signer_of(
+            signature, demand.keys, last.where, canonical_json(entry), ENTRY_PAYLOAD_TYPE
+        )
+    if by_whom is None:
+        yield VerificationError(
+            "The ledger's last entry is not signed as its target demands.",
+            where=last.where,
+            got="another signature" if "signature" in last.fields else "no signature",
+            wanted=f"one by: {', '.join(demand.addresses)}",
+            next_step="find out who wrote it; where it is from before signatures, enter the next "
+            "one by `signing_key` alone, without `require_signature`",
+        )
 
 
 def last_number(store: BundleStore, model: str) -> int:

@@ -105,3 +105,14 @@ def test_a_bundle_swapped_under_the_same_shortened_digest_is_refused(store, tmp_
         pull(store, published, tmp_path / "out")
     pull(BundleStore(store.objects), published, tmp_path / "out")  # 48 bits are all that is asked
     assert (tmp_path / "out" / PATH).read_bytes() == b"evil"
+
+
+def test_a_signed_bundle_under_another_models_name_is_refused(store, tmp_path):
+    (version,) = store.version_names("m")
+    signed = store.get(version)
+    for kind in (RECORD_MEDIA_TYPE, ENVELOPE_MEDIA_TYPE):
+        for data in list(store.attached(signed, kind)):
+            store.attach("other", version, signed.manifest, kind, data)
+    store.commit("other", version, signed.manifest)
+    with pytest.raises(NotSigned, match=f"of m/{version}"):
+        pull(store, store.find("other", version), tmp_path / "out")

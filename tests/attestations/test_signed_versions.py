@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ from adroit_publish.places import Places, open_store
 from adroit_publish.registry.referrers import attached
 from adroit_publish.stores.bundle_store import BundleStore, Published
 from adroit_publish.stores.directory import DirectoryObjects
+from adroit_publish.stores.ledger import append
 from adroit_publish.version import Version, Versions
 from adroit_publish.versions.pull import pull
 from adroit_publish.versions.serve import serve
@@ -41,6 +43,7 @@ from tests.support.checkouts import commit, make_checkout
 
 TEAM, OTHERS = "team", "others"
 VERSION = "v01234567-0123456789ab"
+NOW = datetime(2026, 11, 28, tzinfo=UTC)
 
 
 def write_key(directory, name):
@@ -423,3 +426,32 @@ def test_a_record_and_its_signatures_go_to_both_places(tmp_path):
         for media_type, wanted in kept.items():
             assert set(store.attached(published, media_type)) == wanted
             assert set(attached(repository, manifest.digest, media_type)) == wanted
+
+
+def test_a_sitevar_that_was_rewritten_starts_no_rollover(made):
+    evidence = ["--url", "http://127.0.0.1:1", "--prometheus", "http://127.0.0.1:1"]
+    start = ["rollover", "start", "--from", "b", "--to", "a", *evidence]
+    assert made.run("sitevar", "set", "doubler", "a", "--why", "the first one")[0] == 0
+    path = made.root / ".adroit/sitevars.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"doubler": "b"}))
+    code, told = made.run(*start)
+    assert code == 4
+    assert "the sitevar says b, the last entry says a" in told
+    assert made.run("sitevar", "set", "doubler", "b", "--why", "it is right")[0] == 0
+    assert made.run(*start)[0] == 0
+
+
+def test_a_ledger_that_was_rewritten_starts_no_rollover(made):
+    evidence = ["--url", "http://127.0.0.1:1", "--prometheus", "http://127.0.0.1:1"]
+    start = ["rollover", "start", "--from", "a", "--to", "b", *evidence]
+    assert made.run("sitevar", "set", "doubler", "a", "--why", "the first one")[0] == 0
+    shutil.rmtree(made.root / ".adroit/bundles/ledger/doubler")
+    live = [{"flavor": "a", "version": "", "weight": 100.0}]
+    unsigned = BundleStore(made.store().objects)
+    append(unsigned, "doubler", "pointed", {"live": live}, key="k", who="mallory", now=NOW)
+    code, told = made.run(*start)
+    assert code in (4, 6)
+    assert "The ledger's last entry is not signed as its target demands." in told
+    assert made.run("verify-ledger", "doubler")[0] == 6
+    made.demand()
+    assert made.run("verify-ledger", "doubler")[0] == 0

@@ -1,0 +1,121 @@
+"""A ledger whose last entry has to be signed, so that nobody can write another one in its place."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from securesystemslib.signer import CryptoSigner
+
+from adroit_publish.attestations.demand import Demand
+from adroit_publish.bundle.digest import Digest
+from adroit_publish.bundle.document import canonical_json
+from adroit_publish.errors import VerificationError
+from adroit_publish.stores.bundle_store import BundleStore
+from adroit_publish.stores.directory import DirectoryObjects
+from adroit_publish.stores.ledger import append, entries, pointed_to
+
+NOW = datetime(2026, 11, 28, tzinfo=UTC)
+
+
+class Ledgers:
+    """One place, as its team, as somebody with another key, and as a mere writer sees it."""
+
+    def __init__(self, directory):
+        self.place = directory / "store"
+        self.objects = DirectoryObjects(self.place)
+        keys = {}
+        for name in ("team", "others"):
+            path = directory / f"{name}.pem"
+            path.write_bytes(CryptoSigner.generate_ed25519().private_bytes)
+            keys[name] = f"file:{path}"
+        self.team = BundleStore(self.objects, Demand("prod", (keys["team"],)), keys["team"])
+        self.others = BundleStore(self.objects, None, keys["others"])
+        self.writer = BundleStore(self.objects)
+
+    def entry(self, number, model="m"):
+        return self.place / f"ledger/{model}/{number:08}.json"
+
+    def point(self, store, flavor, key, model="m"):
+        live = [{"flavor": flavor, "version": "", "weight": 100.0}]
+        append(store, model, "pointed", {"live": live}, key=key, who="ada", now=NOW)
+
+    def clear(self):
+        for path in self.place.glob("ledger/m/*"):
+            path.unlink()
+
+
+@pytest.fixture
+def ledgers(tmp_path):
+    ledgers = Ledgers(tmp_path)
+    ledgers.point(ledgers.team, "a", "first")
+    ledgers.point(ledgers.team, "b", "second")
+    return ledgers
+
+
+def refused(ledgers, *said):
+    with pytest.raises(VerificationError, match="not signed as its target demands") as told:
+        entries(ledgers.team, "m")
+    for words in said:
+        assert words in str(told.value)
+    with pytest.raises(VerificationError, match="not signed as its target demands"):
+        ledgers.point(ledgers.team, "c", "next")  # which would vouch for it
+
+
+def test_what_the_team_enters_is_signed_and_read_by_anybody(ledgers):
+    for store in (ledgers.team, ledgers.writer):
+        assert pointed_to(entries(store, "m")) == {"b": 100.0}
+    assert json.loads(ledgers.entry(2).read_text())["signature"]["payload"] == ""
+
+
+def test_a_ledger_that_was_written_anew_is_refused(ledgers):
+    ledgers.clear()
+    ledgers.point(ledgers.writer, "evil", "first")
+    assert pointed_to(entries(ledgers.writer, "m")) == {"evil": 100.0}
+    refused(ledgers, "no signature")
+
+
+def test_an_entry_that_nobody_signed_is_refused(ledgers):
+    ledgers.point(ledgers.writer, "evil", "third")
+    refused(ledgers, "no signature", "00000003.json")
+
+
+def test_an_entry_that_others_signed_is_refused(ledgers):
+    ledgers.point(ledgers.others, "evil", "third")
+    refused(ledgers, "another signature")
+
+
+def test_an_entry_with_the_signature_of_another_is_refused(ledgers):
+    ledgers.point(ledgers.writer, "evil", "third")
+    entry = json.loads(ledgers.entry(3).read_text())
+    del entry["digest"]
+    entry["signature"] = json.loads(ledgers.entry(2).read_text())["signature"]
+    data = canonical_json(entry | {"digest": str(Digest.of(canonical_json(entry)))})
+    ledgers.entry(3).chmod(0o644)
+    ledgers.entry(3).write_bytes(data)
+    assert pointed_to(entries(ledgers.writer, "m")) == {"evil": 100.0}
+    refused(ledgers, "another signature")
+
+
+def test_the_signed_ledger_of_another_model_is_refused(ledgers):
+    ledgers.point(ledgers.team, "evil", "first", model="other")
+    ledgers.clear()
+    ledgers.entry(1).write_bytes(ledgers.entry(1, "other").read_bytes())
+    with pytest.raises(VerificationError, match="damaged"):
+        entries(ledgers.team, "m")
+
+
+def test_entries_from_before_signatures_are_covered_by_the_first_signed_one(ledgers):
+    ledgers.clear()
+    ledgers.point(ledgers.writer, "a", "first")
+    refused(ledgers, "by `signing_key` alone")
+    signing = BundleStore(ledgers.objects, None, ledgers.team.signing_key)
+    ledgers.point(signing, "b", "second")
+    assert pointed_to(entries(ledgers.team, "m")) == {"b": 100.0}
+
+
+def test_without_a_key_of_its_own_a_target_asks_for_no_signed_ledger(ledgers):
+    ledgers.point(ledgers.writer, "c", "third")
+    reading = BundleStore(ledgers.objects, ledgers.team.demand)
+    assert pointed_to(entries(reading, "m")) == {"c": 100.0}
