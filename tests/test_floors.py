@@ -36,8 +36,8 @@ IMPURE = {
 }  # fmt: skip
 PURE_PARTS = {"io.BytesIO", "pathlib.PurePosixPath", "urllib.parse"}
 HEAVY = {
-    "boto3", "botocore", "cryptography", "docker", "git", "mlflow", "numpy", "pandas", "rich",
-    "securesystemslib", "sklearn",
+    "boto3", "botocore", "cryptography", "cyclonedx", "docker", "git", "mlflow", "numpy", "pandas",
+    "rich", "securesystemslib", "sklearn",
 }  # fmt: skip
 
 
