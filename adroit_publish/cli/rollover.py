@@ -211,11 +211,12 @@ def finish(context: Context, model: str | None, in_git: InGit) -> None:
 @click.option("--why", required=True, help="what you looked at; kept with your name")
 def approve(context: Context, model: str | None, why: str) -> None:
     """Let a rollover go on to the share that waits for a person (start --approve-at)."""
-    approval = approve_share(_rolling(context), model, why)
+    rollover, approval = approve_share(_rolling(context), model, why)
     if context.as_json:
         print_json(vars(approval))
     else:
-        print(f"{approval.share:g} % is approved by {approval.who}; next: rollover advance")
+        print(f"{approval.share:g} % is approved by {approval.who}")
+        print(f"next: python -m adroit_publish rollover advance {rollover.model}")
 
 
 @rollover.command()

@@ -24,11 +24,11 @@ from adroit_publish.errors import (
     VerificationError,
 )
 from adroit_publish.rollover.needs import Lack, sitevar_name, weights_text
+from adroit_publish.rollover.rules import typed
 from adroit_publish.rollovers.steps import Outcome
 from adroit_publish.rollovers.verbs import Status
 from adroit_publish.stores.rollovers import utc_text
 
-NEEDS_WHY = ("rollback", "abandon")
 _WORST_FIRST = (6, 4, 5, 3, 2, EXIT_SOMETHING_TO_DO)
 
 
@@ -109,14 +109,19 @@ def show(context: Context, standing: Status) -> None:
     for warning in standing.warnings:
         print(f"warning: {warning}")
     for way in standing.next:
-        why = " --why TEXT" if way in NEEDS_WHY else ""
-        print(f"next: python -m adroit_publish rollover {way} {current.model}{why}")
+        print(f"next: python -m adroit_publish rollover {typed(way, current)}")
 
 
 def _print_outcome(outcome: Outcome) -> None:
     current, last = outcome.rollover, outcome.rollover.history[-1]
     if outcome.lacks and current.live:
-        print(f"{current.model}: {current.state}, and not further yet:")
+        refused = any(lack.verdict == "refused" for lack in outcome.lacks)
+        head = (
+            f"refused; it stays {current.state}"
+            if refused
+            else f"{current.state}, and not further yet"
+        )
+        print(f"{current.model}: {head}:")
         _print_lacks(outcome.lacks)
     elif outcome.lacks:
         print(f"{current.model}: the rollover has ended: {current.state}")

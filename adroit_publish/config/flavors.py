@@ -73,7 +73,7 @@ def find_flavor(flavors: abc.Mapping[str, Flavor], name: str, file: str = "flavo
         f"There is no flavor {name!r}.",
         where=file,
         wanted=f"one of: {nearest(name, flavors)}",
-        next_step=f"give one of these with --flavor, or add {name!r} to {file}",
+        next_step=f"name one of these, or add {name!r} to {file}",
     )
 
 

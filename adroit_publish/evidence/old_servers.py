@@ -76,7 +76,7 @@ def ask_servers(
         raise StoreError(
             "No place tells whether the old version answers.",
             got="; ".join(map(str, answers)) or "no address of its servers",
-            next_step="name its servers: rollover amend --old-url",
+            next_step="python -m adroit_publish rollover amend --old-url URL --why TEXT",
         )
     seen = [told.last_s for told in scraped if told.last_s is not None]
     seen += [utc_s] if answering else []

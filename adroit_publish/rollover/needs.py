@@ -127,7 +127,8 @@ def _lack(need: str, rollover: Rollover, evidence: Evidence, now_s: float) -> La
         case Unhealthy(found):
             return Lack(need, found, kind.how, "unhealthy")
         case found:
-            return Lack(need, found, kind.how, kind.verdict)
+            how = kind.how.replace("{model}", rollover.model)
+            return Lack(need, found, how, kind.verdict)
 
 
 def _too_old(reading: Reading, rollover: Rollover, now_s: float) -> bool:
@@ -294,13 +295,16 @@ _NEEDS = {
     "unchanged": _Need(
         ("flavors", "pointer"),
         _unchanged,
-        "put it back as it was, then `rollover advance`; or `rollover rollback`, or `abandon`",
+        "put it back as it was, then `rollover advance`; or `rollover rollback --why TEXT`, or "
+        "`rollover abandon --why TEXT`",
         "held",
         everywhere=True,
     ),
     "changed": _Need(("flavors", "pointer"), _changed, ""),
     "set": _Need(("pointer",), _set, "the same command sets it"),
-    "healthy": _Need(("traffic",), _healthy, "wait, or go back with `rollover rollback`"),
+    "healthy": _Need(
+        ("traffic",), _healthy, "wait, or go back with `rollover rollback --why TEXT`"
+    ),
     "counted": _Need(("traffic",), _counted, "look at what counts the traffic of both versions"),
     "approved": _Need((), _approved, "`rollover approve --why TEXT`, by a person who has looked"),
     "quiet": _Need(("traffic",), _quiet, "wait: `rollover advance --until drained` does"),
@@ -316,7 +320,8 @@ _NEEDS = {
     "answers": _Need(
         ("answering",),
         _answers,
-        "start the old servers; or `rollover rollback --force`, if they answer all the same",
+        "start the old servers; if they answer all the same: "
+        "`python -m adroit_publish rollover rollback {model} --force --why TEXT`",
         "refused",
         optional=True,
     ),
@@ -327,5 +332,5 @@ _HOW_TO_READ = {
     "pointer": "look at the target's sitevars, then run the same command again",
     "endpoints": "look at the servers, then run the same command again",
     "traffic": "look at what counts the traffic, then run the same command again",
-    "answering": "name the old servers: `rollover amend --old-url`",
+    "answering": "name the old servers: `rollover amend --old-url URL --why TEXT`",
 }

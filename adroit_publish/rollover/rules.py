@@ -214,6 +214,12 @@ def next_step(
     return Missing((_not_from_here(rollover, command),))
 
 
+def typed(command: str, rollover: Rollover) -> str:
+    """Returns a command of ``rollover`` as it is typed."""
+    why = " --why TEXT" if command in ("rollback", "abandon") else ""
+    return f"{command} {rollover.model}{why}"
+
+
 def commands(rollover: Rollover) -> list[str]:
     """Returns the commands that lead on from where a rollover is."""
     return sorted(
@@ -279,7 +285,7 @@ def _against(row: Row, rollover: Rollover, evidence: Evidence) -> str:
 
 
 def _not_from_here(rollover: Rollover, command: str) -> Lack:
-    ways = ", ".join(f"`rollover {way}`" for way in commands(rollover))
+    ways = ", ".join(f"`rollover {typed(way, rollover)}`" for way in commands(rollover))
     stands = f"the rollover is {rollover.state}, which `rollover {command}` does not lead on from"
     how = f"from here: {ways}" if ways else "it has ended; start another"
     wanted = command == "advance" or (command == "finish" and rollover.state == "retired")

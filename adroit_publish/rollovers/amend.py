@@ -16,7 +16,7 @@ from adroit_publish.rollover.state import Amendment, Rollover
 from adroit_publish.rollovers.probes import plain_addresses, plain_traffic
 from adroit_publish.rollovers.start import check_quiet, check_regions, fresh_s
 from adroit_publish.rollovers.verbs import Rolling
-from adroit_publish.stores.rollovers import find_rollover
+from adroit_publish.stores.rollovers import START, find_rollover
 
 _PLAIN: dict[str, Callable[[Any], Any]] = {
     "urls": plain_addresses,
@@ -55,7 +55,7 @@ def amend(
             f"The rollover of {rollover.model} has ended.",
             where=rolling.rollovers.where(rollover),
             got=rollover.state,
-            next_step="python -m adroit_publish rollover start --from FLAVOR --to FLAVOR",
+            next_step=START,
         )
     amended = _amended(rollover, told)
     check_regions(rolling, amended)

@@ -271,8 +271,6 @@ def _check_start(rolling: Rolling, rollover: Rollover, new: Flavor) -> None:
             got=new.hold,
             next_step=f"python -m adroit_publish unhold {new.name}",
         )
-    back = rolled_back(rolling.store, rollover.model)
-    refuse_rolled_back(new.name, rollover.new.version, back)
     held = last_hold(rolling.store, rollover.model, new.name)
     if held and held.kind == "held" and held.facts["version"] == rollover.new.version:
         raise RefusedError(
@@ -282,6 +280,8 @@ def _check_start(rolling: Rolling, rollover: Rollover, new: Flavor) -> None:
             next_step=f"git pull; once the reason is gone: python -m adroit_publish unhold "
             f"{new.name} --commit",
         )
+    back = rolled_back(rolling.store, rollover.model)
+    refuse_rolled_back(new.name, rollover.new.version, back)
     pointer = _every_pointer(rolling, rollover.model)
     if pointer.weights != rollover.weights(0):
         raise RefusedError(

@@ -13,7 +13,7 @@ from adroit_publish.errors import PublishError, RefusedError
 from adroit_publish.evidence.webhook import post
 from adroit_publish.rollover.needs import next_share
 from adroit_publish.rollover.news import news
-from adroit_publish.rollover.state import Approval
+from adroit_publish.rollover.state import Approval, Rollover
 from adroit_publish.rollovers.steps import Outcome, advance_until
 from adroit_publish.rollovers.verbs import Rolling, move
 from adroit_publish.stores.rollovers import find_rollover
@@ -83,13 +83,16 @@ def advance_unattended(
     return move(rolling, outcome.rollover.model, "rollback", f"unhealthy: {worse}"), True
 
 
-def approve(rolling: Rolling, model: str | None, why: str) -> Approval:
+def approve(rolling: Rolling, model: str | None, why: str) -> tuple[Rollover, Approval]:
     """Lets a rollover go on to the share that waits for a person.
 
     Args:
         rolling: Where.
         model: The model; None: the one that has a live rollover.
         why: What the person has to say; kept with who they are.
+
+    Returns:
+        The rollover, and the approval.
 
     Raises:
         RefusedError: Nothing waits for a person, or another operator changed it meanwhile.
@@ -106,5 +109,5 @@ def approve(rolling: Rolling, model: str | None, why: str) -> Approval:
         )
     approval = Approval(rolling.world.now_s(), rolling.who, why, share)
     approvals = (*rollover.approvals, approval)
-    rolling.rollovers.keep(kept, replace(rollover, approvals=approvals))
-    return approval
+    kept = rolling.rollovers.keep(kept, replace(rollover, approvals=approvals))
+    return kept.rollover, approval

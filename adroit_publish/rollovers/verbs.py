@@ -15,7 +15,7 @@ from adroit_publish.errors import PublishError
 from adroit_publish.rollover.checklist import Box, boxes
 from adroit_publish.rollover.evidence import Evidence, PointerRead
 from adroit_publish.rollover.needs import Lack, changes, unread_text
-from adroit_publish.rollover.rules import Missing, commands, next_step, readings
+from adroit_publish.rollover.rules import Advance, Do, Missing, commands, next_step, readings
 from adroit_publish.rollover.state import Answered, Rollover, Weights
 from adroit_publish.rollovers.sitevars import sitevars_of
 from adroit_publish.rollovers.steps import Outcome, answered, step
@@ -34,7 +34,7 @@ class Status:
         rollover: As it is kept.
         boxes: The checklist.
         lacks: What is missing for the next step.
-        next: Commands that lead on from here.
+        next: Commands that lead on from here, and are not known to be refused.
         warnings: What has to be known before it is needed.
         pointed: What the sitevar says, percent by flavor; None where that could not be read, or
             the rollover has ended, or where regions differ.
@@ -95,11 +95,16 @@ def status(rolling: Rolling, model: str | None) -> Status:
     now_s = rolling.world.now_s()
     step_now = next_step(rollover, evidence, now_s, who=rolling.who, command=command)
     lacks = step_now.lacks if isinstance(step_now, Missing) else ()
+    ways = [
+        way
+        for way in commands(rollover)
+        if not _refused(next_step(rollover, evidence, now_s, who=rolling.who, command=way))
+    ]
     return Status(
         rollover,
         boxes(rollover),
         lacks,
-        tuple(commands(rollover)),
+        tuple(ways),
         _warnings(rollover, evidence),
         _pointed(evidence.pointer),
         answered(rollover, evidence),
@@ -149,6 +154,11 @@ def move_all(rolling: Rolling) -> Iterator[Outcome | PublishError]:
             yield move(rolling, kept.rollover.model, "advance")
         except PublishError as error:
             yield error
+
+
+def _refused(outcome: Advance | Do | Missing) -> bool:
+    lacks = outcome.lacks if isinstance(outcome, Missing) else ()
+    return any(lack.verdict == "refused" for lack in lacks)
 
 
 def _warnings(rollover: Rollover, evidence: Evidence) -> tuple[str, ...]:

@@ -149,16 +149,23 @@ class RealWorld:
             time.time(),
             None if old is None else old.version or "",
             None if new is None else new.version or "",
-            *(self._upstream(rollover.old.flavor) if rollover.state == "retiring" else ()),
+            *(self._upstream(rollover.old) if rollover.state == "retiring" else ()),
         )
 
-    def _upstream(self, flavor: str) -> tuple[str | None, bool]:
-        """Returns the branch that is followed, and whether its flavors.yaml has a flavor."""
+    def _upstream(self, old: Side) -> tuple[str | None, bool]:
+        """Returns the branch that is followed, and whether its flavors.yaml has the old flavor.
+
+        The versions of a store on this machine are pushed nowhere: a branch that has another
+        version of the flavor is not followed by this rollover.
+        """
         upstream = followed_branch(self.checkout.root)
         if upstream is None:
             return None, False
         flavors = parse_flavors(bytes_at(self.checkout.root, upstream.tip()))
-        return str(upstream), flavor in flavors
+        there = flavors.get(old.flavor)
+        if self.target.on_this_machine and there and there.version != old.version:
+            return None, False
+        return str(upstream), there is not None
 
     def _answering(self, rollover: Rollover) -> AnsweringRead:
         checks = rollover.checks

@@ -19,6 +19,9 @@ from adroit_publish.rollover.state import Rollover, parse_rollover
 from adroit_publish.stores.contract import KeyTaken, Objects, Stat
 
 _PREFIX = "rollovers/"
+START = (
+    "python -m adroit_publish rollover start --from FLAVOR --to FLAVOR --url URL --prometheus URL"
+)
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,7 @@ def find_rollover(rollovers: Rollovers, model: str | None) -> Kept:
         if kept is None:
             raise ConfigError(
                 f"The model {model} has no rollover.",
-                next_step="python -m adroit_publish rollover start --from FLAVOR --to FLAVOR",
+                next_step=START,
             )
         return kept
     live = list(rollovers.live())
@@ -151,9 +154,7 @@ def find_rollover(rollovers: Rollovers, model: str | None) -> Kept:
     raise ConfigError(
         "It is not clear which rollover is meant." if live else "No rollover is live.",
         got=", ".join(kept.rollover.model for kept in live) or None,
-        next_step="name the model"
-        if live
-        else "python -m adroit_publish rollover start --from FLAVOR --to FLAVOR",
+        next_step="name the model" if live else START,
     )
 
 

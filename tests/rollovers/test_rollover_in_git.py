@@ -71,6 +71,21 @@ def test_retired_is_what_the_upstream_says_and_any_clone_can_finish(clones):
     assert run(alice, "rollover", "finish", "doubler")[0] == 0  # it has ended, as was wanted
 
 
+def test_a_store_on_this_disk_whose_versions_no_branch_has_needs_no_push_to_end(clones, trained):
+    bob, _ = clones
+    (old, _), text = sides(bob), (bob / "flavors.yaml").read_text()
+    (bob / "flavors.yaml").write_text(text.replace(old.version, trained.good[0]))
+    commit(bob, "as a branch has it whose flavors were published from here alone")
+    git(bob, "push", "-q", "origin", "main")
+    git(bob, "checkout", "-q", "HEAD~1", "flavors.yaml")
+    rolling(bob, "retiring")
+    assert run(bob, "rollover", "finish", "doubler")[0] == 10  # Prometheus is away
+    text = (bob / "flavors.yaml").read_text()
+    (bob / "flavors.yaml").write_text(text[: text.index("old:")] + text[text.index("new:") :])
+    assert "retired" in done(bob, "rollover", "finish", "doubler")
+    assert "old" in flavors(bob, "origin/main")
+
+
 def test_a_clone_that_has_not_pulled_yet_finishes_what_another_pushed(clones):
     bob, alice = clones
     rolling(bob, "retiring")
@@ -89,8 +104,8 @@ def test_the_same_start_with_another_option_names_the_option(root):  # noqa: F81
     done(root, *start, "--prometheus", "http://127.0.0.1:1")
     code, said = run(root, *start, "--prometheus", "http://127.0.0.1:1", "--quiet", "7")
     assert code == 4
-    assert "quiet_s: 3600.0" in said
-    assert "quiet_s: 7.0" in said
+    assert "--quiet 3600s" in said
+    assert "--quiet 7s" in said
     assert "rollover amend doubler" in said
     shutil.rmtree(root / ".adroit/bundles/rollovers")
 

@@ -71,6 +71,7 @@ def rolling(
     rollover = Rollover(
         "0001", "doubler", old, new, (10.0, 100.0), checks, state, (share,), history=history,
         moved_s=now_s - 60, resume="pointed" if state == "held" else None,
+        goal={"pointing": 100.0, "rolling back": 0.0}.get(state),
     )  # fmt: skip
     Rollovers(DirectoryObjects(root / ".adroit/bundles")).create(rollover)
     shares = [f"{flavor}={percent}" for flavor, percent in rollover.weights(share).items()]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -16,7 +18,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import click
+
 from adroit.sitevars import Sitevar
+from adroit_publish.cli.commands import cli
 from tests.servers.live_servers import ask
 from tests.support.checkouts import FLOW
 
@@ -29,6 +34,7 @@ SMALL = ("--min-requests", "3", "--bake", "1s")  # the sample of a test
 
 
 def run(root: Path, *arguments: str) -> tuple[int, str]:
+    """Runs a command; whatever it says to type next has to be a command that click takes."""
     done = subprocess.run(
         [*PYTHON, *arguments],
         cwd=root,
@@ -37,7 +43,32 @@ def run(root: Path, *arguments: str) -> tuple[int, str]:
         text=True,
         check=False,
     )
-    return done.returncode, done.stdout + done.stderr
+    output = done.stdout + done.stderr
+    for command in named_commands(output):
+        check_typed(command)
+    return done.returncode, output
+
+
+def named_commands(output: str) -> list[str]:
+    """Returns the commands of ours that an output names, up to where its sentence goes on."""
+    return re.findall(r"python -m adroit_publish ([a-z][^\n`;,()\"\\]*)", output)
+
+
+def check_typed(command: str) -> None:
+    """Lets a command pass that click takes as it is typed; nothing is run.
+
+    Raises:
+        click.UsageError: There is no such command or option, or an argument is missing.
+    """
+    words, context = shlex.split(command), None
+    at: click.Command = cli
+    while True:
+        context = at.make_context(at.name, list(words), parent=context)
+        if not isinstance(at, click.Group):
+            return
+        _, found, words = at.resolve_command(context, [*context._protected_args, *context.args])
+        assert found is not None, command
+        at = found
 
 
 def done(root: Path, *arguments: str) -> str:
