@@ -42,6 +42,7 @@ from adroit_publish.evidence.samples import Samples, gaps, holes, increase, usua
 from adroit_publish.evidence.traffic import (
     BUCKETS,
     BY_STATUS,
+    FAULTS,
     REQUESTS,
     TrafficReading,
     check_question,
@@ -127,11 +128,14 @@ class _Reader:
         in_step = since_s is not None
         start = self._watched_from(now, window_s, span_s, known, requests, in_step)
         errors = self._query(f'{BY_STATUS}{{{some},status!~"2.."}}[{span_s}s]')
+        faults = self._query(f'{FAULTS}{{{some},fault="client"}}[{span_s}s]')
         counts = {
             bundle_id: Counts(
                 _sum(requests, bundle_id, start),
                 _sum(errors, bundle_id, start),
-                _sum(errors, bundle_id, start, "4"),
+                _sum(faults, bundle_id, start)
+                if any(labels.get("bundle_id") == bundle_id for labels, _ in faults)
+                else _sum(errors, bundle_id, start, "4"),
                 self._latency(bundle_id, now - start),
             )
             for bundle_id in self._bundle_ids
@@ -202,8 +206,10 @@ class _Reader:
         usual_s = max((step for step in steps if step), default=None)
         found = [(low, high, "Prometheus") for low, high in gaps(times, usual_s)]
         if times and times[0] > start + (usual_s or 0):
-            asked_s = ceil(round((self._at or 0) - start, 3))
-            self._problems.append(f"Prometheus has scraped for less than the {asked_s}s asked for")
+            looked_s = ceil(round((self._at or 0) - start, 3))
+            self._problems.append(
+                f"Prometheus has scraped for less than the {looked_s}s that are looked at"
+            )
             # A server's first sample counts whole: it may have begun only now. Not so in a step
             # that began before: then it is Prometheus that began anew.
             start = times[0] if in_step else times[0] - _BEFORE_S

@@ -27,6 +27,7 @@ from adroit_publish.evidence.answers import Reply, Visit, check_address
 from adroit_publish.evidence.traffic import (
     BUCKETS,
     BY_STATUS,
+    FAULTS,
     REQUESTS,
     TrafficReading,
     check_question,
@@ -38,7 +39,7 @@ TIMEOUT_S = 10.0
 KEPT = 128
 """So many moments of the watch are kept at most; beyond it every second one goes."""
 
-_LINE = re.compile(rf"({REQUESTS}|{BY_STATUS}|{BUCKETS})\{{(.*)\}} (\d+)(?:\.0)?")
+_LINE = re.compile(rf"({REQUESTS}|{BY_STATUS}|{FAULTS}|{BUCKETS})\{{(.*)\}} (\d+)(?:\.0)?")
 _LABEL = re.compile(r'([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*)"')
 
 
@@ -120,7 +121,9 @@ class MetricsTraffic:
             base = aged[-1] if aged else totals[0]
         watched_s = (now - base[0]).total_seconds()
         if watched_s < window_s:
-            problems.append(f"watched for {watched_s:.0f} s of the {window_s:.0f} s asked for")
+            problems.append(
+                f"watched for {watched_s:.0f} s of the {window_s:.0f} s that are looked at"
+            )
         counts = {
             bundle_id: _grown(base[1].get(bundle_id, ()), last.get(bundle_id, ()), of_bundle[0])
             for bundle_id in bundle_ids
@@ -231,7 +234,8 @@ def _scrape(url: str, timeout_s: float) -> tuple[_Server, float | None]:
 def _parsed(answer: Reply, served: Mapping[str, Any]) -> _Server | None:
     bundle_id, instance_id = served.get("bundle_id"), served.get("instance_id")
     requests: int | None = None
-    errors = caller_errors = 0
+    errors = refused = 0
+    faults: dict[str, int] = {}
     buckets = []
     for line in answer.body.decode(errors="replace").splitlines():
         if not (match := _LINE.fullmatch(line)):
@@ -243,11 +247,12 @@ def _parsed(answer: Reply, served: Mapping[str, Any]) -> _Server | None:
             requests = value
         elif match[1] == BUCKETS:
             buckets.append((min(float(labels["le"]), UNBOUNDED_S), value))
+        elif match[1] == FAULTS:
+            faults[labels.get("fault", "")] = value
         elif not (status := labels.get("status", "")).startswith("2"):
             errors += value
-            caller_errors += value * status.startswith("4")
+            refused += value * status.startswith("4")
     if answer.status != 200 or requests is None or not isinstance(instance_id, str):
         return None
-    return _Server(
-        instance_id, str(bundle_id), requests, errors, caller_errors, tuple(sorted(buckets))
-    )
+    callers = faults.get("client", refused)
+    return _Server(instance_id, str(bundle_id), requests, errors, callers, tuple(sorted(buckets)))

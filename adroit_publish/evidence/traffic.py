@@ -14,8 +14,10 @@ evidence*, and no evidence is never zero:
 Time is the source's own: whoever asks may have a clock that is wrong, and two operators two of
 them. ``source_s`` goes back to the source as ``since_s``.
 
-A request is anything that ``/invocations`` answered; it failed where the status is not 2xx. That
-counts 4xx, and apart: a version that no longer takes what its callers send fails with that.
+A request is anything that ``/invocations`` answered, probes aside; it failed where the status is
+not 2xx. Its callers' failures are counted apart: a version that no longer takes what its callers
+send fails with those. The server says whose a failure is (``FAULTS``), since by MLflow's contract a
+model's own exception is a 400 too. Of a server that does not say it, every 4xx is a caller's.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ REQUESTS = "adroit_invocation_seconds_count"
 """Counts every request, and is there from 0 on: the counters by status begin with a request."""
 BY_STATUS = "adroit_invocations_total"
 BUCKETS = "adroit_invocation_seconds_bucket"
+FAULTS = "adroit_invocation_faults_total"
+"""Failures by whose they are; there from 0 on. Servers of older runtimes do not count it."""
 
 _BUNDLE_ID = re.compile(r"sha256:[0-9a-f]{64}")
 

@@ -15,13 +15,14 @@ from typing import Any
 
 from adroit_publish.artifacts.resolved_model import ResolvedModel
 from adroit_publish.bundle.digest import Descriptor
+from adroit_publish.bundle.manifest import Bundle
 from adroit_publish.bundle.version_names import RunId
 from adroit_publish.checkout import Checkout
 from adroit_publish.config.flavors import Flavor, find_flavor
 from adroit_publish.config.flavors_edit import set_version, version_line
 from adroit_publish.config.gates import GateResult, judge_gates
 from adroit_publish.custody.admission import admit_gates, admit_lineage
-from adroit_publish.custody.rolled_back import refusal
+from adroit_publish.custody.rolled_back import RolledBack, refusal
 from adroit_publish.decide import (
     TO_DO,
     Cannot,
@@ -240,21 +241,42 @@ def _published(survey: Survey, flavor: Flavor, decision: Judged, opened: Opened,
     return row
 
 
-def _republish(
-    survey: Survey, flavor: Flavor, decision: Republish, opened: Opened, row: Plan
-) -> Plan:
-    version = opened.version
-    check_source_secrets(flavor, opened.project, opened.source)
+def held_again(
+    survey: Survey, flavor: Flavor, decision: Republish, opened: Opened
+) -> RolledBack | None:
+    """Returns why a flavor is not to be republished: its version was rolled back; or None.
+
+    Raises:
+        PublishError: As ``carried_env``, ``Survey`` and ``Version`` do.
+    """
+    model_name = opened.version.model_name
+    if not survey.rolled_back(model_name):
+        return None
+    return _held(survey, model_name, flavor, _bundle(survey, flavor, decision, opened))
+
+
+def _held(survey: Survey, model_name: str, flavor: Flavor, bundle: Bundle) -> RolledBack | None:
+    entry = survey.rolled_back(model_name).get(bundle.version)
+    return refusal(flavor.name, bundle.version, entry) if entry else None
+
+
+def _bundle(survey: Survey, flavor: Flavor, decision: Republish, opened: Opened) -> Bundle:
+    """Returns the bundle that a republish of a flavor would make."""
     if decision.changes.env:
         env = survey.env(flavor)
     else:
-        env = carried_env(survey.checkout, flavor, survey.target, version)
-    bundle = bundle_to_be(version, opened.source, opened.project, env)
-    if held := survey.rolled_back(version.model_name).get(bundle.version):
-        error = refusal(flavor.name, bundle.version, held)
-        why = f"{error.what} {held.facts.get('why')}"
+        env = carried_env(survey.checkout, flavor, survey.target, opened.version)
+    return bundle_to_be(opened.version, opened.source, opened.project, env)
+
+
+def _republish(
+    survey: Survey, flavor: Flavor, decision: Republish, opened: Opened, row: Plan
+) -> Plan:
+    check_source_secrets(flavor, opened.project, opened.source)
+    version, bundle = opened.version, _bundle(survey, flavor, decision, opened)
+    if error := _held(survey, version.model_name, flavor, bundle):
         notes = (*row.notes, f"next: {error.next_step}")
-        return replace(row, state=State.HELD, why=(why,), notes=notes)
+        return replace(row, state=State.HELD, why=(f"{error.what} {error.got}",), notes=notes)
     places = open_places(survey.target, version.model_name)
     has: dict[str, Callable[[Descriptor], bool]] = {
         places.store.location: partial(places.store.has_blob, at_a_glance=True)

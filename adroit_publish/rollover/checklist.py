@@ -47,11 +47,11 @@ def boxes(rollover: Rollover) -> tuple[Box, ...]:
         ),
         _box(
             rollover,
-            "draining",
+            "pointed",
             f"adroit_model_versions points at {new.flavor}",
             lambda _entry: f"now {pointed}",
             otherwise=f"now {pointed}" if moved else "",
-            whole=not undone,
+            whole=rollover.shares == (100,),
         ),
         _box(
             rollover,
@@ -89,7 +89,9 @@ def _box(
 
 
 def _published(entry: Transition) -> str:
-    return "whole in the store and the registry" if entry.facts.get("published") else ""
+    read = _part(entry, "published")
+    registry = " and the registry" if read.get("registry", True) else ""
+    return f"whole in the store{registry}" if read else ""
 
 
 def _served(entry: Transition) -> str:

@@ -30,11 +30,13 @@ class Publication:
         utc_s: When they were looked at.
         old: A line for each problem of the old one.
         new: The same of the new one.
+        registry: Whether there is a registry that was looked at.
     """
 
     utc_s: float
     old: tuple[str, ...]
     new: tuple[str, ...]
+    registry: bool = True
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,25 @@ def reference(rollover: Rollover, reading: TrafficRead) -> Counts:
     return since if worse_since or not before.requests else before
 
 
+def incomparable(rollover: Rollover, reading: TrafficRead | None) -> str | None:
+    """Returns why the new version has nothing to be compared with; None where it has.
+
+    Args:
+        rollover: As it is kept.
+        reading: The old version's traffic as it is now, where that was read before the switch.
+    """
+    old, kept = rollover.old.flavor, rollover.baseline
+    if rollover.state in ("pointing", "pointed") and kept is None:
+        return f"what {old} did before the switch is not on record: only the margin limits errors"
+    if rollover.state in ("pointing", "pointed") and kept and not kept["requests"]:
+        seconds = f"the {kept['window_s']:.0f} s before the switch"
+    elif rollover.state == "verified" and reading and not reading.old.requests:
+        seconds = f"{reading.window_s:.0f} s"
+    else:
+        return None
+    return f"{old} had no request in {seconds}: only the margin limits errors, and latency is free"
+
+
 def compared(new: Counts, old: Counts, checks: Checks) -> Iterator[Finding]:
     """Yields each comparison of the two versions' counts."""
     margin, confidence = checks.margin, checks.confidence

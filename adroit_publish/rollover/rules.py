@@ -289,6 +289,6 @@ def _not_from_here(rollover: Rollover, command: str) -> Lack:
     stands = f"the rollover is {rollover.state}, which `rollover {command}` does not lead on from"
     how = f"from here: {ways}" if ways else "it has ended; start another"
     wanted = command == "advance" or (command == "finish" and rollover.state == "retired")
-    if command == "finish" and rollover.state in ("draining", "pointed", "pointing"):
+    if command == "finish" and rollover.state == "draining":
         return Lack("state", stands, how)  # not yet: `advance` leads there
     return Lack("state", stands, how, "refused" if ways or not wanted else "ended")

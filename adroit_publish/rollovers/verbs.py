@@ -14,6 +14,7 @@ from adroit_publish.edge.user import user_name
 from adroit_publish.errors import PublishError
 from adroit_publish.rollover.checklist import Box, boxes
 from adroit_publish.rollover.evidence import Evidence, PointerRead
+from adroit_publish.rollover.measured import incomparable
 from adroit_publish.rollover.needs import Lack, changes, unread_text
 from adroit_publish.rollover.rules import Advance, Do, Missing, commands, next_step, readings
 from adroit_publish.rollover.state import Answered, Rollover, Weights
@@ -170,6 +171,8 @@ def _warnings(rollover: Rollover, evidence: Evidence) -> tuple[str, ...]:
             f"the way back is gone: no server of {old.flavor} ({old.version}) answers; "
             "start one before it is needed"
         )
+    if alone := incomparable(rollover, evidence.traffic):
+        lines.append(alone)
     if evidence.published and evidence.published.old:
         lines.append(f"the way back is gone: {'; '.join(evidence.published.old)}")
     if evidence.pointer and evidence.pointer.unread:

@@ -130,6 +130,7 @@ class RealWorld:
             time.time(),
             tuple(self._problems(rollover.model, rollover.old)),
             tuple(self._problems(rollover.model, rollover.new)),
+            registry=self.target.images is not None,
         )
 
     def _problems(self, model: str, side: Side) -> Iterator[str]:

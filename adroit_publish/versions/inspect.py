@@ -24,14 +24,17 @@ from adroit_publish.decide import (
     Cannot,
     EnvMoved,
     InOtherTarget,
+    InRollover,
     NotImported,
     OnHold,
     Publish,
     Republish,
     State,
+    UpToDate,
 )
 from adroit_publish.errors import ConfigError, PublishError, VerificationError
 from adroit_publish.places import open_places
+from adroit_publish.publish.planning import held_again
 from adroit_publish.publish.survey import Standing, Survey
 from adroit_publish.stores.bundle_store import BundleStore, Published
 from adroit_publish.stores.ledger import entries
@@ -286,10 +289,21 @@ def _status_of(survey: Survey, flavor: Flavor) -> FlavorRow:
             if is_of_the_place(error):
                 raise error
             return replace(row, detail=error.what)
-        case Republish(changes) | NotImported(changes):
+        case Republish(changes) as stale:
+            assert standing.opened is not None
+            if held := held_again(survey, flavor, stale, standing.opened):
+                detail = f"{held.what} next: {held.next_step}"
+                return replace(row, state=State.HELD.value, detail=detail)
+            return replace(row, detail="; ".join(changes.lines()))
+        case InRollover(rolling):
+            return replace(row, detail=f"{rolling.where}: {rolling.got}")
+        case NotImported(changes):
             return replace(row, detail="; ".join(changes.lines()))
         case EnvMoved(_, env_now):
             return replace(row, detail=f"the env is {env_now} now")
+        case UpToDate() if rolling := survey.rollover(flavor):
+            state, detail = State.ROLLING_OVER.value, f"{rolling.where}: {rolling.got}"
+            return replace(row, state=state, detail=detail)
         case _:
             return row
 

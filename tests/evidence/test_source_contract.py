@@ -15,13 +15,13 @@ from adroit_publish.evidence.endpoints import probe
 from adroit_publish.evidence.old_servers import ask_servers
 from adroit_publish.evidence.services.datadog import DatadogTraffic
 from adroit_publish.evidence.sources import SOURCES, open_traffic
-from adroit_publish.evidence.traffic import BUCKETS, BY_STATUS, REQUESTS
+from adroit_publish.evidence.traffic import BUCKETS, BY_STATUS, FAULTS, REQUESTS
 from adroit_publish.rollover.checks import Checks
 from adroit_publish.rollover.state import Rollover, Side
 from adroit_publish.rollovers.probes import probe_addresses
-from tests.evidence.test_traffic import bundle_id, send, wait_for
+from tests.evidence.test_traffic import JSON, bundle_id, send, wait_for
 from tests.servers.fake_datadog import KEYS, fake_datadog
-from tests.servers.live_servers import serving
+from tests.servers.live_servers import ask, serving
 from tests.servers.object_servers import ACCESS_KEY, SECRET_KEY, boto3_session, running_moto
 from tests.servers.odd_servers import odd_server, saying
 from tests.servers.prometheus_server import prometheus_server
@@ -30,6 +30,7 @@ from tests.support.traffic_contract import NOBODY, PROMISES
 
 SERVED = "sha256:" + "a" * 64
 NOWHERE = "http://127.0.0.1:1"
+NO_X = json.dumps({"dataframe_split": {"columns": ["y"], "data": [[1]]}})  # the model wants an x
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +58,17 @@ class Served:
     def ask(self, good, bad):
         send(self._url, good, bad)
 
+    def fail(self, callers, model):
+        send(self._url, 0, callers)
+        for _ in range(model):
+            assert ask(f"{self._url}/invocations", NO_X, JSON).status == 400
+
 
 class Pointed:
     """A service that keeps points, of a server that answers on paper: a minute for each ``ask``."""
 
-    served = SERVED
-
-    def __init__(self, address, away, submit):
+    def __init__(self, address, away, submit, served=SERVED):
+        self.served = served
         self._address, self._away, self._submit = address, away, submit
         self._minute = time.time() // 60 * 60 - 660
         for _ in range(8):
@@ -83,6 +88,12 @@ class Pointed:
         self._submit(at, BY_STATUS, bad, status="400")
         for bound, count in (("0.01", good), ("+Inf", good + bad)):
             self._submit(at, BUCKETS, count, le=bound)
+
+    def fail(self, callers, model):
+        at = self._minute
+        self.ask(0, callers + model)
+        self._submit(at, FAULTS, callers, fault="client")
+        self._submit(at, FAULTS, model, fault="model")
 
 
 @contextmanager
@@ -110,6 +121,7 @@ def of_datadog(_root, _directory, monkeypatch):
         REQUESTS: "adroit.adroit_invocation_seconds.count",
         BY_STATUS: "adroit.adroit_invocations.count",
         BUCKETS: "adroit.adroit_invocation_seconds.bucket",
+        FAULTS: "adroit.adroit_invocation_faults.count",
     }
     with fake_datadog() as fake:
 
@@ -129,9 +141,10 @@ def of_cloudwatch(_root, _directory, monkeypatch):
     with running_moto() as moto:
         monkeypatch.setenv("AWS_ENDPOINT_URL", moto.endpoint)
         client = boto3_session().client("cloudwatch", region_name="us-east-1")
+        served = f"sha256:{time.time_ns():064x}"  # moto keeps what an earlier one was told
 
         def submit(at, metric, value, **tags):
-            dimensions = {"bundle_id": SERVED, "instance": "i-1", **tags}
+            dimensions = {"bundle_id": served, "instance": "i-1", **tags}
             client.put_metric_data(
                 Namespace="Adroit",
                 MetricData=[
@@ -148,7 +161,7 @@ def of_cloudwatch(_root, _directory, monkeypatch):
             monkeypatch.setenv("AWS_ENDPOINT_URL", NOWHERE)
             return open_traffic(["cloudwatch:us-east-1/Adroit"])
 
-        yield Pointed("cloudwatch:us-east-1/Adroit", away, submit)
+        yield Pointed("cloudwatch:us-east-1/Adroit", away, submit, served)
 
 
 KINDS = {

@@ -58,6 +58,17 @@ def test_no_row_of_doctor_depends_on_it(root):  # noqa: F811
     assert examine(root, None, os.environ, read_metaflow()) == before
 
 
+def test_status_shows_both_flavors_of_a_rollover_stale_or_not(root):  # noqa: F811
+    rolling(root, "pointed", share=10.0)
+    rows = {row["flavor"]: row for row in json.loads(done(root, "status", "--json"))}
+    for name in ("old", "new"):
+        assert rows[name]["state"] == "rolling over"
+        assert rows[name]["detail"] == "rollover 0001 of doubler: old -> new, pointed"
+    done(root, "rollover", "abandon", "doubler", "--why", "x")
+    states = {row["state"] for row in json.loads(done(root, "status", "--json"))}
+    assert states == {"published"}
+
+
 def test_by_hand_it_is_refused_but_into_another_flavor_or_on_record(stale):
     checkout = open_checkout(stale)
     (failure,) = prepare_republish(checkout, ["new"], RepublishOptions(verify="none"))

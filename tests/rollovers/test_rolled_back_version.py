@@ -61,6 +61,9 @@ def test_plan_and_stale_name_it_and_how_to_release_it(rolled_back):
     assert held in why
     assert "p99 is up" in why
     assert "unhold next" in " ".join(rows["old"].notes)
+    shown = {row["flavor"]: row for row in json.loads(done(rolled_back, "status", "--json"))}
+    assert shown["old"]["state"] == "held"
+    assert "unhold next" in shown["old"]["detail"]
     work, left_out = prepare_stale(open_checkout(rolled_back), UNVERIFIED)
     assert [job.flavor.name for job in work] == ["new"]  # of another run: another version
     (line,) = [line for line in left_out if line.startswith("old: ")]

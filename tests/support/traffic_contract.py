@@ -38,6 +38,10 @@ class Counted(Protocol):
         """Sends requests; a bad one is answered with 400."""
         ...
 
+    def fail(self, callers: int, model: int) -> None:
+        """Sends requests that end with 400: by the callers' fault, and by the model's own."""
+        ...
+
 
 def read_until(
     counted: Counted, condition: Callable[[TrafficReading], bool], *arguments: Any
@@ -69,6 +73,23 @@ def counts_what_came_since_and_tells_failures_apart(counted: Counted) -> None:
     assert (mine.requests, mine.errors, mine.caller_errors, mine.server_errors) == (5, 2, 2, 0)
     assert later.window_s <= later.source_s - first.source_s + 0.001
     assert json.loads(json.dumps(later.as_dict()))["by_bundle"][counted.served]["requests"] == 5
+
+
+def tells_a_models_own_failures_from_its_callers(counted: Counted) -> None:
+    """MLflow's contract answers a model's exception with 400, as it does a bad request."""
+    counted.ask(1, 0)
+    first = read_until(
+        counted, lambda got: counted.served in got.by_bundle and got.window_s >= 1, 600.0
+    )
+    counted.fail(callers=1, model=2)
+    later = read_until(
+        counted,
+        lambda got: got.by_bundle[counted.served].requests >= 3 and got.source_s > first.source_s,
+        600.0,
+        first.source_s,
+    )
+    mine = later.by_bundle[counted.served]
+    assert (mine.requests, mine.errors, mine.caller_errors, mine.server_errors) == (3, 3, 1, 2)
 
 
 def does_not_know_a_bundle_that_nobody_served(counted: Counted) -> None:
@@ -103,6 +124,7 @@ def refuses_a_question_that_makes_no_sense(counted: Counted) -> None:
 
 PROMISES = (
     counts_what_came_since_and_tells_failures_apart,
+    tells_a_models_own_failures_from_its_callers,
     does_not_know_a_bundle_that_nobody_served,
     tells_no_time_to_come,
     can_be_asked_again_where_nothing_answers,

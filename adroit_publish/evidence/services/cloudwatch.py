@@ -3,7 +3,7 @@
     cloudwatch:us-east-1/Adroit        the region, and the namespace of the metrics
 
 The servers' ``/metrics`` get there by the CloudWatch agent's Prometheus support under their own
-names, with the dimension ``bundle_id``, and ``status`` or ``le`` where the metric has them; a
+names, with the dimension ``bundle_id``, and ``status``, ``fault`` or ``le`` where one has it; a
 counter arrives as what it grew by. Where the agent publishes by several sets of dimensions, the
 finest counts. Credentials are boto3's usual ones; they need cloudwatch:ListMetrics and
 cloudwatch:GetMetricData. Time is the service's own, by its ``Date``. Questions of the user's own
@@ -30,6 +30,7 @@ from adroit_publish.evidence.services.points import Moment, Points, nothing_of, 
 from adroit_publish.evidence.traffic import (
     BUCKETS,
     BY_STATUS,
+    FAULTS,
     REQUESTS,
     TrafficReading,
     check_question,
@@ -80,14 +81,14 @@ class CloudWatchTraffic:
             session = aws_session(None, self._region)
             client = session.client("cloudwatch", region_name=self._region, config=client_config(3))
             at = datetime.now(UTC)
-            names = (REQUESTS, BY_STATUS, BUCKETS)
+            names = (REQUESTS, BY_STATUS, FAULTS, BUCKETS)
             metrics = {name: self._metrics(client, name, bundle_ids) for name in names}
             now_s = _now_s(client.list_metrics(Namespace=self._namespace), at)
             start_s = max(now_s - window_s, since_s or 0.0)
             asked = Moment(at, now_s, start_s, STEP_S)
             if start_s >= now_s:
                 return nothing_of(asked)
-            requests, statuses, buckets = (
+            requests, statuses, faults, buckets = (
                 _series(client, asked, [_sum_of(metric) for metric in metrics[name]])
                 for name in names
             )
@@ -100,7 +101,8 @@ class CloudWatchTraffic:
                 for question in questions
             }
         failed = [one for one in statuses if not one.labels.get("status", "2").startswith("2")]
-        return reading_of(asked, where, bundle_ids, requests, failed, buckets, answers)
+        theirs = [one for one in faults if one.labels.get("fault") == "client"]
+        return reading_of(asked, where, bundle_ids, requests, failed, theirs, buckets, answers)
 
     def _metrics(
         self, client: Any, name: str, bundle_ids: Sequence[str]

@@ -30,6 +30,7 @@ TIMEOUT_S = 30.0
 SITES = (".datadoghq.com", ".datadoghq.eu", ".ddog-gov.com")
 _REQUESTS = "adroit.adroit_invocation_seconds.count"
 _STATUSES = "adroit.adroit_invocations.count"
+_FAULTS = "adroit.adroit_invocation_faults.count"
 _BUCKETS = "adroit.adroit_invocation_seconds.bucket"
 
 
@@ -105,6 +106,7 @@ class DatadogTraffic:
                 bundle_ids,
                 series(_REQUESTS, "host"),
                 series(_STATUSES, "status", ",!status:2*"),
+                series(_FAULTS, "fault", ",fault:client"),
                 series(_BUCKETS, "upper_bound"),
                 answers,
             )

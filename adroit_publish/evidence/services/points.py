@@ -59,6 +59,7 @@ def reading_of(
     bundle_ids: Sequence[str],
     requests: Sequence[Points],
     statuses: Sequence[Points],
+    faults: Sequence[Points],
     buckets: Sequence[Points],
     answers: Mapping[str, tuple[float, ...]],
 ) -> TrafficReading:
@@ -70,6 +71,7 @@ def reading_of(
         bundle_ids: Whose traffic.
         requests: Of each server.
         statuses: Those whose status is not 2xx, by status.
+        faults: Those that were their callers' fault; empty where servers do not count that.
         buckets: By ``le``, cumulative.
         answers: What questions of the user's own were answered with.
 
@@ -88,9 +90,8 @@ def reading_of(
     begun = min(series.points[0][0] for series in requests if series.points)
     start, problems = asked.start_s, []
     if begun > start + asked.step_s:
-        problems.append(
-            f"points are kept for less than the {asked.now_s - asked.start_s:.0f} s asked for"
-        )
+        looked_s = asked.now_s - asked.start_s
+        problems.append(f"points are kept for less than the {looked_s:.0f} s that are looked at")
         start = begun
     after = [hole for hole in sorted(_holes(requests, end, asked.step_s)) if hole[1] > start]
     problems += [
@@ -102,7 +103,7 @@ def reading_of(
         bundle_id: Counts(
             _total(requests, bundle_id, start, end),
             _total(statuses, bundle_id, start, end),
-            _total(_labelled(statuses, "status", "4"), bundle_id, start, end),
+            _total(_callers(faults, statuses, bundle_id), bundle_id, start, end),
             _latency(buckets, bundle_id, start, end),
         )
         for bundle_id in bundle_ids
@@ -117,8 +118,12 @@ def nothing_of(asked: Moment) -> TrafficReading:
     return TrafficReading(asked.at, 0.0, {}, (), asked.now_s, {})
 
 
-def _labelled(series: Sequence[Points], name: str, prefix: str) -> list[Points]:
-    return [one for one in series if one.labels.get(name, "").startswith(prefix)]
+def _callers(
+    faults: Sequence[Points], statuses: Sequence[Points], bundle_id: str
+) -> Sequence[Points]:
+    if any(one.labels.get("bundle_id") == bundle_id for one in faults):
+        return faults
+    return [one for one in statuses if one.labels.get("status", "").startswith("4")]
 
 
 def _total(series: Sequence[Points], bundle_id: str, start: float, end: float) -> float:
