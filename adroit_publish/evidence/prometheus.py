@@ -131,15 +131,12 @@ class _Reader:
         faults = self._query(f'{FAULTS}{{{some},fault="client"}}[{span_s}s]')
         counts = {
             bundle_id: Counts(
-                _sum(requests, bundle_id, start),
-                _sum(errors, bundle_id, start),
-                _sum(faults, bundle_id, start)
-                if any(labels.get("bundle_id") == bundle_id for labels, _ in faults)
-                else _sum(errors, bundle_id, start, "4"),
+                *(_sum(series, bundle_id, start) for series in (requests, errors)),
+                _of_callers(faults, errors, bundle_id, start),
                 self._latency(bundle_id, now - start),
             )
             for bundle_id in self._bundle_ids
-            if any(labels.get("bundle_id") == bundle_id for labels, _ in known)
+            if _has(known, bundle_id)
         }
         newest_counted = min((samples[0][1] for _, samples in live), default=scraped)
         answers = {question: self._answers(question) for question in questions}
@@ -264,6 +261,18 @@ def _sum(series: Sequence[_Series], bundle_id: str, start: float, status: str = 
         for labels, samples in series
         if labels.get("bundle_id") == bundle_id and labels.get("status", "").startswith(status)
     )
+
+
+def _has(series: Sequence[_Series], bundle_id: str) -> bool:
+    return any(labels.get("bundle_id") == bundle_id for labels, _ in series)
+
+
+def _of_callers(
+    faults: Sequence[_Series], errors: Sequence[_Series], bundle_id: str, start: float
+) -> int:
+    if _has(faults, bundle_id):
+        return _sum(faults, bundle_id, start)
+    return _sum(errors, bundle_id, start, "4")
 
 
 def _samples(values: list[Any]) -> list[tuple[float, float]]:
