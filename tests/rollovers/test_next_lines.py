@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import click
@@ -10,6 +11,7 @@ import pytest
 from adroit_publish.rollover.state import LIVE
 from tests.rollovers.test_way_back import published, rolling, root  # noqa: F401
 from tests.servers.object_servers import free_ports
+from tests.support.checkouts import FLOW
 from tests.support.rolling import check_typed, done, named_commands, run
 
 PLACES = ("--url", "http://127.0.0.1:1", "--prometheus", "http://127.0.0.1:1")
@@ -77,3 +79,20 @@ def test_status_names_what_can_be_typed_in_every_state(root):  # noqa: F811
         assert "rollover abandon doubler --why TEXT" in said
         assert "Traceback" not in run(root, "rollover", "finish", "doubler")[1]
         shutil.rmtree(root / ".adroit/bundles/rollovers")
+
+
+def test_every_row_that_compares_us_with_others_names_a_test_that_is_there():
+    tests = FLOW.parent / "tests"
+    functions = {
+        name
+        for path in tests.rglob("*.py")
+        for name in re.findall(r"^def (\w+)\(", path.read_text(), re.MULTILINE)
+    }
+    section = (FLOW.parent / "docs/rollover.md").read_text().partition("## 7. ")[2]
+    rows = [line for line in section.splitlines() if line.startswith("| ")][1:]
+    notes = dict(re.findall(r"^(\d+)\. (.+)$", section, re.MULTILINE))
+    assert [re.findall(r"\((\d+)\)", row.split("|")[2]) for row in rows] == [[n] for n in notes]
+    for note in notes.values():
+        named = re.findall(r"`(\w+)`", note)
+        assert named
+        assert set(named) <= functions
