@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from math import ceil, isfinite
 from typing import Any
@@ -130,10 +131,9 @@ class _Reader:
         errors = self._query(f'{BY_STATUS}{{{some},status!~"2.."}}[{span_s}s]')
         faults = self._query(f'{FAULTS}{{{some},fault="client"}}[{span_s}s]')
         counts = {
-            bundle_id: Counts(
-                *(_sum(series, bundle_id, start) for series in (requests, errors)),
-                _of_callers(faults, errors, bundle_id, start),
-                self._latency(bundle_id, now - start),
+            bundle_id: replace(
+                _counts(requests, errors, faults, bundle_id, start),
+                latency=self._latency(bundle_id, now - start),
             )
             for bundle_id in self._bundle_ids
             if _has(known, bundle_id)
@@ -267,12 +267,19 @@ def _has(series: Sequence[_Series], bundle_id: str) -> bool:
     return any(labels.get("bundle_id") == bundle_id for labels, _ in series)
 
 
-def _of_callers(
-    faults: Sequence[_Series], errors: Sequence[_Series], bundle_id: str, start: float
-) -> int:
-    if _has(faults, bundle_id):
-        return _sum(faults, bundle_id, start)
-    return _sum(errors, bundle_id, start, "4")
+def _counts(
+    requests: Sequence[_Series],
+    errors: Sequence[_Series],
+    faults: Sequence[_Series],
+    bundle_id: str,
+    start: float,
+) -> Counts:
+    callers = (
+        _sum(faults, bundle_id, start)
+        if _has(faults, bundle_id)
+        else _sum(errors, bundle_id, start, "4")
+    )
+    return Counts(_sum(requests, bundle_id, start), _sum(errors, bundle_id, start), callers)
 
 
 def _samples(values: list[Any]) -> list[tuple[float, float]]:

@@ -301,8 +301,8 @@ def _status_of(survey: Survey, flavor: Flavor) -> FlavorRow:
             return replace(row, detail="; ".join(changes.lines()))
         case EnvMoved(_, env_now):
             return replace(row, detail=f"the env is {env_now} now")
-        case UpToDate() if rolling := survey.rollover(flavor):
-            state, detail = State.ROLLING_OVER.value, f"{rolling.where}: {rolling.got}"
+        case UpToDate() if live := survey.rollover(flavor):
+            state, detail = State.ROLLING_OVER.value, f"{live.where}: {live.got}"
             return replace(row, state=state, detail=detail)
         case _:
             return row
