@@ -34,6 +34,8 @@ class Imports:
             name than its path: ``{"data_prep": "projects/my_model"}``.
         unreadable: Imported files, below the bundle's root, that are not Python as far as this
             program can tell, and pickles too large or damaged; what they import is not known.
+        pickled: What each of the model's pickles imports when it is loaded, ``module.name``, by its
+            path below the model's directory.
     """
 
     source: tuple[str, ...]
@@ -41,6 +43,7 @@ class Imports:
     env: tuple[str, ...]
     homes: Mapping[str, str] = field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
+    pickled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def depend_on(self, path: str) -> bool:
         """Whether a file of the checkout is imported, or would be in the place of a logged one."""

@@ -258,7 +258,12 @@ def _imports(value: Any) -> Imports:
         env=fields.take("env", listed(text), ()),
         homes=fields.take("homes", table, {}),
         unreadable=fields.take("unreadable", listed(text), ()),
+        pickled=fields.take("pickled", _pickled, {}),
     )
+
+
+def _pickled(value: Any) -> dict[str, tuple[str, ...]]:
+    return {path: listed(text)(names) for path, names in table(value).items()}
 
 
 def _finding(value: Any) -> BundleFinding:

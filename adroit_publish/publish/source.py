@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import adroit
@@ -19,6 +19,7 @@ from adroit_publish.config.project import DEFAULT_EXCLUDES, Project, excluded
 from adroit_publish.errors import SourceError
 from adroit_publish.gates.closure import Served, check_closure
 from adroit_publish.gates.left_out import check_left_out
+from adroit_publish.gates.pickles.check import check_pickles, modules_of
 from adroit_publish.gates.secrets.check import check_secrets
 from adroit_publish.git.history import blobs_of
 from adroit_publish.git.source import SourceFile, snapshot
@@ -208,7 +209,7 @@ GATES: dict[str, Gate] = {"left out": _left_out, "secrets": _secrets}
 
 
 def check_source(job: Job, files: Mapping[str, Readable]) -> SourceCheck:
-    """Refuses a bundle that leaves out what it needs of the checkout; looks at text alone.
+    """Refuses a bundle that leaves out what it needs, or holds what it must not; runs nothing.
 
     Args:
         files: The bundle's files by path below ``opt/adroit``.
@@ -216,8 +217,13 @@ def check_source(job: Job, files: Mapping[str, Readable]) -> SourceCheck:
     Raises:
         VerificationError: A module of the project's own packages is left out, or is served as a
             copy that was logged with the model; or another of ``GATES`` refuses it.
+        RefusedError: As ``check_pickles`` and ``check_secrets``.
     """
-    imports, findings = check_closure(served(job, files), None)
+    bundle = served(job, files)
+    imports, findings = check_closure(bundle, None)
+    own = modules_of([*bundle.below("source"), *bundle.below("model/code")])
+    pickled, waived = check_pickles(files, own, job.project.allow_pickle_globals)
+    imports, findings = replace(imports, pickled=pickled), (*findings, *waived)
     for gate in GATES.values():
         findings = (*findings, *gate(job, files, imports))
     mlmodel = files.get("model/MLmodel")

@@ -149,6 +149,9 @@ def _facts(release: Release) -> Iterator[tuple[str, Cell]]:
     for key, unit in (("load_seconds", "s"), ("predict_seconds", "s")):
         if verification.get(key) is not None:
             yield key.replace("_seconds", ""), f"{verification[key]:.2f} {unit}"
+    pickled = (verification.get("imports") or {}).get("pickled") or {}
+    for path, names in sorted(pickled.items()):
+        yield f"{path} imports", ", ".join(names)
     if verification.get("peak_memory_bytes") is not None:
         yield "peak memory", bytes_text(int(verification["peak_memory_bytes"]))
     for name, value in release.metrics.items():

@@ -1,0 +1,248 @@
+"""The pickles of a file, in whatever it nests and compresses them.
+
+A file is known by how it begins, never by its name alone: pickles of every protocol, one after the
+other in one file (torch's old format), zip (torch, skops, npz), tar, gzip, bzip2, xz, zlib
+(joblib), numpy's arrays of objects. A name that says pickle (``*.pkl``) makes it a fault that it
+cannot be read; of any other file only what is a pickle for certain counts. Of a large file that is
+none of them, its first bytes and its last 64 KiB are read.
+
+Source: APPNOTE.TXT 6.3.10 (zip); POSIX.1-2001 pax (the magic at 257); numpy, ``numpy.lib.format``;
+joblib, ``joblib.compressor``; skops 0.16, ``skops.io._general``.
+"""
+
+from __future__ import annotations
+
+import ast
+import bz2
+import gzip
+import json
+import lzma
+import struct
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from typing import Any, BinaryIO
+
+from adroit_publish.gates.pickles.bytes_in import NESTED, Bytes, Unreadable
+from adroit_publish.gates.pickles.inventory import Inventory, Name
+from adroit_publish.gates.pickles.machine import Machine
+
+PICKLES = (".pkl", ".pickle", ".joblib", ".cloudpickle", ".dill", ".pth", ".pt", ".skops")
+"""How the names end of what is a pickle, or is refused."""
+
+_HEAD_BYTES = 512
+_DEEPEST = 8
+_SCHEMA_BYTES = 64 << 20
+_INFLATED_BYTES = 16 << 30
+_COMPRESSIONS: dict[bytes, Callable[[BinaryIO], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\x00": lzma.open,
+    b"]\x00\x00": lzma.open,
+}
+_ZLIB = (b"x\x01", b"x^", b"x\x9c", b"x\xda")
+_LZ4 = b"\x04\x22\x4d\x18"
+_ERRORS = (
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, OSError, EOFError,
+    RuntimeError, NotImplementedError, ValueError, SyntaxError, RecursionError, struct.error,
+)  # fmt: skip
+
+
+def inventory_of(stream: BinaryIO, path: str, size_bytes: int) -> Inventory | None:
+    """Returns what the pickles in a file import; None where it holds none.
+
+    Args:
+        stream: The file; it can seek.
+        path: Its name, which may say that it has to be a pickle.
+
+    Raises:
+        Unreadable: It is one, or is named as one, and cannot be read to its end.
+    """
+    looker = _Looker()
+    looker.look(stream, path, 0, top=True)
+    if size_bytes and path.endswith(PICKLES) and not looker.seen:
+        raise Unreadable("it is named as a pickle, and is none that is known")
+    return looker.inventory if looker.seen else None
+
+
+class _Looker:
+    def __init__(self) -> None:
+        self.inventory = Inventory()
+        self.seen = False
+
+    def look(self, stream: Any, path: str, depth: int, *, top: bool = False) -> None:
+        """Looks into one stream: a file, a member of an archive, a payload of a pickle."""
+        if depth > _DEEPEST:
+            raise Unreadable("archives are nested too deeply")
+        head = stream.read(_HEAD_BYTES)
+        try:
+            if not self._archive(stream, head, path, depth):
+                stream.seek(0)
+                self._pickles(stream, head, path)
+                if top and zipfile.is_zipfile(stream):  # behind something else
+                    self._zip(stream, path, depth)
+        except _ERRORS as error:
+            raise Unreadable(f"{path.rpartition('/')[2]}: {type(error).__name__}") from error
+
+    def _archive(self, stream: BinaryIO, head: bytes, path: str, depth: int) -> bool:
+        stream.seek(0)
+        for magic, opened in _COMPRESSIONS.items():
+            if head.startswith(magic):
+                return self._compressed(opened(stream), path, depth, sure=magic != b"]\x00\x00")
+        if head.startswith(_ZLIB):
+            return self._zlib(stream, path, depth)
+        if head.startswith(_LZ4):
+            raise Unreadable("it is compressed by lz4, which is not looked into")
+        if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+            self._zip(stream, path, depth)
+        elif head[257:262] == b"ustar" or (len(head) == _HEAD_BYTES and _is_tar(head)):
+            self._tar(stream, path, depth)
+        elif head.startswith(b"\x93NUMPY"):
+            self._array(stream, path)
+        else:
+            return False
+        return True
+
+    def _compressed(self, inner: Any, path: str, depth: int, *, sure: bool) -> bool:
+        try:
+            inner.read(1)
+            inner.seek(0)
+        except _ERRORS:
+            if sure and path.endswith(PICKLES):
+                raise
+            return False
+        self.look(inner, path.removesuffix(".gz").removesuffix(".bz2"), depth + 1)
+        return True
+
+    def _zlib(self, stream: BinaryIO, path: str, depth: int) -> bool:
+        with tempfile.TemporaryFile() as inflated:
+            try:
+                for piece in _inflate(stream):
+                    inflated.write(piece)
+            except zlib.error:
+                return False  # two bytes may begin anything
+            inflated.seek(0)
+            self.look(inflated, path, depth + 1)
+        return True
+
+    def _zip(self, stream: BinaryIO, path: str, depth: int) -> None:
+        with zipfile.ZipFile(stream) as archive:
+            for member in archive.infolist():
+                if member.flag_bits & 1:
+                    raise Unreadable(f"{member.filename} says that it is encrypted")
+                with archive.open(member) as content:
+                    if member.filename == "schema.json":
+                        self._skops(content.read(_SCHEMA_BYTES))
+                        continue
+                    name = f"{path}/{member.filename}"
+                    self.look(content, name, depth + 1)
+        self.seen |= path.endswith(PICKLES)
+
+    def _tar(self, stream: BinaryIO, path: str, depth: int) -> None:
+        with tarfile.open(fileobj=stream, mode="r:") as archive:
+            for member in archive:
+                if (content := archive.extractfile(member)) is not None:
+                    self.look(content, f"{path}/{member.name}", depth + 1)
+        self.seen |= path.endswith(PICKLES)
+
+    def _array(self, stream: BinaryIO, path: str) -> None:
+        major = stream.read(8)[6]
+        width = 2 if major == 1 else 4
+        size = int.from_bytes(stream.read(width), "little")
+        if size > _SCHEMA_BYTES:
+            raise Unreadable("the header of an array is too large")
+        header = ast.literal_eval(stream.read(size).decode("latin-1"))
+        self.seen |= path.endswith(PICKLES)
+        if _has_objects(header["descr"]):
+            self._pickles(stream, b"", path + ".pkl")
+
+    def _skops(self, data: bytes) -> None:
+        if len(data) == _SCHEMA_BYTES:
+            raise Unreadable("its schema is too large")
+        for name in _skops_names(json.loads(data)):
+            self.seen = True
+            self.inventory.named.add(name)
+            self.inventory.called.add(name)
+
+    def _pickles(self, stream: BinaryIO, head: bytes, path: str) -> None:
+        """Reads pickles, one after the other, up to something else."""
+        source, named, first = Bytes(stream), path.endswith((*PICKLES, ".pkl")), True
+        certain = head[:1] == b"\x80" and head[1:2] <= b"\x05"
+        while source.peek(1):
+            inventory = Inventory()
+            machine = Machine(source, inventory, self._nested)
+            try:
+                machine.run()
+            except Unreadable as error:
+                # Whatever an unpickler has called by then, it has called.
+                if first and named:
+                    self._keep(inventory)
+                    raise
+                if inventory.called or (inventory.problems and certain):
+                    self._keep(inventory)
+                    raise Unreadable(f"behind its calls, {error}") from error
+                return
+            if first and not (named or certain or inventory.named):
+                return  # a text may be read as a pickle of a number
+            self._keep(inventory)
+            first = False
+
+    def _nested(self, payload: bytes) -> None:
+        inner = _Looker()
+        try:
+            inner.look(BytesIO(payload), "", 1)
+        except Unreadable:
+            if not payload.startswith(NESTED) and not inner.seen:
+                return  # two bytes may begin anything
+            raise
+        if inner.seen:
+            self._keep(inner.inventory)
+
+    def _keep(self, more: Inventory) -> None:
+        self.seen = True
+        self.inventory.called |= more.called
+        self.inventory.named |= more.named
+        self.inventory.modules |= more.modules
+        self.inventory.problems |= more.problems
+        self.inventory.by_value |= more.by_value
+
+
+def _inflate(stream: BinaryIO) -> Iterator[bytes]:
+    inflater, size = zlib.decompressobj(), 0
+    while not inflater.eof and (data := inflater.unconsumed_tail or stream.read(1 << 20)):
+        piece = inflater.decompress(data, 1 << 20)
+        size += len(piece)
+        if size > _INFLATED_BYTES:
+            raise Unreadable("it is too large once it is inflated")
+        yield piece
+
+
+def _is_tar(head: bytes) -> bool:
+    """Whether a header of 512 bytes has the checksum of an old tar's."""
+    try:
+        return tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape").size >= 0
+    except tarfile.HeaderError:
+        return False
+
+
+def _has_objects(descr: Any) -> bool:
+    if isinstance(descr, str):
+        return descr.lstrip("|<>=").startswith("O")
+    return any(_has_objects(part) for part in descr if not isinstance(part, int))
+
+
+def _skops_names(node: Any) -> Iterator[Name]:
+    """Yields every type and function that a schema of skops names."""
+    if isinstance(node, list):
+        for part in node:
+            yield from _skops_names(part)
+    if not isinstance(node, dict):
+        return
+    for module, name in (("__module__", "__class__"), ("module_path", "function")):
+        if isinstance(node.get(module), str) and isinstance(node.get(name), str):
+            yield Name(node[module], node[name])
+    for part in node.values():
+        yield from _skops_names(part)
