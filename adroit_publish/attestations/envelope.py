@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from adroit_publish.attestations.keys import signer_at
+from adroit_publish.attestations.sbom import bill_of_materials
 from adroit_publish.attestations.statement import (
     Statement,
+    bill_statement,
     parse_statement,
     provenance,
     verification,
 )
 from adroit_publish.aws.errors import translated
 from adroit_publish.bundle.document import BundleRecord, canonical_json, parse_json_object
-from adroit_publish.bundle.record import Verification
+from adroit_publish.bundle.record import Verification, parse_record
 from adroit_publish.errors import VerificationError
 
 if TYPE_CHECKING:
@@ -67,8 +69,10 @@ def attest(
     """
     signer = signer_at(signing_key)
     statements = [verification(record, seen, bundle)]
-    if "promoted" not in parse_json_object(record, "the record"):
-        statements.append(provenance(record))
+    kept = parse_record(record, "the record")
+    if not kept.promoted:
+        made_of = bill_of_materials(kept, seen)
+        statements += [provenance(record), bill_statement(record, made_of)]
     return tuple(sign(statement, signer) for statement in statements)
 
 

@@ -1,11 +1,12 @@
 """What is signed: in-toto statements, made from a record and read back. Nothing is opened here.
 
-Their subject is a version's manifest, by its whole digest, under the name ``MODEL/VERSION``. Both
-name the record of their publish by its digest: a record that no signed statement names says nothing
-where signatures are demanded.
+Their subject is a version's manifest, by its whole digest, under the name ``MODEL/VERSION``. The
+first two name the record of their publish by its digest: a record that no signed statement names
+says nothing where signatures are demanded.
 
     provenance      SLSA 1: who published which run, as which flavor, from which commit and env
     verification    in-toto's test result: what was asked of the bundle, and what it answered
+    bill            CycloneDX 1.6: what the model is made of; decides nothing, and is not read back
 
 Source: in-toto attestation framework 1.0, "Statement", "Predicate"; SLSA 1.0, "Provenance";
 in-toto attestation framework, "Test Result" 0.1.
@@ -28,6 +29,7 @@ from adroit_publish.errors import VerificationError
 STATEMENT = "https://in-toto.io/Statement/v1"
 PROVENANCE = "https://slsa.dev/provenance/v1"
 VERIFICATION = "https://in-toto.io/attestation/test-result/v0.1"
+BILL = "https://cyclonedx.org/bom"
 BUILDER = "urn:adroit-publish"
 EXAMPLES = ("input_example.json", "serving_input_example.json")
 
@@ -101,6 +103,11 @@ def verification(record: bytes, seen: Verification, bundle: BundleRecord) -> byt
         "byproducts": [_record_descriptor(record)],
     }
     return _statement(document, VERIFICATION, predicate)
+
+
+def bill_statement(record: bytes, made_of: Mapping[str, Any]) -> bytes:
+    """Returns the statement of what a version is made of."""
+    return _statement(parse_json_object(record, "the record"), BILL, made_of)
 
 
 def parse_statement(data: bytes, where: str) -> Statement:

@@ -1,12 +1,19 @@
-"""Who signed what about a version: to be shown; ``custody.signature`` is where it is demanded."""
+"""Who signed what about a version, and what it is made of: to be shown.
+
+``custody.signature`` is where a signature is demanded.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
+from adroit_publish.attestations.sbom import bill_of_materials
 from adroit_publish.attestations.statement import PROVENANCE
-from adroit_publish.stores.records import subject_of
+from adroit_publish.bundle.record import Verification
+from adroit_publish.errors import VerificationError
+from adroit_publish.stores.records import last_publish, subject_of
 from adroit_publish.version import Version
 
 
@@ -45,3 +52,20 @@ def signatures(version: Version) -> list[Signature]:
         )
         for one in version.attestations
     ]
+
+
+def bill_of(version: Version) -> dict[str, Any]:
+    """Returns a version's bill of materials, as it was signed where it was.
+
+    Raises:
+        VerificationError: No record of its publish can be read.
+        PublishError: As ``Version``.
+    """
+    record = last_publish(version.records)
+    if record is None:
+        raise VerificationError(
+            "There is no record that says what the version is made of.",
+            where=f"{version.name} in {version.store.location}",
+            next_step=f"python -m adroit_publish verify {version.name}",
+        )
+    return bill_of_materials(record, record.verification or Verification())

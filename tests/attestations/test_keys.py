@@ -142,18 +142,13 @@ def test_public_tools_read_and_prove_a_provenance(tmp_path):
 
 def test_a_verification_says_what_was_asked_and_what_was_answered(tmp_path):
     private, public = write_pair(tmp_path, MADE["ed25519"]())
-    read = [
-        (read_envelope(data, {public: public_key_at(public)}, "here"), json.loads(data))
-        for data in attest(RECORD, SEEN, BUNDLE, private)
-    ]
-    assert {one.statement.kind for one, _ in read} == {PROVENANCE, VERIFICATION}
-    assert {one.key for one, _ in read} == {public}
-    assert {one.statement.record for one, _ in read} == {Digest.of(RECORD)}
-    (payload,) = (
-        json.loads(base64.b64decode(data["payload"]))
-        for one, data in read
-        if one.statement.kind == VERIFICATION
-    )
+    envelopes = attest(RECORD, SEEN, BUNDLE, private)
+    read = Demand("eng", (public,)).read(envelopes, "here")
+    assert {one.statement.kind for one in read} == {PROVENANCE, VERIFICATION}
+    assert {one.key for one in read} == {public}
+    assert {one.statement.record for one in read} == {Digest.of(RECORD)}
+    payloads = [json.loads(base64.b64decode(json.loads(data)["payload"])) for data in envelopes]
+    (payload,) = (one for one in payloads if one["predicateType"] == VERIFICATION)
     predicate = payload["predicate"]
     assert predicate["result"] == "PASSED"
     asked = {"name": "model/input_example.json", "digest": {"sha256": EXAMPLE.hex}}

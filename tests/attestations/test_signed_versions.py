@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from dataclasses import replace
@@ -455,3 +456,42 @@ def test_a_ledger_that_was_rewritten_starts_no_rollover(made):
     assert made.run("verify-ledger", "doubler")[0] == 6
     made.demand()
     assert made.run("verify-ledger", "doubler")[0] == 0
+
+
+def test_the_bill_of_materials_is_signed_and_shown(made):
+    envelopes = made.store().attached(made.version().published, ENVELOPE_MEDIA_TYPE)
+    payloads = [json.loads(base64.b64decode(json.loads(data)["payload"])) for data in envelopes]
+    (signed,) = (one for one in payloads if one["predicateType"] == "https://cyclonedx.org/bom")
+    assert signed["subject"][0]["digest"]["sha256"] == made.version().published.manifest.digest.hex
+    code, told = made.run("show", "a", "--sbom")
+    assert code == 0
+    assert json.loads(told) == signed["predicate"]
+    assert "pkg:pypi/mlflow@" in told
+
+
+def test_a_model_card_tells_what_is_known_of_a_version(made):
+    code, card = made.run("show", "a", "--card")
+    assert code == 0
+    assert card.startswith(f"# doubler {made.versions['a']}\n")
+    for line in (
+        "| inputs | x: double |",
+        "| accuracy | 0.5 |",
+        "| predicted | yes |",
+        "| flavor | a |",
+        "| mlflow |",
+    ):
+        assert line in card, card
+    assert "| provenance | file:" in card
+    made.demand()
+    assert "nothing is demanded" in made.run("show", "b", "--card")[1]
+
+
+def test_what_a_run_says_of_itself_is_no_markup_on_its_card(made):
+    made.demand()
+    (record,) = made.version("b").records
+    hostile = "x|y\n\n# Approved <img src=x> [click](http://evil)"
+    forged = {**record.document, "created_utc": "2099-01-01T00:00:00Z", "who": hostile}
+    attach(made, "b", RECORD_MEDIA_TYPE, canonical_json(forged))
+    (line,) = (one for one in made.run("show", "b", "--card")[1].splitlines() if "Approved" in one)
+    assert r"x\|y # Approved \<img src=x\> \[click\](http://evil)" in line
+    assert line.startswith("| published | 2099")

@@ -13,17 +13,26 @@ from adroit_publish.config.gates import kept_result
 from adroit_publish.stores.records import last_publish, output_change
 from adroit_publish.version import Version
 from adroit_publish.versions import inspect as inspection
+from adroit_publish.versions.model_card import model_card
 from adroit_publish.versions.serve import find_published
-from adroit_publish.versions.signatures import Signature, signatures
+from adroit_publish.versions.signatures import Signature, bill_of, signatures
 
 
 @click.command()
 @at_target
 @click.argument("version")
-def show(context: Context, version: str) -> None:
+@click.option("--card", is_flag=True, help="print its model card, in Markdown")
+@click.option("--sbom", is_flag=True, help="print its bill of materials, in CycloneDX's JSON")
+def show(context: Context, version: str, card: bool, sbom: bool) -> None:
     """Show what VERSION holds, what it was made from, and how its publish went."""
     published = find_published(context.checkout.flavors, context.store, version)
     opened = Version(context.store, published)
+    if card:
+        print(model_card(opened))
+        return
+    if sbom:
+        print_json(bill_of(opened))
+        return
     if context.as_json:
         print_json(inspection.show(opened))
         return
