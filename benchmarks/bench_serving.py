@@ -6,9 +6,10 @@
 The example project's model, logged as its flow logs it; a request is that many rows of its input
 example (10 columns, ``dataframe_split``). wrk asks each server in turn, over and over; the medians
 of the rounds count. ``pyfunc.predict`` of the same rows in a loop of this process is what a worker
-could do without a server. Our server is asked as it is, and with ``serve.batch``. Prints a table in
-Markdown and one line of JSON. All servers have the same number of processes that predict, on this
-machine's cores, which wrk shares.
+could do without a server. Our server is asked as it is, and with ``serve.batch``. BentoML is a peer
+where ADROIT_BENCH_BENTOML names an interpreter that has it, mlflow and what the model needs. Prints
+a table in Markdown and one line of JSON. All servers have the same number of processes that
+predict, on this machine's cores, which wrk shares.
 """
 
 from __future__ import annotations
@@ -18,14 +19,17 @@ import json
 import os
 import re
 import shutil
+import signal
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -33,6 +37,21 @@ from tests.servers.live_servers import ask, mlflow_serving, serving
 from tests.support.serving_bundles import bundle
 
 OURS, BATCHED, THEIRS = "adroit.serving", "adroit.serving, batches", "mlflow models serve"
+BENTOML = "BentoML"
+BENTOML_SERVICE = """
+import bentoml, mlflow.pyfunc, pandas
+
+@bentoml.service(workers={workers}, traffic={{"timeout": 60, "concurrency": 4096}})
+class Model:
+    def __init__(self):
+        self.model = mlflow.pyfunc.load_model({model!r})
+
+    @bentoml.api(route="/invocations")
+    def invocations(self, dataframe_split: dict) -> dict:
+        answers = self.model.predict(pandas.DataFrame(**dataframe_split))
+        frame = hasattr(answers, "to_dict")
+        return {{"predictions": answers.to_dict("records") if frame else answers.tolist()}}
+"""
 UNITS_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 SCRIPT = """
 wrk.method = "POST"
@@ -41,8 +60,7 @@ wrk.headers["Content-Type"] = "application/json"
 """
 
 
-@dataclass(frozen=True)
-class Measured:
+class Measured(NamedTuple):
     """What one server did under one load: the medians of the rounds."""
 
     server: str
@@ -66,23 +84,26 @@ def main() -> None:
         sys.exit("bench_serving: wrk is not installed (a Debian package)")
     with tempfile.TemporaryDirectory() as name:
         limits, measured = measure(Path(name), options)
-    print("| server | rows | connections | requests/s | p50, ms | p99, ms |")
-    print("|---|---|---|---|---|---|")
+    _print(measured, limits, options.workers)
+
+
+def _print(measured: list[Measured], limits: Mapping[int, float], workers: int) -> None:
+    """Prints one row a server and load, with its share of the limit and of the best peer."""
+    print(
+        "| server | rows | connections | requests/s | of the loop | of the best peer | p50, ms "
+        "| p99, ms | p99 of its peer |\n|---|---|---|---|---|---|---|---|---|"
+    )
     for row in measured:
-        numbers = f"{row.requests_per_s:.0f} | {row.p50_ms:.2f} | {row.p99_ms:.2f}"
-        print(f"| {row.server} | {row.rows} | {row.connections} | {numbers} |")
-    by_load = {(row.server, row.rows, row.connections): row for row in measured}
-    for row in measured:
-        if row.server != THEIRS:
-            theirs = by_load[THEIRS, row.rows, row.connections]
-            of_loop = row.requests_per_s / (limits[row.rows] * options.workers)
-            throughput = row.requests_per_s / theirs.requests_per_s
-            ratios = f"throughput {throughput:.2f}, p99 {row.p99_ms / theirs.p99_ms:.2f}"
-            print(
-                f"P11, {row.server}, {row.rows} rows, {row.connections} connections: "
-                f"{ratios} of MLflow's, {of_loop:.2f} of pyfunc.predict a worker"
-            )
-    print(json.dumps({"P11": [asdict(row) for row in measured], "pyfunc.predict": limits}))
+        peers = [other for other in measured if other.server not in (OURS, BATCHED)]
+        alike = [peer for peer in peers if peer[1:3] == row[1:3]]
+        best = max(alike, key=lambda peer: peer.requests_per_s)
+        figures = (
+            f"{row.requests_per_s:.0f} | {row.requests_per_s / (limits[row.rows] * workers):.2f} | "
+            f"{row.requests_per_s / best.requests_per_s:.2f} | {row.p50_ms:.1f} | "
+            f"{row.p99_ms:.1f} | {row.p99_ms / best.p99_ms:.2f}"
+        )
+        print(f"| {row.server} | {row.rows} | {row.connections} | {figures} |")
+    print(json.dumps({"P11": [row._asdict() for row in measured], "pyfunc.predict": limits}))
 
 
 def measure(scratch: Path, options: argparse.Namespace) -> tuple[dict[int, float], list[Measured]]:
@@ -99,8 +120,9 @@ def measure(scratch: Path, options: argparse.Namespace) -> tuple[dict[int, float
         serving(plain, environ=environ) as ours,
         serving(batching, environ=environ) as batched,
         mlflow_serving(model, workers=options.workers) as theirs,
+        bentoml_serving(scratch, model, options.workers) as bentoml,
     ):
-        urls = {OURS: ours.url, BATCHED: batched.url, THEIRS: theirs}
+        urls = {OURS: ours.url, BATCHED: batched.url, THEIRS: theirs, **bentoml}
         for rows, payload in payloads.items():
             answers = {_asked(url, payload) for url in urls.values()}
             assert len(answers) == 1, "the servers disagree"
@@ -112,6 +134,46 @@ def measure(scratch: Path, options: argparse.Namespace) -> tuple[dict[int, float
                     medians = [statistics.median(column) for column in zip(*figures, strict=True)]
                     measured.append(Measured(name, rows, connections, *medians))
     return limits, measured
+
+
+@contextmanager
+def bentoml_serving(scratch: Path, model: Path, workers: int) -> Iterator[dict[str, str]]:
+    """Runs the model under BentoML, and gives its name and address; nothing where it is not."""
+    python = os.environ.get("ADROIT_BENCH_BENTOML")
+    if not python:
+        print("bench_serving: no BentoML: ADROIT_BENCH_BENTOML names no interpreter")
+        yield {}
+        return
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    service = BENTOML_SERVICE.format(workers=workers, model=str(model))
+    (scratch / "bento_service.py").write_text(service)
+    command = [python, "-m", "bentoml", "serve", "bento_service:Model", "--host", "127.0.0.1"]
+    process = subprocess.Popen(
+        [*command, "--port", str(port)],
+        cwd=scratch,
+        env={**os.environ, "BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": str(scratch / "bento")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        give_up = time.monotonic() + 120
+        while not _is_ready(f"http://127.0.0.1:{port}/readyz"):
+            assert process.poll() is None, "BentoML ended"
+            assert time.monotonic() < give_up, "BentoML is not ready"
+            time.sleep(0.2)
+        yield {BENTOML: f"http://127.0.0.1:{port}"}
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return ask(url).status == 200
+    except OSError:
+        return False
 
 
 def loop_rate(model: Path, payload: Path, seconds: float = 2.0) -> float:
@@ -185,10 +247,11 @@ def _numbers(text: str) -> list[int]:
     return [int(number) for number in text.split(",")]
 
 
-def _asked(url: str, payload: Path) -> bytes:
+def _asked(url: str, payload: Path) -> str:
+    """Returns the predictions, in one spelling of JSON."""
     reply = ask(f"{url}/invocations", payload.read_bytes(), {"content-type": "application/json"})
     assert reply.status == 200, reply.body
-    return reply.body
+    return json.dumps(reply.json)
 
 
 def _percentile(said: str, percent: int) -> float:
