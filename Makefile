@@ -8,7 +8,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo rehearse build_env test coverage zoo check reliability bench lock clean
+.PHONY: help install demo rehearse rollover-lab build_env test coverage zoo check reliability bench lock clean
 
 python := .venv/bin/python
 ready := .venv/.made-from-lock
@@ -30,7 +30,7 @@ METAFLOW_USER ?= $(patsubst root,adroit,$(shell id -un 2>/dev/null || echo adroi
 export METAFLOW_USER
 
 help: ## list these
-	@sed -n 's/^\([a-z_]*\):[^#]*## \(.*\)/make \1	\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z_-]*\):[^#]*## \(.*\)/make \1	\2/p' Makefile | expand -t 18
 
 # Links, not copies, to what the program imports of itself: an edit counts at once, and what else is
 # in the checkout stays out of reach of a model that is verified.
@@ -65,6 +65,9 @@ demo: install ## train the example, publish the best run to this machine, list i
 
 rehearse: $(ready) ## publish the example to an Eng account played on loopback (S3, ECR)
 	@$(python) -m tests.support.rehearse
+
+rollover-lab: $(ready) ## roll over under load, and back from every state, with real servers (minutes)
+	@$(python) -W ignore -m tests.labs.rollover_lab
 
 build_env: $(ready) ## ENV=name [BASE=image] [TARGET=name]: bake a conda env into an image, push it
 	@test "$(ENV)" || { echo 'build_env: say which, as conda_envs.yaml has it: ENV=sklearn' >&2; exit 2; }

@@ -13,6 +13,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from adroit_publish.checkout import Checkout
 from adroit_publish.cli.checklist import markdown
@@ -28,10 +30,12 @@ from adroit_publish.rollover.evidence import (
     EndpointsRead,
     Evidence,
     FlavorsRead,
+    PointerRead,
     Publication,
     TrafficRead,
 )
-from adroit_publish.rollover.state import Rollover, Side, Transition, parse_rollover
+from adroit_publish.rollover.rules import Advance, Do, Missing, commands, next_step
+from adroit_publish.rollover.state import LIVE, Rollover, Side, Transition, parse_rollover
 from adroit_publish.rollovers import regions as in_regions
 from adroit_publish.rollovers.audit import audit
 from adroit_publish.rollovers.regions import read_pointers
@@ -340,6 +344,76 @@ def test_an_act_that_another_has_done_already_is_left_as_it_is(target):
         rig.do()
     assert rig.says() == [TENTH, "old", "old"]
     assert rig.rollover.ahead == {"us": 10.0}
+
+
+# The rules alone, of whatever a region says or does not say.
+
+WEIGHTS = st.sampled_from(
+    [{"old": 100.0}, {"old": 90.0, "new": 10.0}, {"new": 100.0}, {"x": 100.0}, {}]
+)
+ANSWERS = st.dictionaries(st.sampled_from(REGIONS), st.none() | WEIGHTS, min_size=2)
+
+
+def pointer_of(answers):
+    regions = {region: weights for region, weights in answers.items() if weights is not None}
+    unread = {region: "away" for region, weights in answers.items() if weights is None}
+    return PointerRead(1000.0, None, regions, unread)
+
+
+def rollover_in(state, ahead=()):
+    entry = Transition(0.0, "ada", None, state)
+    return Rollover(
+        "0001", "m", OLD, NEW, (10.0, 100.0), replace(CHECKS, by_region=True), state, (0.0,),
+        goal={"pointing": 10.0, "rolling back": 0.0}.get(state), history=(entry,),
+        resume="pointed" if state == "held" else None, ahead=dict.fromkeys(ahead, 10.0),
+    )  # fmt: skip
+
+
+@given(st.sampled_from(LIVE), ANSWERS, st.sets(st.sampled_from(REGIONS), max_size=2))
+def test_whatever_regions_say_every_state_has_a_way_out(state, answers, ahead):
+    rollover, evidence = rollover_in(state, ahead), Evidence(pointer=pointer_of(answers))
+
+    def next_of(command):
+        return next_step(rollover, evidence, 1000.0, who="w", command=command, why="x")
+
+    assert isinstance(next_of("abandon"), Advance)
+    if state != "rolling back":
+        assert isinstance(next_of("rollback"), Advance) == ("rollback" in commands(rollover))
+        return
+    away = [region for region, weights in answers.items() if weights is None]
+    elsewhere = [weights for weights in answers.values() if weights not in (None, {"old": 100.0})]
+    match next_of("rollback"):
+        case Do("point"):  # where it can be done it is done, whoever is away
+            assert elsewhere
+        case Missing((lack,)):
+            assert away
+            assert not elsewhere
+            assert all(
+                f"the sitevar of {region} could not be read" in lack.found for region in away
+            )
+        case Advance(ended):
+            assert (ended.state, ended.shares, ended.ahead) == ("rolled back", (0.0,), {})
+            assert not away
+            assert not elsewhere
+
+
+@given(ANSWERS, st.sets(st.sampled_from(REGIONS), max_size=2))
+def test_a_rollover_is_held_by_exactly_the_regions_that_say_something_else(answers, ahead):
+    flavors = FlavorsRead(1000.0, OLD.version, NEW.version)
+    rollover = rollover_in("pointed", ahead)
+    step_now = next_step(
+        rollover, Evidence(flavors=flavors, pointer=pointer_of(answers)), 1000.0, who="w"
+    )
+    ours = {
+        region: {"old": 90.0, "new": 10.0} if region in ahead else {"old": 100.0}
+        for region in answers
+    }
+    other = [r for r, weights in answers.items() if weights is not None and weights != ours[r]]
+    held = isinstance(step_now, Advance) and step_now.rollover.state == "held"
+    assert held == bool(other)
+    if held:
+        why = str(step_now.rollover.history[-1].why)
+        assert all((f"the sitevar of {r} says" in why) == (r in other) for r in answers)
 
 
 @pytest.fixture(scope="module")
