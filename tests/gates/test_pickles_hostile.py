@@ -115,6 +115,7 @@ ODD = {
     "memo by number": b"\x80\x04" + S + b"q\xff0h\xff" + ARG + b"R.",
     "memo by text": b"cos\nsystem\np99\n0g99\n(S'id'\ntR.",
     "long memo": b"\x80\x04" + S + b"r\xff\xff\x00\x000j\xff\xff\x00\x00" + ARG + b"R.",
+    "ext": b"\x80\x02\x82\x07.",
     "ext1": b"\x80\x02\x82\x01.", "ext2": b"\x80\x02\x83\x01\x00.",
     "ext4": b"\x80\x02\x84\x01\x00\x00\x00.",
     "text long": b"\x80\x04X\x02\x00\x00\x00osX\x06\x00\x00\x00system\x93" + ARG + b"R.",
@@ -152,6 +153,8 @@ ODD = {
     "not an opcode": b"\x80\x04\xff.",
     "empty stack": b"\x80\x04R.", "no memo": b"\x80\x04h\x05.", "no mark": b"\x80\x04t.",
     "a length that lies": b"\x80\x04B\xff\xff\xff\x7fabc.",
+    "a length beyond all": b"\x80\x04\x8e" + b"\xff" * 7 + b"\x7f.",
+    "a length beyond a file": b"\x80\x04\x8e" + b"\xff" * 8 + b".",
     "a line that does not end": b"cos",
     "not a pickle at all": b"\x00" * 100,
     "text": b"hello, world\n",
@@ -255,6 +258,11 @@ def test_what_is_nested_or_compressed_is_found(kind):
 @pytest.mark.parametrize("kind", sorted(set(NESTED) - {"zip cut off", "gzip cut off"}))
 def test_whatever_the_file_is_called(kind):
     refused(NESTED[kind], "artifacts/anything.dat")
+
+
+@pytest.mark.parametrize("kind", ["broken behind the call", "cut off behind the call", "ext"])
+def test_what_was_called_before_the_end_counts_whatever_the_file_is_called(kind):
+    refused(ODD[kind].removesuffix(b".") + b"(tR\xff", "artifacts/anything.dat")
 
 
 @pytest.mark.parametrize("protocol", range(6))

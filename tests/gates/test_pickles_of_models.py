@@ -9,6 +9,7 @@ import logging
 import os
 import pathlib
 import pickle
+import random
 import re
 import subprocess
 import sys
@@ -271,6 +272,15 @@ def test_a_waiver_is_by_name_and_is_found():
 )
 def test_texts_are_no_pickles(text):
     files = {"model/conda.yaml": InlineFile(text.encode()), "model/a.pkl": InlineFile(b"")}
+    assert check_pickles(files, (), ()) == ({}, ())
+
+
+def test_other_bytes_are_no_pickles_however_they_begin():
+    chance = random.Random(3)
+    files = {
+        f"model/{number}.bin": InlineFile(b"c"[: number % 2] + chance.randbytes(2048))
+        for number in range(2000)
+    }
     assert check_pickles(files, (), ()) == ({}, ())
 
 

@@ -48,6 +48,7 @@ _LZ4 = b"\x04\x22\x4d\x18"
 _ERRORS = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, OSError, EOFError,
     RuntimeError, NotImplementedError, ValueError, SyntaxError, RecursionError, struct.error,
+    OverflowError, KeyError, IndexError, TypeError, AttributeError, MemoryError,
 )  # fmt: skip
 
 
@@ -177,15 +178,14 @@ class _Looker:
             try:
                 machine.run()
             except Unreadable as error:
-                # Whatever an unpickler has called by then, it has called.
                 if first and named:
-                    self._keep(inventory)
                     raise
-                if inventory.called or (inventory.problems and certain):
-                    self._keep(inventory)
+                # Whatever an unpickler has called by then, it has called.
+                calls = inventory.called and inventory.is_plausible
+                if calls or (certain and (inventory.called or inventory.problems)):
                     raise Unreadable(f"behind its calls, {error}") from error
                 return
-            if first and not (named or certain or inventory.named):
+            if first and not (named or certain or (inventory.named and inventory.is_plausible)):
                 return  # a text may be read as a pickle of a number
             self._keep(inventory)
             first = False

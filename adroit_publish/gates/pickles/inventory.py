@@ -65,6 +65,12 @@ class Inventory:
     by_value: bool = False
     problems: set[str] = field(default_factory=set)
 
+    @property
+    def is_plausible(self) -> bool:
+        """Whether its names are names, as those of other bytes are not."""
+        parts = (part for name in self.named for part in str(name).split("."))
+        return all(part.isidentifier() for part in parts)
+
 
 def is_by_value(name: Name, names: set[str]) -> bool:
     """Whether this is one of cloudpickle's functions for what it pickles by value."""

@@ -78,7 +78,7 @@ class Machine:
                     self.stack.append(argument)
                 else:
                     step(self, argument)
-        except (IndexError, ValueError, KeyError) as error:
+        except (IndexError, ValueError, KeyError, OverflowError) as error:
             raise Unreadable(f"{type(error).__name__} in its opcodes") from error
         raise Unreadable("it has too many opcodes")
 
