@@ -53,17 +53,25 @@ class PublishMlflowModelFlow(PublishingFlow):
         self.work()
         self.next(self.record)
 
-    def plan(self, only=None):
-        from adroit_publish.cli.flow.start import prepare_publish
+    def options(self):
         from adroit_publish.publish.release import PublishOptions
 
-        options = PublishOptions(
+        return PublishOptions(
             **self.asked(),
             run_id=self.mlflow_run_id,
             accept_new_lineage=self.accept_new_lineage,
         )
+
+    def check(self):
+        from adroit_publish.cli.flow.start import check_publish
+
+        check_publish(self.place(), self.flavor, self.pending, self.options())
+
+    def plan(self, only=None):
+        from adroit_publish.cli.flow.start import prepare_publish
+
         flavors, pending = (only, False) if only else (self.flavor, self.pending)
-        return prepare_publish(self.location, flavors, pending, options)
+        return prepare_publish(self.location, flavors, pending, self.options())
 
 
 if __name__ == "__main__":

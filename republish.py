@@ -63,22 +63,36 @@ class RepublishModelFlow(PublishingFlow):
         self.work()
         self.next(self.record)
 
-    def plan(self, only=None):
-        from adroit_publish.cli.flow.start import prepare_republishes, prepare_version
+    def options(self):
         from adroit_publish.publish.release import RepublishOptions
 
-        options = RepublishOptions(
+        return RepublishOptions(
             **self.asked(),
             new_flavor=self.new_flavor,
             runtime=self.runtime,
             take_env=self.env,
             accept_output_change=self.accept_output_change,
         )
-        older = (self.model_name, self.version, self.config_path)
-        if any(older) and not (self.flavor or self.stale):
-            return prepare_version(self.location, *older, options)
+
+    def older(self):
+        words = (self.model_name, self.version, self.config_path)
+        return words if any(words) and not (self.flavor or self.stale) else None
+
+    def check(self):
+        from adroit_publish.cli.flow.start import check_republishes, check_version
+
+        if older := self.older():
+            check_version(self.place(), *older)
+        else:
+            check_republishes(self.place(), self.flavor, self.stale, self.options())
+
+    def plan(self, only=None):
+        from adroit_publish.cli.flow.start import prepare_republishes, prepare_version
+
+        if older := self.older():
+            return prepare_version(self.location, *older, self.options())
         flavors, stale = (only, False) if only else (self.flavor, self.stale)
-        return prepare_republishes(self.location, flavors, stale, options)
+        return prepare_republishes(self.location, flavors, stale, self.options())
 
 
 if __name__ == "__main__":

@@ -31,9 +31,12 @@ def publish(logged: LoggedRun, flavor: str, root: Path, target: str | None = Non
     if target:
         options["target"] = target
     with Runner(str(root / _FLOW), cwd=str(root), show_output=True) as runner:
-        running = runner.run(**options)
-        problem = running.stderr.strip()
-        pathspec = running.run.pathspec if running.status == "successful" else None
+        try:
+            running = runner.run(**options)
+            problem = running.stderr.strip()
+            pathspec = running.run.pathspec if running.status == "successful" else None
+        except RuntimeError as refusal:  # without a run: the files or the words are wrong
+            problem, pathspec = str(refusal).strip(), None
     if pathspec:
         return str(pathspec)
     raise TrainingError(

@@ -3,7 +3,7 @@
 The steps of a flow are processes of their own whose output Metaflow prefixes line by line, so they
 cannot draw. Where the flow was started on a terminal, its main process listens on a datagram
 socket and draws the bars; the steps tell it what moved (``Relay``). Losing a datagram loses a
-tick of a bar and nothing else.
+tick of a bar and nothing else. Lines and bars go through one console, so that they never collide.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,11 +24,12 @@ from adroit_publish.publish.stages import Listener
 from adroit_publish.stores.contract import Progress
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bars
+    from rich.console import Console
     from rich.progress import TaskID
 
 SOCKET_VARIABLE = "ADROIT_PROGRESS_SOCKET"
 _TICK_SECONDS = 0.1
+_SHOWN_AFTER_SECONDS = 1.0
 
 
 class Lines(Listener):
@@ -71,42 +72,105 @@ def step_listener() -> Listener:
     return Relay(path) if path else Lines()
 
 
+class Bars:
+    """Bars on a terminal, under the lines that are printed while they move.
+
+    A bar shows once its work has taken a second: what is done by then needs none. Several threads
+    may tell it of bytes.
+    """
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        self._bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            expand=True,
+        )
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._began: dict[str, float] = {}
+        self._tasks: dict[str, TaskID] = {}
+
+    def moved(self, name: str, done_bytes: int, total_bytes: int) -> None:
+        """More is done; a bar that is full and was not shown will not be."""
+        with self._lock:
+            now = self._clock()
+            long_enough = now - self._began.setdefault(name, now) >= _SHOWN_AFTER_SECONDS
+            if name not in self._tasks:
+                if not long_enough or done_bytes >= total_bytes > 0:
+                    return
+                self._bars.start()
+                self._tasks[name] = self._bars.add_task(name, total=total_bytes)
+            self._bars.update(self._tasks[name], completed=done_bytes)
+
+    def ended(self, prefix: str) -> None:
+        """What begins with ``prefix`` is done; its bars go."""
+        with self._lock:
+            for name in [name for name in self._began if name.startswith(prefix)]:
+                del self._began[name]
+                if task := self._tasks.pop(name, None):
+                    self._bars.remove_task(task)
+            if not self._tasks:
+                self._bars.stop()
+
+    def close(self) -> None:
+        """Removes what still shows."""
+        self._bars.stop()
+
+
 @contextmanager
-def bars_for_steps() -> Iterator[None]:
-    """Draws the bars of all steps while the flow runs; does nothing off a terminal."""
+def bars_for_steps() -> Iterator[Console | None]:
+    """Draws the bars of all steps while the flow runs, and gives the console for lines above them.
+
+    Off a terminal it draws nothing and gives None. Where only one of the two outputs is a terminal,
+    the bars are on standard error, and the lines are Metaflow's own: None again.
+    """
     if not sys.stderr.isatty():
-        yield
+        yield None
         return
+    from rich.console import Console
+
+    console = Console(stderr=not sys.stdout.isatty())
+    bars = Bars(console)
     with tempfile.TemporaryDirectory(prefix="adroit-") as directory:
         path = str(Path(directory) / "progress")
         receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         receiver.bind(path)
         os.environ[SOCKET_VARIABLE] = path
-        with _bars() as bars, receiver:
+        with receiver:
             thread = threading.Thread(target=_draw, args=(receiver, bars), daemon=True)
             thread.start()
             try:
-                yield
+                yield None if console.stderr else console
             finally:
                 del os.environ[SOCKET_VARIABLE]
                 with suppress(OSError):
                     receiver.shutdown(socket.SHUT_RDWR)
+                bars.close()
 
 
 def _draw(receiver: socket.socket, bars: Bars) -> None:
-    tasks: dict[str, TaskID] = {}
     with suppress(OSError):
         while data := receiver.recv(4096):
             flavor, stage, place, done, total = json.loads(data)
             name = f"{flavor}: {stage}"
             if done is None:
-                for bar_name in [task_name for task_name in tasks if task_name.startswith(name)]:
-                    bars.remove_task(tasks.pop(bar_name))
-                continue
-            bar_name = f"{name} to {place}" if place else name
-            if bar_name not in tasks:
-                tasks[bar_name] = bars.add_task(bar_name, total=total)
-            bars.update(tasks[bar_name], completed=done)
+                bars.ended(name)
+            else:
+                bars.moved(f"{name} to {place}" if place else name, done, total)
 
 
 @contextmanager
@@ -115,28 +179,17 @@ def bar(label: str, total_bytes: int) -> Iterator[Progress]:
     if not sys.stderr.isatty():
         yield lambda _size_bytes: None
         return
-    with _bars() as bars:
-        task = bars.add_task(label, total=total_bytes)
-        yield lambda size_bytes: bars.advance(task, size_bytes)
-
-
-def _bars() -> Bars:
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
 
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
+    bars, done_bytes, lock = Bars(Console(stderr=True)), 0, threading.Lock()
+
+    def moved(size_bytes: int) -> None:
+        nonlocal done_bytes
+        with lock:
+            done_bytes += size_bytes
+            bars.moved(label, done_bytes, total_bytes)
+
+    try:
+        yield moved
+    finally:
+        bars.close()

@@ -7,7 +7,7 @@ and raises; what is wrong with one flavor does not stop the others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -33,7 +33,7 @@ from adroit_publish.places import ensure_images, open_places, open_store, prove_
 from adroit_publish.publish.release import Failure, Options, PublishJob, PublishOptions, Release
 from adroit_publish.publish.source import check_source_secrets
 from adroit_publish.publish.survey import Standing, Survey
-from adroit_publish.publish.verification import choose_verification
+from adroit_publish.publish.verification import choose_verification, verification_kind
 
 Prepared = PublishJob | Release | Failure
 
@@ -91,6 +91,49 @@ def prepare(
     return tuple(_prepare_one(survey, flavor, verify, options) for flavor in flavors)
 
 
+def check(checkout: Checkout, names: Sequence[str], options: PublishOptions) -> tuple[Failure, ...]:
+    """Returns which flavors ``prepare`` would fail, as far as the checkout's files tell.
+
+    Raises ConfigError as ``prepare``.
+    """
+    flavors = [find_flavor(checkout.flavors, name) for name in dict.fromkeys(names)]
+    _check_options(options, flavors)
+
+    def check_version(flavor: Flavor) -> None:
+        if flavor.version is None and options.run_id is None:
+            raise _no_version(flavor)
+
+    return check_files(checkout, flavors, options, check_version)
+
+
+def check_files(
+    checkout: Checkout,
+    flavors: Sequence[Flavor],
+    options: Options,
+    check_version: Callable[[Flavor], None],
+) -> tuple[Failure, ...]:
+    """Returns which flavors cannot be worked on, whatever the target and the run are like.
+
+    Raises:
+        ConfigError: There is no such target, or no such way of verification.
+    """
+    verification_kind(options.verify, checkout.target(options.target))
+    read_acceptances(options.accept_gates)
+
+    def failure(flavor: Flavor) -> Failure | None:
+        try:
+            if flavor.hold is not None and not options.despite_hold:
+                raise _held(flavor, flavor.hold)
+            check_version(flavor)
+            checkout.project(flavor)
+            checkout.environment(checkout.conda_env(flavor))
+        except PublishError as error:
+            return Failure(flavor.name, error)
+        return None
+
+    return tuple(filter(None, map(failure, flavors)))
+
+
 def _check_options(options: PublishOptions, flavors: Sequence[Flavor]) -> None:
     if not flavors:
         raise ConfigError(
@@ -119,12 +162,7 @@ def _prepare_one(survey: Survey, flavor: Flavor, verify: str, options: PublishOp
         standing = look(survey, wanted, options)
         match standing.decision:
             case NoVersion():
-                raise ConfigError(
-                    f"Flavor {flavor.name} has no version.",
-                    where=f"flavors.yaml:{flavor.line}",
-                    wanted="an MLflow run id, 32 hex digits",
-                    next_step="write the run id as its version, or add --mlflow-run-id=RUN_ID",
-                )
+                raise _no_version(flavor)
             case Publish(run_id):
                 return _job(survey, flavor, verify, run_id, options)
             case Republish(changes):
@@ -151,20 +189,33 @@ def look(survey: Survey, flavor: Flavor, options: Options) -> Standing:
     standing = survey.look(replace(flavor, hold=None) if options.despite_hold else flavor)
     match standing.decision:
         case OnHold(why):
-            raise RefusedError(
-                f"Flavor {flavor.name} is held.",
-                where=f"flavors.yaml:{flavor.line}",
-                got=why,
-                next_step=(
-                    f"python -m adroit_publish unhold {flavor.name} once the reason is gone, "
-                    "or add --despite-hold for this once"
-                ),
-            )
+            raise _held(flavor, why)
         case InRollover(rolling):
             raise rolling
         case InOtherTarget(error) | Cannot(error):
             raise error
     return standing
+
+
+def _no_version(flavor: Flavor) -> ConfigError:
+    return ConfigError(
+        f"Flavor {flavor.name} has no version.",
+        where=f"flavors.yaml:{flavor.line}",
+        wanted="an MLflow run id, 32 hex digits",
+        next_step="write the run id as its version, or add --mlflow-run-id=RUN_ID",
+    )
+
+
+def _held(flavor: Flavor, why: str) -> RefusedError:
+    return RefusedError(
+        f"Flavor {flavor.name} is held.",
+        where=f"flavors.yaml:{flavor.line}",
+        got=why,
+        next_step=(
+            f"python -m adroit_publish unhold {flavor.name} once the reason is gone, "
+            "or add --despite-hold for this once"
+        ),
+    )
 
 
 def _job(

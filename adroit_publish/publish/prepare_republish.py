@@ -28,7 +28,7 @@ from adroit_publish.decide import (
 from adroit_publish.errors import ConfigError, PublishError, RefusedError
 from adroit_publish.places import ensure_images
 from adroit_publish.publish.env import carried_env
-from adroit_publish.publish.prepare import admit, gone_past, look, up_to_date
+from adroit_publish.publish.prepare import admit, check_files, gone_past, look, up_to_date
 from adroit_publish.publish.release import (
     EnvReference,
     Failure,
@@ -55,6 +55,24 @@ def prepare_republish(
     flavors = [find_flavor(checkout.flavors, name) for name in dict.fromkeys(names)]
     _check_options(options, flavors)
     return _prepare_all(*admit(checkout, options), flavors, options)
+
+
+def check_republish(
+    checkout: Checkout, names: Sequence[str], options: RepublishOptions
+) -> tuple[Failure, ...]:
+    """Returns which flavors cannot be republished, as far as the checkout's files tell.
+
+    Raises ConfigError as ``prepare_republish``.
+    """
+    flavors = [find_flavor(checkout.flavors, name) for name in dict.fromkeys(names)]
+    _check_options(options, flavors)
+    target = checkout.target(options.target)
+
+    def check_version(flavor: Flavor) -> None:
+        if not isinstance(flavor.version, PublishedVersion):
+            raise _not_published(flavor, target.name)
+
+    return check_files(checkout, flavors, options, check_version)
 
 
 def prepare_stale(
@@ -96,6 +114,24 @@ def flavor_of_version(
     Raises:
         ConfigError: Several flavors have it, or there is no such version.
     """
+    wanted, holder = holder_of_version(checkout, model_name, version)
+    if holder:
+        return holder
+    survey, _ = admit(checkout, options)
+    opened = survey.versions.find(model_name, version)
+    if opened is None:
+        raise ConfigError(
+            f"There is no version {version} of {model_name} in this store.",
+            where=survey.store.location,
+            next_step=f"python -m adroit_publish versions {model_name}",
+        )
+    return Flavor("", config, opened.bundle.conda_env_name, wanted, None, None, 0)
+
+
+def holder_of_version(
+    checkout: Checkout, model_name: str, version: str
+) -> tuple[PublishedVersion, Flavor | None]:
+    """Returns a version, and the flavor that has it; raises ConfigError where several have it."""
     try:
         wanted = PublishedVersion(version)
     except ValueError as error:
@@ -113,17 +149,7 @@ def flavor_of_version(
             got=", ".join(flavor.name for flavor in holders),
             next_step=f"python republish.py --flavor {holders[0].name}",
         )
-    if holders:
-        return holders[0]
-    survey, _ = admit(checkout, options)
-    opened = survey.versions.find(model_name, version)
-    if opened is None:
-        raise ConfigError(
-            f"There is no version {version} of {model_name} in this store.",
-            where=survey.store.location,
-            next_step=f"python -m adroit_publish versions {model_name}",
-        )
-    return Flavor("", config, opened.bundle.conda_env_name, wanted, None, None, 0)
+    return wanted, holders[0] if holders else None
 
 
 def prepare_one(checkout: Checkout, flavor: Flavor, options: RepublishOptions) -> Prepared:
@@ -166,19 +192,23 @@ def _prepare_one(
         standing = look(survey, flavor, options)
         match standing.decision:
             case NoVersion() | Publish():
-                raise ConfigError(
-                    f"Flavor {flavor.name} is not published yet.",
-                    where=f"flavors.yaml:{flavor.line}",
-                    got=flavor.version or "no version",
-                    wanted="a published version",
-                    next_step=f"{publish_command(flavor)} --target={survey.target.name}",
-                )
+                raise _not_published(flavor, survey.target.name)
             case UpToDate() | EnvMoved() | Republish() | NotImported() as decision:
                 return _job(survey, standing, decision, verify, options)
             case _:
                 raise AssertionError(standing.decision)
     except PublishError as error:
         return Failure(flavor.name, error)
+
+
+def _not_published(flavor: Flavor, target: str) -> ConfigError:
+    return ConfigError(
+        f"Flavor {flavor.name} is not published yet.",
+        where=f"flavors.yaml:{flavor.line}",
+        got=flavor.version or "no version",
+        wanted="a published version",
+        next_step=f"{publish_command(flavor)} --target={target}",
+    )
 
 
 def _job(

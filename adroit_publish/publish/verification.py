@@ -49,6 +49,20 @@ from adroit_publish.stores.model_files import SeenFile
 from adroit_publish.version import Versions
 
 
+def verification_kind(asked: str | None, target: Target) -> str:
+    """Returns how a publish to ``target`` is verified; raises ConfigError as below."""
+    kind = asked or ("image" if target.images else "process")
+    if kind not in VERIFY_KINDS or (kind == "image" and not target.images):
+        ways = [way for way in VERIFY_KINDS if way != "image" or target.images]
+        raise ConfigError(
+            "--verify names no way of verification for this target.",
+            where=f"target {target.name}",
+            got=kind,
+            wanted=" or ".join(ways),
+        )
+    return kind
+
+
 def choose_verification(asked: str | None, target: Target) -> str:
     """Returns how a publish to ``target`` is verified; asks a Docker engine to be there for images.
 
@@ -59,15 +73,7 @@ def choose_verification(asked: str | None, target: Target) -> str:
         ConfigError: There is no such way, or none with this target.
         RefusedError: No Docker engine answers.
     """
-    kind = asked or ("image" if target.images else "process")
-    if kind not in VERIFY_KINDS or (kind == "image" and not target.images):
-        ways = [way for way in VERIFY_KINDS if way != "image" or target.images]
-        raise ConfigError(
-            "--verify names no way of verification for this target.",
-            where=f"target {target.name}",
-            got=kind,
-            wanted=" or ".join(ways),
-        )
+    kind = verification_kind(asked, target)
     if kind == "image":
         with docker_engine.connected(
             "the image cannot be run before it is published",

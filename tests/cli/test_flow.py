@@ -188,17 +188,17 @@ def test_ctrl_c_ends_with_130_and_leaves_flavors_alone(checkout, trained):
     assert versions(checkout)["a"] == trained.good[0]
 
 
-def test_a_terminal_gets_bars_and_the_lines_stay_whole(checkout):
-    """Through a pseudo-terminal, as a person would see it."""
+def on_a_terminal(root, *arguments, columns="120"):
+    """Runs a program through a pseudo-terminal, as a person would see it."""
     import pty
 
     parent, child = pty.openpty()
-    flow = subprocess.Popen(
-        command("--flavor=a", "--verify=none"),
-        cwd=checkout,
+    program = subprocess.Popen(
+        arguments,
+        cwd=root,
         stdout=child,
         stderr=child,
-        env=os.environ | {"TERM": "xterm", "COLUMNS": "120"},
+        env=os.environ | {"TERM": "xterm", "COLUMNS": columns},
     )
     os.close(child)
     output = b""
@@ -211,5 +211,70 @@ def test_a_terminal_gets_bars_and_the_lines_stay_whole(checkout):
         if not data:
             break
         output += data
-    assert flow.wait() == 0, output.decode()
-    assert b"published  a: v" in output
+    os.close(parent)
+    return program.wait(), output.decode().replace("\r\n", "\n")
+
+
+def test_a_terminal_gets_bars_and_the_lines_stay_whole(checkout):
+    code, output = on_a_terminal(checkout, *command("--flavor=a", "--verify=none"))
+    assert code == 0, output
+    assert "published  a: v" in output
+
+
+def test_lines_on_a_terminal_begin_with_what_they_say(checkout):
+    code, output = on_a_terminal(checkout, *command("--flavor=a", "--verify=none"))
+    assert code == 0, output
+    lines = output.splitlines()
+    assert [line for line in lines if line.startswith("a: upload layers ")], output
+    assert [line for line in lines if line.startswith("published  a: v")]
+    assert not [line for line in lines if "(pid " in line or "Task is starting" in line]
+    assert "\x1b[" not in output  # nothing took a second, so no bar was drawn
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--flavor=b"], 2),
+        ([], 2),
+        (["--flavor=a", "--pending"], 2),
+        (["--flavor=a", "--target=nowhere"], 2),
+        (["--flavor=a", "--verify=perhaps"], 2),
+        (["--flavor=a", "--verify=image"], 2),
+        (["--flavor=a", "--accept-gate=loss"], 2),
+        (["--flavor=a", "--mlflow-run-id=abc"], 2),
+        (["--flavor=held"], 4),
+        (["--flavor=empty"], 2),
+        (["--flavor=elsewhere"], 2),
+        (["--flavor=no_env"], 2),
+        (["--flavor=broken"], 2),
+        (["--flavor=broken,empty"], 2),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
+)
+def test_words_files_and_flavors_are_refused_without_a_run(checkout, arguments, code):
+    (checkout / "projects/broken").mkdir()
+    (checkout / "projects/broken/config.yaml").write_text("model_name: [\n")
+    entry = "{}:\n  config: projects/{}/config.yaml\n  conda_env: {}\n{}"
+    added = (
+        ("held", "doubler", "plain", f'  version: {"a" * 32}\n  hold: "too slow"\n'),
+        ("empty", "doubler", "plain", ""),
+        ("elsewhere", "nowhere", "plain", f"  version: {'a' * 32}\n"),
+        ("no_env", "doubler", "plian", f"  version: {'a' * 32}\n"),
+        ("broken", "broken", "plain", f"  version: {'a' * 32}\n"),
+    )
+    with (checkout / "flavors.yaml").open("a") as flavors:
+        flavors.writelines(entry.format(*fields) for fields in added)
+    got, output = on_a_terminal(checkout, *command(*arguments))
+    assert got == code, output
+    for noise in ("Workflow starting", "Task", "Internal error", "Traceback", "terminal step"):
+        assert noise not in output
+    assert not list(checkout.glob(".metaflow/*/[0-9]*"))
+
+
+def test_one_flavor_that_is_wrong_stops_no_other(checkout):
+    with (checkout / "flavors.yaml").open("a") as flavors:
+        flavors.write("empty:\n  config: projects/doubler/config.yaml\n  conda_env: plain\n")
+    code, output = run(checkout, "--flavor=a,empty", "--verify=none")
+    assert code == 2, output
+    assert "FAILED     empty: " in output
+    assert versions(checkout)["a"].startswith("v")

@@ -8,9 +8,12 @@ what each begins with can be read there.
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metaflow import FlowSpec, Parameter, card, current, step
+
+if TYPE_CHECKING:
+    from adroit_publish.cli.flow.location import Location
 
 
 class PublishingFlow(FlowSpec):
@@ -55,15 +58,23 @@ class PublishingFlow(FlowSpec):
             "despite_rollover": self.despite_rollover,
         }
 
+    def check(self) -> None:
+        """Raises what ``plan`` would refuse by the words and the checkout's files alone."""
+        raise NotImplementedError
+
+    def place(self) -> Location:
+        """Returns where the files are that users write."""
+        from adroit_publish.cli.flow.location import Location
+
+        file = inspect.getfile(type(self))
+        return Location(file, self.repo, self.branch, self.commit, self.push)
+
     def begin(self) -> None:
         """What ``start`` does: plans, and refuses what can be refused, before any work."""
         from adroit_publish.cli.flow.batches import in_batches
-        from adroit_publish.cli.flow.location import Location
         from adroit_publish.cli.flow.program import refusals_end_the_run
 
-        self.location = Location(
-            inspect.getfile(type(self)), self.repo, self.branch, self.commit, self.push
-        )
+        self.location = self.place()
         with refusals_end_the_run():
             self.batches = in_batches(self.plan(), self.flavors_per_task)
 

@@ -17,14 +17,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from adroit_publish.cli.progress import bars_for_steps
 from adroit_publish.edge.user import user_name
 from adroit_publish.errors import EXIT_INTERRUPTED, PublishError, SourceError
 from adroit_publish.git.repository import inert_variables
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 OUTCOME_VARIABLE = "ADROIT_OUTCOME_FILE"
+CHECKED_RUN = "adroit_publish.cli.flow.checked_run.run"
+"""Takes the place of Metaflow's ``run``, once Metaflow knows the flow's parameters."""
 LOG_VARIABLE = "ADROIT_LOG"
 """The level at which libraries log, in the steps too; ``-v`` sets it."""
 _MOST_TASKS = 100_000
@@ -106,17 +111,41 @@ def _run(flow: Callable[..., object], outcome: Path) -> int | str | None:
     signal.signal(signal.SIGINT, interrupt)
     code: int | str | None = 0
     try:
-        with bars_for_steps(), parameters.flow_context(flow):
+        with bars_for_steps() as console, parameters.flow_context(flow):
+            if console:
+                _speak_to_a_person(console)
+            cli.cli.lazy_subcommands["run"] = CHECKED_RUN
             cli.main(flow(use_cli=False), handle_exceptions=False)  # type: ignore[no-untyped-call]
     except SystemExit as stop:
         code = stop.code
     except KeyboardInterrupt:
         interrupted = True
+    except PublishError as error:
+        code = 1
+        tell(error)
     except MetaflowException as error:
         code = 1
         if not (interrupted or outcome.exists()):
             cli.print_metaflow_exception(error)  # type: ignore[no-untyped-call]
     return EXIT_INTERRUPTED if interrupted else code
+
+
+def _speak_to_a_person(console: Console) -> None:
+    """Prints what the steps say above the bars, without Metaflow's 70 characters before each line.
+
+    Of Metaflow's own lines those stay that say which run it is, or that something is wrong.
+    """
+    from metaflow import cli
+
+    def say(body: str = "", system_msg: bool = False, head: str = "", **more: Any) -> None:
+        wrong = more.get("bad", False)
+        if wrong or not (system_msg and head):
+            console.print(
+                body, style="red" if wrong else None, markup=False, highlight=False, soft_wrap=True
+            )
+
+    cli.logger = say
+    os.environ["METAFLOW_QUIET"] = "1"  # it is about its own checks of the flow
 
 
 def _metaflow_command(arguments: list[str]) -> str | None:

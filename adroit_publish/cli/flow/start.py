@@ -8,9 +8,11 @@ from adroit_publish.checkout import open_checkout
 from adroit_publish.cli.flow.location import Location, check_commit_wish
 from adroit_publish.decide import RollingOver
 from adroit_publish.errors import ConfigError, PublishError
-from adroit_publish.publish.prepare import held, pending, prepare
+from adroit_publish.publish.prepare import check, held, pending, prepare
 from adroit_publish.publish.prepare_republish import (
+    check_republish,
     flavor_of_version,
+    holder_of_version,
     prepare_one,
     prepare_republish,
     prepare_stale,
@@ -36,12 +38,7 @@ def prepare_publish(
     Raises:
         PublishError: The request itself is refused, or every single flavor is.
     """
-    if all_pending == bool(flavors):
-        raise ConfigError(
-            "Say which flavors are to be published.",
-            got="both --flavor and --pending" if flavors else "neither --flavor nor --pending",
-            wanted="--flavor=NAME[,NAME...] or --pending",
-        )
+    _check_publish_words(flavors, all_pending)
     with location.open() as root:
         checkout = open_checkout(root)
         if all_pending:
@@ -71,15 +68,7 @@ def prepare_republishes(
     location: Location, flavors: str | None, all_stale: bool, options: RepublishOptions
 ) -> tuple[Prepared | None, ...]:
     """The ``start`` step of a republish: what changed under each flavor; raises the same."""
-    if all_stale == bool(flavors):
-        raise ConfigError(
-            "Say which flavors are to be republished.",
-            got="both --flavor and --stale" if flavors else "neither --flavor nor --stale",
-            wanted="--flavor NAME[,NAME...], --stale, or --model_name with --version and "
-            "--config_path",
-        )
-    if all_stale and options.new_flavor is not None:
-        raise ConfigError("--new-flavor goes with one flavor.", got="--stale")
+    _check_republish_words(flavors, all_stale, options)
     with location.open() as root:
         checkout = open_checkout(root)
         check_commit_wish(checkout, location, options, _names(flavors))
@@ -102,18 +91,85 @@ def prepare_version(
         version: A published version: that of the one flavor that has it, or of none.
         config: The config.yaml to take where no flavor has it.
     """
-    if not (model_name and version and config):
-        raise ConfigError(
-            "The older spelling needs all three.",
-            wanted="--model_name M --version V --config_path P",
-            next_step="or name a flavor: python republish.py --flavor NAME",
-        )
+    _check_version_words(model_name, version, config)
     with location.open() as root:
         checkout = open_checkout(root)
         flavor = flavor_of_version(checkout, model_name, version, config, options)
         names = [flavor.name] if flavor.name else []
         check_commit_wish(checkout, location, options, names)
         return _told([prepare_one(checkout, flavor, options)])
+
+
+def check_publish(
+    location: Location, flavors: str | None, all_pending: bool, options: PublishOptions
+) -> None:
+    """What ``prepare_publish`` refuses by the words and the checkout's files alone; raises it.
+
+    So nobody waits for a Metaflow run to be told of a typo. What lies elsewhere, ``start`` sees.
+    """
+    _check_publish_words(flavors, all_pending)
+    if location.repo is None:
+        with location.open() as root:
+            checkout = open_checkout(root)
+            if names := pending(checkout) if all_pending else _names(flavors):
+                _refuse_all(names, check(checkout, names, options))
+
+
+def check_republishes(
+    location: Location, flavors: str | None, all_stale: bool, options: RepublishOptions
+) -> None:
+    """What ``prepare_republishes`` refuses by words and files alone; raises it."""
+    _check_republish_words(flavors, all_stale, options)
+    if location.repo is None:
+        with location.open() as root:
+            checkout = open_checkout(root)
+            checkout.target(options.target)
+            if names := _names(flavors):
+                _refuse_all(names, check_republish(checkout, names, options))
+
+
+def check_version(location: Location, model_name: str, version: str, config: str) -> None:
+    """What ``prepare_version`` refuses by words and files alone; raises it."""
+    _check_version_words(model_name, version, config)
+    if location.repo is None:
+        with location.open() as root:
+            holder_of_version(open_checkout(root), model_name, version)
+
+
+def _check_publish_words(flavors: str | None, all_pending: bool) -> None:
+    if all_pending == bool(flavors):
+        raise ConfigError(
+            "Say which flavors are to be published.",
+            got="both --flavor and --pending" if flavors else "neither --flavor nor --pending",
+            wanted="--flavor=NAME[,NAME...] or --pending",
+        )
+
+
+def _check_republish_words(flavors: str | None, all_stale: bool, options: RepublishOptions) -> None:
+    if all_stale == bool(flavors):
+        raise ConfigError(
+            "Say which flavors are to be republished.",
+            got="both --flavor and --stale" if flavors else "neither --flavor nor --stale",
+            wanted="--flavor NAME[,NAME...], --stale, or --model_name with --version and "
+            "--config_path",
+        )
+    if all_stale and options.new_flavor is not None:
+        raise ConfigError("--new-flavor goes with one flavor.", got="--stale")
+
+
+def _check_version_words(model_name: str, version: str, config: str) -> None:
+    if not (model_name and version and config):
+        raise ConfigError(
+            "The older spelling needs all three.",
+            wanted="--model_name M --version V --config_path P",
+            next_step="or name a flavor: python republish.py --flavor NAME",
+        )
+
+
+def _refuse_all(names: Sequence[str], failures: Sequence[Failure]) -> None:
+    """Raises where every flavor fails; one that does not is worked on, whatever the others are."""
+    if len(failures) == len(set(names)):
+        raise together(failures)
 
 
 def _names(flavors: str | None) -> list[str]:

@@ -1,0 +1,57 @@
+"""Bars on a terminal: none for what is soon done, and never in a line."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from adroit_publish.cli.progress import Bars
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def watched():
+    clock, seen = Clock(), io.StringIO()
+    console = Console(file=seen, force_terminal=True, width=80, legacy_windows=False)
+    return Bars(console, clock), clock, console, seen
+
+
+def test_what_takes_under_a_second_has_no_bar():
+    bars, clock, _, seen = watched()
+    bars.moved("a: upload", 1, 9)
+    clock.now = 0.9
+    bars.moved("a: upload", 5, 9)
+    bars.ended("a: upload")
+    bars.close()
+    assert seen.getvalue() == ""
+
+
+def test_what_is_done_when_a_second_has_passed_has_no_bar_either():
+    bars, clock, _, seen = watched()
+    bars.moved("a: upload", 1, 9)
+    clock.now = 60
+    bars.moved("a: upload", 9, 9)
+    assert seen.getvalue() == ""
+    bars.close()
+
+
+def test_what_takes_longer_has_one_and_lines_go_above_it():
+    bars, clock, console, seen = watched()
+    bars.moved("a: upload", 1 << 20, 9 << 20)
+    clock.now = 1.5
+    bars.moved("a: upload", 2 << 20, 9 << 20)
+    line = "a: snapshot source     0.10 s  " + "x" * 70
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    bars.ended("a: upload")
+    bars.close()
+    shown = seen.getvalue()
+    assert "a: upload" in shown
+    before = shown.partition(line)[0]
+    assert before.endswith(("\x1b[2K", "\r\x1b[2K", "\n", "\x1b[1A\x1b[2K"))  # on a cleared line
+    assert shown.partition(line)[2].startswith("\n")
