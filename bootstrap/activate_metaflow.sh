@@ -12,6 +12,8 @@
 # Also set: METAFLOW_USER, where it is not (from SUDO_USER or USER, never root, as Metaflow has it);
 # PYTHONPATH, with the checkout in front, where metaflow_extensions/ is found; and the checkout's
 # .venv, where there is one. Sourcing it again starts from what the shell had before the first time.
+# aws_data_login, aws_eng_login and aws_sso_login [PROFILE] log in by `aws sso login`, unless the shell
+# has its own.
 # deactivate_metaflow restores every variable, set or unset, exported or not, and removes itself.
 
 if [ -n "${ZSH_VERSION-}" ]; then
@@ -69,6 +71,13 @@ _adroit_activate() {
     _adroit_remember METAFLOW_PROFILE METAFLOW_USER AWS_PROFILE PYTHONPATH \
         PATH VIRTUAL_ENV VIRTUAL_ENV_PROMPT PYTHONHOME
     _adroit_define
+    # By eval: a shell whose alias has that name could not even parse the definition.
+    # shellcheck disable=SC2016
+    _adroit_unless_there aws_data_login 'aws sso login --profile data "$@"'
+    # shellcheck disable=SC2016
+    _adroit_unless_there aws_eng_login 'aws sso login --profile eng "$@"'
+    # shellcheck disable=SC2016
+    _adroit_unless_there aws_sso_login 'aws sso login --profile "${1:-${AWS_PROFILE:-default}}"'
 
     if [ "$profile" ]; then export METAFLOW_PROFILE="$profile"; fi
     if [ "$aws_profile" ]; then export AWS_PROFILE="$aws_profile"; fi
@@ -121,6 +130,13 @@ _adroit_define() {
     }
 }
 
+_adroit_unless_there() {
+    if ! command -v "$1" >/dev/null; then
+        eval "$1() { $2; }"
+        _adroit_restore="$_adroit_restore unset -f $1;"
+    fi
+}
+
 _adroit_report() {
     local config
     printf 'metaflow: %s, user %s, %s; deactivate_metaflow ends it\n' \
@@ -136,10 +152,10 @@ _adroit_report() {
 }
 
 if _adroit_activate "$_adroit_file" "$@"; then
-    unset -f _adroit_activate _adroit_remember _adroit_define _adroit_report
+    unset -f _adroit_activate _adroit_remember _adroit_define _adroit_unless_there _adroit_report
     unset _adroit_file _adroit_sourced
 else
-    unset -f _adroit_activate _adroit_remember _adroit_define _adroit_report
+    unset -f _adroit_activate _adroit_remember _adroit_define _adroit_unless_there _adroit_report
     unset _adroit_file _adroit_sourced
     return 2
 fi

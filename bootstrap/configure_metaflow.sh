@@ -15,14 +15,21 @@
 #   --kubernetes-service-account NAME    as whom
 #   --kubernetes-image IMAGE             in which image
 #
+#   --databricks-host URL                the workspace, into ~/.databrickscfg (or the file that
+#                                        DATABRICKS_CONFIG_FILE names); its token comes from
+#                                        DATABRICKS_TOKEN, or is asked for, never from an option
+#   --databricks-profile NAME            as which profile of that file; DEFAULT without it
+#
 #   --profile NAME                       config_NAME.json; METAFLOW_PROFILE=NAME uses it
 #   --yes                                replace a file that differs without asking
 #   --show                               print the file that is there, and change nothing
 #   --check                              first ask AWS whose credentials these are, where aws is
 #                                        installed
 #
-# What is needed and not given is asked for at a terminal, again after an answer that cannot be. The file holds exactly what was given
-# (nothing of an older file is merged in); the file that was there stays beside it as .bak-UTC.
+# What is needed and not given is asked for at a terminal, again after an answer that cannot be; then
+# the Databricks workspace and its token, which an empty answer leaves out. The file holds exactly
+# what was given (nothing of an older file is merged in); the file that was there stays beside it as
+# .bak-UTC. A Databricks profile that is there is kept; a new one is added, and the file is private.
 #
 # Exit codes: 0 written, or nothing to do; 2 an option is missing or wrong; 3 python3 is missing, or
 # there is no file to show; 4 the file that is there was kept; 5 it could not be read or written,
@@ -30,10 +37,12 @@
 [ -n "${BASH_VERSION-}" ] || exec bash "$0" "$@" # started as `zsh configure_metaflow.sh`
 set -euo pipefail
 
-profile='' yes=no show=no check=no
+profile='' yes=no show=no check=no asked=no
+databricks_host='' databricks_profile=DEFAULT
 settings=() # KEY=VALUE, as given
 
 main() {
+    local written=0
     parse "$@"
     command -v python3 >/dev/null || fail 3 'python3 is not installed, or not on the PATH'
     if [ "$check" = yes ]; then check_identity; fi
@@ -46,7 +55,9 @@ main() {
     need METAFLOW_UI_URL --ui-url 'UI (URL)'
     check_service
     config_file write METAFLOW_DEFAULT_DATASTORE=s3 METAFLOW_DEFAULT_METADATA=service \
-        "${settings[@]}"
+        "${settings[@]}" || written=$?
+    if [ "$written" = 0 ] || [ "$written" = 4 ]; then set_up_databricks; fi
+    if [ "$written" != 0 ]; then exit "$written"; fi
     if [ "${METAFLOW_PROFILE-}" = "$profile" ]; then
         return
     elif [ "$profile" ]; then
@@ -105,6 +116,8 @@ key_of() {
         --kubernetes-namespace) printf METAFLOW_KUBERNETES_NAMESPACE ;;
         --kubernetes-service-account) printf METAFLOW_KUBERNETES_SERVICE_ACCOUNT ;;
         --kubernetes-image) printf METAFLOW_KUBERNETES_CONTAINER_IMAGE ;;
+        --databricks-host) printf databricks_host ;;
+        --databricks-profile) printf databricks_profile ;;
         *) fail 2 "unknown option '$1'; see --help" ;;
     esac
 }
@@ -116,13 +129,29 @@ set_value() {
         METAFLOW_DATASTORE_SYSROOT_S3=s3://[!/]* | *_URL=http://[!/]* | *_URL=https://[!/]*) ;;
         METAFLOW_DATASTORE_SYSROOT_S3=*) fail 2 "$flag: '$value' is not s3://BUCKET/PREFIX" ;;
         *_URL=*) fail 2 "$flag: '$value' is not http://HOST or https://HOST" ;;
+        databricks_host=*) is_workspace "$value" || fail 2 "$flag: '$value' is not https://HOST" ;;
+        databricks_profile=[!-]*) case "$value" in *[!A-Za-z0-9._-]*) bad_profile "$value" ;; esac ;;
+        databricks_profile=*) bad_profile "$value" ;;
         profile=[!-]*) case "$value" in *[!A-Za-z0-9._-]*) bad_profile "$value" ;; esac ;;
         profile=*) bad_profile "$value" ;;
     esac
-    if [ "$key" = profile ]; then profile=$value; else settings+=("$key=$value"); fi
+    case "$key" in
+        profile) profile=$value ;;
+        databricks_host) databricks_host=$value ;;
+        databricks_profile) databricks_profile=$value ;;
+        *) settings+=("$key=$value") ;;
+    esac
 }
 
-bad_profile() { fail 2 "--profile: '$1' is not made of letters, digits, '.', '_', '-'"; }
+is_workspace() {
+    case "$1" in
+        *[!A-Za-z0-9.:/_-]*) return 1 ;;
+        https://[!/]*) return 0 ;;
+    esac
+    is_this_machine "$1"
+}
+
+bad_profile() { fail 2 "a profile's name: '$1' is not made of letters, digits, '.', '_', '-'"; }
 
 need() {
     local key=$1 flag=$2 question=$3 setting answer
@@ -130,6 +159,7 @@ need() {
         case "$setting" in "$key="*) return ;; esac
     done
     [ -t 0 ] || fail 2 "$flag is missing"
+    asked=yes
     while true; do
         printf '%s: ' "$question" >&2
         IFS= read -r answer || fail 2 "$flag is missing"
@@ -167,6 +197,37 @@ is_this_machine() {
     return 1
 }
 
+# Where questions are asked at all, or a host was given. What is left empty is left out.
+set_up_databricks() {
+    local token=${DATABRICKS_TOKEN-}
+    if [ -z "$databricks_host" ] && [ "$asked" = no ]; then return; fi
+    if databricks_file has; then return; fi
+    while [ -z "$databricks_host" ]; do
+        printf 'Databricks workspace (https://HOST; Enter for none): ' >&2
+        IFS= read -r databricks_host || databricks_host=''
+        if [ -z "$databricks_host" ]; then return; fi
+        if ! is_workspace "$databricks_host"; then
+            say "'$databricks_host' is not https://HOST"
+            databricks_host=''
+        fi
+    done
+    if [ -z "$token" ] && [ -t 0 ]; then
+        printf 'Its token (%s/settings/user/developer/access-tokens; not shown): ' \
+            "${databricks_host%/}" >&2
+        IFS= read -rs token || token=''
+        say ''
+    fi
+    if [ -z "$token" ]; then
+        say "no token, so no Databricks profile was made; run this again with DATABRICKS_TOKEN set"
+        return
+    fi
+    DATABRICKS_TOKEN=$token databricks_file add
+}
+
+databricks_file() {
+    python3 -I -c "$program" databricks "$databricks_profile" "$databricks_host" "$1"
+}
+
 check_identity() {
     local identity
     if ! command -v aws >/dev/null; then
@@ -185,11 +246,15 @@ program=$(
 import datetime
 import json
 import os
+import re
 import sys
 import tempfile
 
 
 def main(verb, profile, yes, *settings):
+    if verb == "databricks":
+        databricks(profile, yes, *settings)
+        return
     # As Metaflow finds it (metaflow_config_funcs.init_config).
     home = os.environ.get("METAFLOW_HOME", "~/.metaflowconfig")
     name = f"config_{profile}.json" if profile else "config.json"
@@ -215,6 +280,28 @@ def main(verb, profile, yes, *settings):
     except OSError as error:
         fail(5, f"{path}: {error.strerror}")
     say(f"{path}: written")
+
+
+def databricks(profile, host, verb):
+    """`has` ends with 1 where the file lacks the profile; `add` appends it, byte for byte."""
+    path = os.path.expanduser(os.environ.get("DATABRICKS_CONFIG_FILE") or "~/.databrickscfg")
+    old = read(path) or b""
+    headers = re.findall(rb"^\s*\[([^\]\n]*)\]", old, re.MULTILINE)
+    if verb == "has":
+        if profile.encode() not in [name.strip() for name in headers]:
+            sys.exit(1)
+        say(f"{path}: the profile {profile} is there, and is kept")
+        return
+    token = os.environ["DATABRICKS_TOKEN"].strip()
+    if not token.isprintable() or " " in token:
+        fail(2, "the token holds a space, or what does not print")
+    gap = b"" if not old else b"\n" if old.endswith(b"\n") else b"\n\n"
+    added = f"[{profile}]\nhost = {host}\ntoken = {token}\n"
+    try:
+        write(os.path.realpath(path), None, old + gap + added.encode())
+    except OSError as error:
+        fail(5, f"{path}: {error.strerror}")
+    say(f"{path}: the profile {profile} was added")
 
 
 def read(path):

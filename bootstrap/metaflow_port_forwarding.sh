@@ -13,7 +13,8 @@
 #   --max-wait SECONDS              the longest wait before a restart; 30 without it
 #   --once                          end, with 5, where one ends, instead of restarting it
 #
-# One line for each change of state. A forward that ends, or no longer answers, is started again
+# One line for each change of state; at a terminal also what is forwarded, how to stop it, and at the
+# end what was reached. A forward that ends, or no longer answers, is started again
 # after 1 s, then 2, 4, ... up to --max-wait; one that held longer than its last wait begins at 1 s.
 #
 # Exit codes: 0 ended by Ctrl-C, TERM or HUP; 2 bad usage; 3 kubectl is missing; 4 a local port is in
@@ -27,10 +28,10 @@ check_every_s=5    # once it answers
 failed_in_a_row=2  # this many checks without an answer, and it is down
 end_limit_s=3      # from TERM to KILL
 kubectl=(kubectl)
-max_wait_s=30 once=no logs=''
+max_wait_s=30 once=no logs='' context='' namespace=''
 # One entry for each service, in the same order. pids: the leader of kubectl's process group, 0 while
 # it waits. states: starting, up, waiting. since_s, next_s: of $SECONDS.
-names=() locals=() remotes=() pids=() states=() since_s=() next_s=() waits_s=() failed=()
+names=() locals=() remotes=() pids=() states=() since_s=() next_s=() waits_s=() failed=() reached=()
 
 main() {
     local i
@@ -45,12 +46,16 @@ main() {
     trap end_all EXIT
     trap 'exit 0' INT TERM HUP PIPE
     logs=$(mktemp -d)
+    tell_a_person "forwarding from ${context:-the current context}, namespace" \
+        "${namespace:-its own}; Ctrl-C stops it"
     for i in "${!names[@]}"; do start "$i"; done
     while :; do
         for i in "${!names[@]}"; do look_at "$i"; done
         sleep "$tick_s"
     done
 }
+
+tell_a_person() { if [ -t 1 ]; then printf '%s\n' "$*" || :; fi; }
 
 fail() {
     local code=$1
@@ -86,7 +91,8 @@ parse() {
             *) fail 2 "unknown option '$1'; see --help" ;;
         esac
         case "$flag" in
-            --context | --namespace) kubectl+=("$flag=$value") ;;
+            --context) context=$value kubectl+=("$flag=$value") ;;
+            --namespace) namespace=$value kubectl+=("$flag=$value") ;;
             --service) add_service "$value" ;;
             --max-wait)
                 [[ $value =~ ^[1-9][0-9]{0,4}$ ]] || fail 2 "--max-wait: '$value' is not seconds"
@@ -115,7 +121,7 @@ add_service() {
         [ "${locals[i]}" != "$port" ] || fail 2 "--service: two want the local port $port"
     done
     names+=("$name") locals+=("$port") remotes+=("$remote")
-    pids+=(0) states+=(waiting) since_s+=(0) next_s+=(0) waits_s+=(0) failed+=(0)
+    pids+=(0) states+=(waiting) since_s+=(0) next_s+=(0) waits_s+=(0) failed+=(0) reached+=(no)
 }
 
 # In a process group of its own, so that what kubectl itself starts (a wrapper, a login helper) ends
@@ -148,7 +154,7 @@ look_at() {
                 down "$i" "$(last_words "$i")"
             elif answers "${locals[i]}"; then
                 printf '%s: up at http://127.0.0.1:%s\n' "${names[i]}" "${locals[i]}"
-                states[i]=up since_s[i]=$SECONDS next_s[i]=$((SECONDS + check_every_s))
+                reached[i]=yes states[i]=up since_s[i]=$SECONDS next_s[i]=$((SECONDS + check_every_s))
             elif [ $((SECONDS - since_s[i])) -ge "$start_limit_s" ]; then
                 down "$i" "no answer within $start_limit_s s"
             fi
@@ -222,6 +228,12 @@ end_all() {
     done
     for i in "${!names[@]}"; do end "$i"; done
     [ -z "$logs" ] || rm -rf "$logs"
+    for i in "${!names[@]}"; do # last: the terminal may be gone
+        case "${reached[i]}" in
+            yes) tell_a_person "${names[i]}: stopped; it was reached at http://127.0.0.1:${locals[i]}" ;;
+            *) tell_a_person "${names[i]}: stopped; it was never reached" ;;
+        esac
+    done
 }
 
 main "$@"

@@ -3,6 +3,7 @@ played by small programs. Nothing here leaves the machine."""
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
 import pty
@@ -17,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -263,7 +264,7 @@ def test_a_wrong_option_is_told_in_a_line_and_writes_nothing(machine, wrong):
 
 
 def test_at_a_terminal_only_what_is_missing_is_asked_for(machine):
-    with typed("s3://flows.example/metaflow", "https://ui.example") as terminal:
+    with typed("s3://flows.example/metaflow", "https://ui.example", "") as terminal:
         code, said = machine.run(CONFIGURE, NEEDED[1], stdin=terminal)
     assert code == 0, said
     assert said.count("Datastore (") == said.count("UI (URL)") == 1
@@ -272,7 +273,7 @@ def test_at_a_terminal_only_what_is_missing_is_asked_for(machine):
 
 
 def test_at_a_terminal_an_answer_that_cannot_be_is_asked_for_again(machine):
-    answers = ("s3://flows.example/metaflow", "", "ui.example", "https://ui.example")
+    answers = ("s3://flows.example/metaflow", "", "ui.example", "https://ui.example", "")
     with typed(*answers) as terminal:
         code, said = machine.run(CONFIGURE, NEEDED[1], stdin=terminal)
     assert code == 0, said
@@ -393,6 +394,69 @@ def test_check_asks_aws_first_and_goes_on_without_aws(machine):
     ]
 
 
+DATABRICKS = "https://adb-1.azuredatabricks.net"
+
+
+def test_the_databricks_workspace_and_its_token_are_asked_for_and_kept_private(machine):
+    with typed("https://ui.example", "adb-1", DATABRICKS, "dapi-secret") as terminal:
+        code, said = machine.run(CONFIGURE, *NEEDED[:2], stdin=terminal)
+    assert code == 0, said
+    file = machine.home / ".databrickscfg"
+    assert file.read_text() == f"[DEFAULT]\nhost = {DATABRICKS}\ntoken = dapi-secret\n"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert "'adb-1' is not https://HOST" in said
+    assert "dapi-secret" not in said  # neither printed nor echoed
+    read = configparser.ConfigParser()  # as Databricks' own tools read it
+    read.read(file)
+    assert dict(read["DEFAULT"]) == {"host": DATABRICKS, "token": "dapi-secret"}
+
+
+@pytest.mark.parametrize("answers", [("",), (DATABRICKS, "")], ids=["no host", "no token"])
+def test_an_empty_answer_about_databricks_ends_nothing_and_writes_nothing_of_it(machine, answers):
+    with typed("https://ui.example", *answers) as terminal:
+        code, said = machine.run(CONFIGURE, *NEEDED[:2], "--profile=eng", stdin=terminal)
+    assert code == 0, said
+    assert "export METAFLOW_PROFILE=eng" in said  # it went on to its end
+    assert json.loads(machine.config("config_eng.json").read_text()) == WRITTEN
+    assert not (machine.home / ".databrickscfg").exists()
+
+
+def test_a_file_that_is_kept_does_not_keep_databricks_from_being_asked_for(machine):
+    machine.config().parent.mkdir()
+    machine.config().write_text("{}")
+    with typed("https://ui.example", "", DATABRICKS, "dapi-1") as terminal:
+        code, said = machine.run(CONFIGURE, *NEEDED[:2], stdin=terminal)
+    assert code == 4, said
+    assert machine.config().read_text() == "{}"
+    assert "token = dapi-1" in (machine.home / ".databrickscfg").read_text()
+
+
+def test_a_databricks_profile_that_is_there_is_kept_and_another_is_added(machine):
+    file = machine.home / ".databrickscfg"
+    old = f"; mine\n[DEFAULT]\nhost  =  {DATABRICKS}\ntoken = dapi-old"
+    file.write_text(old)
+    with typed("https://ui.example") as terminal:  # there is nothing to ask about Databricks
+        code, said = machine.run(CONFIGURE, *NEEDED[:2], stdin=terminal)
+    assert code == 0, said
+    assert "the profile DEFAULT is there, and is kept" in said
+    assert file.read_text() == old
+    options = (f"--databricks-host={DATABRICKS}", "--databricks-profile=eng", "--yes")
+    code, said = machine.run(CONFIGURE, *NEEDED, *options, DATABRICKS_TOKEN="dapi-new")
+    assert code == 0, said
+    added = f"[eng]\nhost = {DATABRICKS}\ntoken = dapi-new\n"
+    assert file.read_text() == f"{old}\n\n{added}"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert "dapi-new" not in said
+
+
+def test_a_databricks_host_without_a_token_off_a_terminal_is_told(machine):
+    code, said = machine.run(CONFIGURE, *NEEDED, f"--databricks-host={DATABRICKS}")
+    assert (code, "DATABRICKS_TOKEN" in said) == (0, True)
+    assert not (machine.home / ".databrickscfg").exists()
+    code, said = machine.run(CONFIGURE, *NEEDED, "--databricks-host=http://db.example", "--yes")
+    assert (code, "is not https://HOST" in said) == (2, True)
+
+
 # activate_metaflow.sh
 
 SNAPSHOT = {
@@ -505,7 +569,8 @@ def test_activating_changes_no_option_and_leaves_one_function_and_one_variable(m
     new = set(taken(machine, "after")) - set(taken(machine, "before"))
     names = {re.sub(r"^(declare|typeset|export)( -\S+)* |=.*", "", each) for each in new}
     own = {each for each in names if not re.match(r"(METAFLOW_USER|PYTHONPATH)$", each)}
-    assert own == {"_adroit_restore", "deactivate_metaflow"}
+    logins = {"aws_data_login", "aws_eng_login", "aws_sso_login"}
+    assert own == {"_adroit_restore", "deactivate_metaflow"} | logins
 
 
 def test_activating_twice_is_activating_once(machine):
@@ -542,6 +607,39 @@ def test_a_profile_without_a_file_is_told_with_the_command_that_makes_it(machine
     assert "bootstrap/configure_metaflow.sh --profile eng" in said
     machine.run(CONFIGURE, *NEEDED, "--profile=eng")
     assert "configure_metaflow" not in machine.shell_says(source(machine, "eng"))
+
+
+LOGIN = """#!{python}
+import sys
+print("aws", *sys.argv[1:])
+"""
+
+
+def test_the_logins_of_the_guide_are_functions_until_it_is_deactivated(machine):
+    machine.play("aws", LOGIN)
+    typed_lines = "aws_data_login\naws_eng_login --no-browser\naws_sso_login\naws_sso_login team\n"
+    said = machine.shell_says(f"set -eu\n{source(machine)} 2>/dev/null\n{typed_lines}")
+    assert said.splitlines() == [
+        "aws sso login --profile data",
+        "aws sso login --profile eng --no-browser",
+        "aws sso login --profile default",
+        "aws sso login --profile team",
+    ]
+    activated = source(machine, "--aws-profile=ads")
+    said = machine.shell_says(f"{activated} 2>/dev/null\naws_sso_login\ndeactivate_metaflow\n:")
+    assert said == "aws sso login --profile ads\n"
+    gone = f"{source(machine)}\ndeactivate_metaflow\ncommand -v aws_eng_login || echo gone"
+    assert machine.shell_says(gone).splitlines()[-1] == "gone"
+
+
+@pytest.mark.parametrize(
+    "own", ["aws_eng_login() { echo mine; }", "alias aws_eng_login='echo mine'"]
+)
+def test_a_login_of_the_shells_own_stays(machine, own):
+    expand = "" if Path(machine.shell).name == "zsh" else "shopt -s expand_aliases\n"
+    lines = f"{expand}{own}\n{source(machine)}\neval aws_eng_login\ndeactivate_metaflow\n"
+    said = machine.shell_says(f"{lines}eval aws_eng_login")
+    assert said.splitlines()[-2:] == ["mine", "mine"]
 
 
 def test_run_instead_of_sourced_it_says_so(machine):
@@ -746,6 +844,33 @@ def test_ctrl_c_at_a_terminal_ends_it_and_its_children(machine):
     os.close(slave)
     assert machine.calls()
     wait_until(lambda: all_gone(machine))
+
+
+def test_a_terminal_is_told_how_to_stop_it_and_at_the_end_what_it_reached(machine):
+    (first,) = free_ports(1)
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [machine.shell, machine.script(FORWARD), "--context=eng", f"--service=a:{first}:80"],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env=machine.environ,
+        cwd=machine.home,
+        start_new_session=True,
+    )
+    os.close(slave)
+    printed = b""
+    while b"up at" not in printed:
+        printed += os.read(master, 4096)
+    process.terminate()
+    assert process.wait(LIMIT_S) == 0
+    with suppress(OSError):  # Linux's word for the end of a terminal
+        while data := os.read(master, 4096):
+            printed += data
+    os.close(master)
+    lines = printed.decode().splitlines()
+    assert lines[0] == "forwarding from eng, namespace its own; Ctrl-C stops it"
+    assert lines[-1] == f"a: stopped; it was reached at http://127.0.0.1:{first}"
 
 
 def test_a_port_in_use_is_told_before_anything_is_started(machine):
