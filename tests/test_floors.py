@@ -22,7 +22,7 @@ FLOORS = (
         *("stores", "registry", "gates", "evidence"),
     ),
     ("checkout", "version", "places", "decide", "custody"),
-    ("publish", "versions", "writeback", "rollovers", "envs", "doctor"),
+    ("publish", "versions", "writeback", "rollovers", "envs", "doctor", "projects"),
     ("__init__", "cli", "__main__"),
 )
 """From the ground up; on one floor a room imports only from rooms to its left."""

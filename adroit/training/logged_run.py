@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+FILE_VARIABLE = "ADROIT_LOGGED_FILE"
+"""Names a file that is given the id of the run that a model was last logged to."""
+
 
 @dataclass(frozen=True)
 class LoggedRun:

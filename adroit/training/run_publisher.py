@@ -35,7 +35,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from adroit.serving.features.reference import write_reference
-from adroit.training import experiments, metaflow_task, tracking
+from adroit.training import experiments, logged_run, metaflow_task, tracking
 from adroit.training.clean_process import load_in_clean_process
 from adroit.training.code_paths import CodePath
 from adroit.training.errors import TrainingError
@@ -206,5 +206,7 @@ class NextdoorMLFlowRunPublisher(RunLog):
             self._model_id = saved.log(client, self.experiment_id, run_id, name)
             client.set_terminated(run_id, "FINISHED")
             open_runs.ended(run_id)
+        if file := os.environ.get(logged_run.FILE_VARIABLE):
+            Path(file).write_text(run_id)
         uri = f"models:/{self._model_id}"
         return LoggedRun(run_id, self._model_id, name, uri, self.experiment, self.tracking_uri)

@@ -14,6 +14,7 @@ import click
 from adroit_publish.cli.diff.command import diff
 from adroit_publish.cli.doctor import doctor
 from adroit_publish.cli.entry.flows import publish, republish
+from adroit_publish.cli.entry.projects import check, new
 from adroit_publish.cli.ledger import history, verify_ledger
 from adroit_publish.cli.planning import hold, plan, unhold
 from adroit_publish.cli.published import promote, pull, status, verify, versions
@@ -25,7 +26,7 @@ from adroit_publish.errors import EXIT_INTERRUPTED, EXIT_OK, PublishError
 
 PROGRAM = "adroit-publish"
 COMMANDS = (
-    *(publish, republish),
+    *(new, check, publish, republish),
     *(versions, show, status, verify, pull, promote, diff, history, verify_ledger),
     *(plan, hold, unhold),
     *(serve, predict, manifest, build_env),

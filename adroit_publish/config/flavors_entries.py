@@ -13,7 +13,9 @@ are proved as every edit is: the result is parsed again and may differ in that e
 from __future__ import annotations
 
 import re
+from collections import abc
 from collections.abc import Iterator
+from contextlib import suppress
 
 from adroit_publish.config.flavors_edit import (
     cannot_edit,
@@ -29,7 +31,7 @@ from adroit_publish.config.yaml import spans
 from adroit_publish.config.yaml.edits import Edit
 from adroit_publish.config.yaml.text import read_yaml
 from adroit_publish.config.yaml.tree import Alias, Document, Entry, Mapping, Node, Sequence
-from adroit_publish.errors import ConfigError
+from adroit_publish.errors import ConfigError, RefusedError
 
 _ANCHOR = re.compile(r"(?:!\S*[ \t]+)?(&[^\s,\[\]{}]+[ \t]*)")
 _COMMENT_INDENT = re.compile(r"[ \t]*(?=#)")
@@ -74,6 +76,49 @@ def copy_flavor(
     if after.pop(new, None) != before[flavor] or after != before or list(after) != list(before):
         raise cannot_edit(document, flavor, entry, reason)
     return set_version(copied, new, version, expected=expected, file=file)
+
+
+def add_flavor(
+    data: bytes, flavor: str, fields: abc.Mapping[str, str], file: str = "flavors.yaml"
+) -> bytes:
+    """Returns the file with a new flavor as its last entry, set out as the one before it.
+
+    Args:
+        fields: Its values by key, which need no quotes; an empty one is written as nothing.
+
+    Raises:
+        ConfigError: The file or the name is not acceptable, the file is one mapping in braces, or
+            another value would change.
+        RefusedError: There is such an entry.
+    """
+    document = read_yaml(data, file)
+    text, root, before = document.text, document.root, spelling(document)
+    if problem := name_problem(flavor):
+        raise ConfigError("Not a valid flavor name.", where=file, got=flavor, wanted=problem)
+    if flavor in before:
+        raise RefusedError(f"There is a flavor {flavor} already.", where=file)
+    last = root.entries[-1] if isinstance(root, Mapping) and root.entries else None
+    indent = "  "
+    if last and isinstance(last.value, Mapping) and last.value.entries and not last.value.flow:
+        first = last.value.entries[0].key.start
+        indent = text[spans.line_start(text, first) : first] or indent
+    eol, end = spans.line_break(text), len(text)
+    lines = [f"{flavor}:", *(f"{indent}{key}: {value}".rstrip() for key, value in fields.items())]
+    open_line = "" if not text or text.endswith(_BREAKS) else eol
+    gap = "" if not text.strip() or text.endswith((eol * 2, "\n\n")) else eol
+    edit = Edit(end, end, open_line + gap + eol.join(lines) + eol)
+    edited, after = document.encode(edit.apply(text)), {}
+    with suppress(ConfigError):
+        after = spelling(read_yaml(edited, file))
+    added = after.pop(flavor, None)
+    texts = {key: value[0] for key, value in added.items()} if isinstance(added, dict) else {}
+    if after != before or texts != dict(fields):
+        raise ConfigError(
+            "A flavor cannot be added to the end of this file without changing another value.",
+            where=file,
+            next_step="add it by hand:\n" + "\n".join(lines),
+        )
+    return edited
 
 
 def delete_flavor(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from adroit_publish.config.flavors import parse_flavors
-from adroit_publish.config.flavors_entries import copy_flavor, delete_flavor
+from adroit_publish.config.flavors_entries import add_flavor, copy_flavor, delete_flavor
 from adroit_publish.errors import ConfigError, RefusedError
 
 OLD, NEW = "v5f2b9c01-3f0c9a1b2c3d", "v5f2b9c01-aaaaaaaaaaaa"
@@ -221,3 +221,53 @@ def test_entries_of_one_flow_mapping_say_so():
     text = f"{{\na: {{config: p/c.yaml, conda_env: e, version: {OLD}}}\n}}\n"
     with pytest.raises(ConfigError, match=r"\{ \.\.\. \}"):
         deleted(text, "a")
+
+
+FIELDS = {"config": "projects/new/config.yaml", "conda_env": "plain", "version": ""}
+
+
+@pytest.mark.parametrize(
+    ("before", "added"),
+    [
+        (
+            "a:\n  config: x/c.yaml\n  conda_env: plain\n",
+            "\nnew:\n  config: projects/new/config.yaml\n  conda_env: plain\n  version:\n",
+        ),
+        (
+            "a:\r\n    config: x/c.yaml\r\n    conda_env: plain",
+            "\r\n\r\nnew:\r\n    config: projects/new/config.yaml\r\n    conda_env: plain\r\n"
+            "    version:\r\n",
+        ),
+        (
+            "a: {config: x/c.yaml, conda_env: plain}\n\n",
+            "new:\n  config: projects/new/config.yaml\n  conda_env: plain\n  version:\n",
+        ),
+        (
+            "# nothing yet\n",
+            "\nnew:\n  config: projects/new/config.yaml\n  conda_env: plain\n  version:\n",
+        ),
+        ("", "new:\n  config: projects/new/config.yaml\n  conda_env: plain\n  version:\n"),
+    ],
+    ids=["block", "CRLF, four spaces, no line break", "braces", "comments alone", "empty"],
+)
+def test_a_new_flavor_is_added_in_the_files_own_style(before, added):
+    assert add_flavor(before.encode(), "new", FIELDS).decode() == before + added
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{a: {config: x/c.yaml, conda_env: plain}}\n",
+        "a:\n  config: x/c.yaml\n  conda_env: plain\n...\n",
+        "a:\n  config: x/c.yaml\n  conda_env: |+\n    plain",
+    ],
+    ids=["one mapping in braces", "an end of the document", "a value that keeps its line breaks"],
+)
+def test_a_new_flavor_that_would_change_another_value_is_refused(text):
+    with pytest.raises(ConfigError, match="by hand"):
+        add_flavor(text.encode(), "new", FIELDS)
+
+
+def test_a_flavor_that_is_there_is_not_added_again():
+    with pytest.raises(RefusedError):
+        add_flavor(b"new:\n  config: x/c.yaml\n  conda_env: plain\n", "new", FIELDS)

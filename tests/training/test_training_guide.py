@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from adroit_publish.cli.commands import cli
 from adroit_publish.config.flavors import parse_flavors
 from tests.servers.live_servers import ask, started
 from tests.support.checkouts import FLOW, clone_as_it_is, git
@@ -60,3 +61,30 @@ def test_the_commands_of_the_guide_train_publish_serve_and_predict(
         )
         assert asked.returncode == 0, asked.stderr
         assert {"example_metaflow": "label", "example_sentiment": "sentiment"}[name] in asked.stdout
+
+
+def test_the_flow_of_the_guide_runs_as_it_is_written(root: Path, tmp_path: Path) -> None:
+    """From another directory, as root or nobody, with nothing on the path."""
+    guide = (ROOT / "docs/training.md").read_text()
+    code = guide.partition("```python\n")[2].partition("```")[0]
+    (root / "projects/my_model").mkdir()
+    (root / "projects/my_model/flow.py").write_text(code)
+    kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+    trained = subprocess.run(
+        [sys.executable, root / "projects/my_model/flow.py", "run"],
+        cwd=tmp_path,
+        env=kept | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert trained.returncode == 0, trained.stdout + trained.stderr
+    assert "--flavor=my_model --mlflow-run-id=" in trained.stdout
+
+
+def test_the_commands_of_a_project_of_ones_own_are_commands() -> None:
+    guide = (ROOT / "docs/training.md").read_text()
+    ours = [line.split() for line in guide.splitlines() if line.startswith("    adroit-publish ")]
+    assert [line[1] for line in ours] == ["new", "check"]
+    for line in ours:
+        cli.commands[line[1]].make_context(line[1], line[2 : line.index("#")])
