@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from adroit_publish.bundle.digest import Digest
@@ -95,7 +95,21 @@ class Checkout:
     @property
     def flavors(self) -> Mapping[str, Flavor]:
         """Every flavor by name, in the file's order."""
-        return self._once(FLAVORS, lambda: parse_flavors(self.flavors_bytes))
+
+        def parse() -> Mapping[str, Flavor]:
+            try:
+                return parse_flavors(self.flavors_bytes)
+            except ConfigError:
+                return parse_flavors(self.flavors_bytes, envs=self._env_names())
+
+        return self._once(FLAVORS, parse)
+
+    def _env_names(self) -> Sequence[str]:
+        """Returns the conda envs, for a message; none where they cannot be told."""
+        try:
+            return sorted(self.conda_envs)
+        except (ConfigError, SourceError):
+            return ()
 
     def names_as_committed(self, flavor: Flavor) -> bool:
         """Whether flavors.yaml at HEAD names the same project and env, or has no such flavor."""

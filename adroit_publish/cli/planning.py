@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 
 from adroit_publish.cli.options import Context, at_target, in_git_options
-from adroit_publish.cli.render import bytes_text, print_json, print_table
+from adroit_publish.cli.render import bytes_text, markdown_cell, print_json, print_table
 from adroit_publish.errors import EXIT_SOMETHING_TO_DO
 from adroit_publish.publish.planning import Plan
 from adroit_publish.publish.planning import plan as make_plan
@@ -125,12 +125,7 @@ def _sent(plan: Plan) -> str:
 def _markdown(plans: Sequence[Plan]) -> str:
     """Returns a table that GitHub renders; nothing in it can break out of its cell."""
 
-    def cell(text: object) -> str:
-        shown = "" if text is None else str(text)
-        for char, safe in (("&", "&amp;"), ("<", "&lt;"), ("|", "&#124;"), ("`", "&#96;")):
-            shown = shown.replace(char, safe)
-        return "<br>".join(shown.splitlines())
-
+    cell = markdown_cell
     rows = [["flavor", "state", "version", "becomes", "to send", "why"], ["---"] * 6]
     rows += [
         [

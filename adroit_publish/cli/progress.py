@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
 
+INTERRUPTED = "Interrupted. The same command goes on where this one stopped."
+LOG_VARIABLE = "ADROIT_LOG"
+"""The level at which libraries log, in the steps of a flow too."""
+QUIET_VARIABLE = "ADROIT_QUIET"
+"""Set: no bars, and no line for a stage."""
 SOCKET_VARIABLE = "ADROIT_PROGRESS_SOCKET"
 _TICK_SECONDS = 0.1
 _SHOWN_AFTER_SECONDS = 1.0
@@ -36,6 +41,8 @@ class Lines(Listener):
     """A listener that prints one line for each stage that ended, and each warning."""
 
     def ended(self, flavor: str, stage: str, seconds: float, note: str) -> None:
+        if QUIET_VARIABLE in os.environ:
+            return
         print(f"{flavor}: {stage:<16} {seconds:7.2f} s  {note}".rstrip(), flush=True)
 
     def warned(self, flavor: str, warning: str) -> None:
@@ -138,7 +145,7 @@ def bars_for_steps() -> Iterator[Console | None]:
     Off a terminal it draws nothing and gives None. Where only one of the two outputs is a terminal,
     the bars are on standard error, and the lines are Metaflow's own: None again.
     """
-    if not sys.stderr.isatty():
+    if not _draws():
         yield None
         return
     from rich.console import Console
@@ -173,10 +180,14 @@ def _draw(receiver: socket.socket, bars: Bars) -> None:
                 bars.moved(f"{name} to {place}" if place else name, done, total)
 
 
+def _draws() -> bool:
+    return sys.stderr.isatty() and QUIET_VARIABLE not in os.environ
+
+
 @contextmanager
 def bar(label: str, total_bytes: int) -> Iterator[Progress]:
     """Draws one bar for a command; silent off a terminal."""
-    if not sys.stderr.isatty():
+    if not _draws():
         yield lambda _size_bytes: None
         return
     from rich.console import Console

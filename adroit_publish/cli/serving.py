@@ -67,8 +67,8 @@ def serve(context: Context, version: str, port: int) -> None:
     "--example",
     is_flag=False,
     flag_value=SERVED,
-    metavar="[VERSION]",
-    help="send the input example of the version that is served, or of VERSION",
+    metavar="[VERSION|FLAVOR]",
+    help="send the input example of what is served, or of a version or flavor",
 )
 def predict(context: Context, url: str, example: str | None) -> None:
     """Ask the server at URL, for example http://127.0.0.1:8080, for a prediction.
@@ -81,7 +81,8 @@ def predict(context: Context, url: str, example: str | None) -> None:
     else:
         served = example == SERVED
         store = context.store
-        published = asking.served_version(store, url) if served else store.get(example)
+        named = partial(service.find_published, context.checkout.flavors, store)
+        published = asking.served_version(store, url) if served else named(example)
         body = asking.example_request(store, published)
     prediction = asking.predict(url, body)
     print_json(asdict(prediction) if context.as_json else prediction.answer)

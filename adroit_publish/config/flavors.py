@@ -51,8 +51,13 @@ class Flavor:
     line: int
 
 
-def parse_flavors(data: bytes, file: str = "flavors.yaml") -> dict[str, Flavor]:
+def parse_flavors(
+    data: bytes, file: str = "flavors.yaml", envs: abc.Sequence[str] = ()
+) -> dict[str, Flavor]:
     """Returns the flavors by name, in the order of the file.
+
+    Args:
+        envs: The conda envs there are, for a flavor that names none.
 
     Raises:
         ConfigError: The file is not acceptable YAML (see ``yaml_text``), or a flavor is not what
@@ -60,7 +65,7 @@ def parse_flavors(data: bytes, file: str = "flavors.yaml") -> dict[str, Flavor]:
     """
     report = Report(file)
     entries = own_entries(read_yaml(data, file), "flavor names", report)
-    flavors = {name: _read_flavor(name, entry, report) for name, entry in entries.items()}
+    flavors = {name: _read_flavor(name, entry, report, envs) for name, entry in entries.items()}
     report.check()
     return flavors
 
@@ -97,7 +102,7 @@ def own_text(entry: Entry | None) -> str | None:
     return (node.text.strip() if node.style in ("|", ">") else node.text) or None
 
 
-def _read_flavor(name: str, entry: Entry, report: Report) -> Flavor:
+def _read_flavor(name: str, entry: Entry, report: Report, envs: abc.Sequence[str]) -> Flavor:
     line = entry.key.line
     problem = name_problem(name)
     if problem:
@@ -110,7 +115,9 @@ def _read_flavor(name: str, entry: Entry, report: Report) -> Flavor:
     config = section.path("config", required=whole)
     if config is not None and ("/" not in config or not config.endswith((".yaml", ".yml"))):
         section.problem("config", "'config' must name a project's file, projects/NAME/config.yaml")
-    conda_env = section.text("conda_env", required=whole)
+    conda_env = section.text("conda_env", required=whole and not envs)
+    if whole and envs and conda_env is None:
+        section.problem("conda_env", f"'conda_env' is missing; one of: {', '.join(envs)}")
     if conda_env is not None and (problem := name_problem(conda_env)):
         section.problem("conda_env", f"'conda_env' {problem}")
     return Flavor(

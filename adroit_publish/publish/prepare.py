@@ -198,11 +198,13 @@ def look(survey: Survey, flavor: Flavor, options: Options) -> Standing:
 
 
 def _no_version(flavor: Flavor) -> ConfigError:
+    project = flavor.config.rpartition("/")[0]
     return ConfigError(
         f"Flavor {flavor.name} has no version.",
         where=f"flavors.yaml:{flavor.line}",
         wanted="an MLflow run id, 32 hex digits",
-        next_step="write the run id as its version, or add --mlflow-run-id=RUN_ID",
+        next_step=f"python {project}/flow.py run, which prints the command;\n"
+        "or give a run that is there: by --mlflow-run-id, or as the flavor's version",
     )
 
 

@@ -97,7 +97,7 @@ def republish(
         with stages("take env") as stage:
             take_env(job.env, job.target, places.images, stage)
     with stages("carry model") as stage:
-        carried = _carry(job, model, places, stage)
+        carried = _carry(job, version, model, places, stage)
     with stages("upload layers") as stage:
         new = (source.runtime, source_recipe(source))
         total_bytes = sum(recipe.size_bytes for recipe in new)
@@ -173,14 +173,14 @@ def _known_files(layer: Layer) -> tuple[PackedFile, ...]:
 
 
 def _carry(
-    job: RepublishJob, model: tuple[Layer, ...], places: Places, stage: Stage
+    job: RepublishJob, version: Version, model: tuple[Layer, ...], places: Places, stage: Stage
 ) -> tuple[LayerReceipt, ...]:
     """Makes sure that every place has the model's layers; sends the registry what it lacks."""
 
     def sent_to(layer: Layer) -> dict[str, bool]:
         named, store, images = layer.descriptor, places.store, places.images
         if not store.has_blob(named, at_a_glance=store.objects.checksum_reads):
-            raise _gone(job, store, named)
+            raise _gone(job, version.bundle.run_id, store, named)
         sent = {store.location: False}
         if images:
             sent[images.location] = images.put_blob(named, layer.content)
@@ -194,15 +194,14 @@ def _carry(
     return tuple(replace(one, carried=True) for one in receipts)
 
 
-def _gone(job: RepublishJob, store: BundleStore, layer: Descriptor) -> StoreError:
+def _gone(job: RepublishJob, run_id: str, store: BundleStore, layer: Descriptor) -> StoreError:
     return StoreError(
         "A layer of the model is gone from the store, or damaged.",
         where=f"{job.published.version} in {store.location}",
         got=f"no {layer.digest} of {layer.size_bytes:,} bytes",
         next_step=(
             "publish its run once more: python publish_mlflow_model_flow.py run "
-            f"--flavor={job.flavor.name} --target={job.target.name} --mlflow-run-id=RUN_ID "
-            f"(python -m adroit_publish show {job.published.version} has the run's id)"
+            f"--flavor={job.flavor.name} --target={job.target.name} --mlflow-run-id={run_id}"
         ),
     )
 

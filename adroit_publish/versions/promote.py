@@ -123,7 +123,7 @@ def promote(
     published = version.published
     admit_signed(here.store, published, name if name in checkout.flavors else None)
     there = open_places(destination, version.model_name)
-    _check_kind(version, destination)
+    _check_kind(version, destination, _flavor_of(checkout, name, version))
     kind = choose_verification(verify, destination)
     prove_access(destination)
     env = env_repository(destination, known_env(checkout, version.bundle.conda_env_name))
@@ -208,7 +208,14 @@ def _as_itself(source: Target, environ: Mapping[str, str]) -> Target:
     return replace(source, profile=source.profiles[0])
 
 
-def _check_kind(version: Version, destination: Target) -> None:
+def _flavor_of(checkout: Checkout, name: str, version: Version) -> str:
+    """Returns the flavor that was named, or that has the version; else what stands for one."""
+    flavors = checkout.flavors
+    having = (flavor.name for flavor in flavors.values() if flavor.version == version.name)
+    return name if name in flavors else next(having, "FLAVOR")
+
+
+def _check_kind(version: Version, destination: Target, flavor: str) -> None:
     """Refuses what would be an image without a base, or an image without a registry."""
     base = version.manifest.base_layers
     if bool(base) == (destination.images is not None):
@@ -221,7 +228,7 @@ def _check_kind(version: Version, destination: Target) -> None:
         what = "The version has no base, so it cannot be an image that runs."
         got, wanted = "a bundle from a target without images", "one that lies on its env's image"
         next_step = (
-            "publish its run there: python publish_mlflow_model_flow.py run --flavor=FLAVOR "
+            f"publish its run there: python publish_mlflow_model_flow.py run --flavor={flavor} "
             f"--mlflow-run-id={version.bundle.run_id} --target={destination.name}"
         )
     where = f"{version.name}, target {destination.name}"

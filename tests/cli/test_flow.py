@@ -185,6 +185,7 @@ def test_ctrl_c_ends_with_130_and_leaves_flavors_alone(checkout, trained):
     output = flow.communicate()[0]
     assert flow.returncode == 130, output
     assert "Traceback" not in output
+    assert "The same command goes on" in output
     assert versions(checkout)["a"] == trained.good[0]
 
 

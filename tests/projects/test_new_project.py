@@ -78,12 +78,6 @@ def test_a_rehearsal_keeps_nothing_and_names_what_has_to_be_committed(root):
 
 
 FAULTS = {
-    "an import of what is not packed": (
-        "model.py",
-        "import json\n",
-        "import json\n\nimport pytest as _\n",
-        "pytest",
-    ),
     "a module that no code path has": (
         "model.py",
         "import json\n",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -10,7 +9,7 @@ import click
 from adroit_publish.cli.diff.page import page
 from adroit_publish.cli.diff.sections import line_marks, printable, sections
 from adroit_publish.cli.options import Context, at_target
-from adroit_publish.cli.render import print_json, print_table
+from adroit_publish.cli.render import coloured, print_json, print_table
 from adroit_publish.errors import ConfigError
 from adroit_publish.versions import diff as diffing
 from adroit_publish.versions.comparison import Diff, TextDiff
@@ -55,13 +54,13 @@ def _print(diff: Diff) -> None:
     if diff.same:
         print("Both are one version: every byte is the same.\n")
     for line in diff.accepted:
-        print(_coloured(printable(line), "1"))
+        print(coloured(printable(line), "1"))
     alike = []
     for section in sections(diff):
         if not section.rows and not section.note:
             alike.append(section.title.lower())
             continue
-        print(_coloured(section.title, "1") + (f": {section.note}" if section.note else ""))
+        print(coloured(section.title, "1") + (f": {section.note}" if section.note else ""))
         if section.rows:
             print_table(section.headers, section.rows)
         print()
@@ -73,10 +72,6 @@ def _print(diff: Diff) -> None:
 
 def _print_text(text: TextDiff) -> None:
     note = f" ({text.note})" if text.note else ""
-    print(_coloured(f"\nsource/{printable(text.path)}{note}", "1"))
+    print(coloured(f"\nsource/{printable(text.path)}{note}", "1"))
     for mark, line in line_marks(text.lines):
-        print(_coloured(line, _COLOURS.get(mark, "")))
-
-
-def _coloured(text: str, colour: str) -> str:
-    return f"\x1b[{colour}m{text}\x1b[0m" if colour and sys.stdout.isatty() else text
+        print(coloured(line, _COLOURS.get(mark, "")))

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -18,26 +20,53 @@ from adroit_publish.checkout import find_root
 
 INSTALLED = Path(adroit_publish.__file__).resolve().parents[1]
 PUBLISH, REPUBLISH = "publish_mlflow_model_flow.py", "republish.py"
-AS_TYPED = {"ignore_unknown_options": True, "help_option_names": []}
 
 
-@click.command(context_settings=AS_TYPED, add_help_option=False)
+class FlowCommand(click.Command):
+    """A command whose options are a flow's parameters; the flow reads them itself."""
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the flow's parameters, and where the rest of Metaflow's options are told."""
+        file = _file_of({"publish": PUBLISH, "republish": REPUBLISH}[str(self.name)])
+        rows = []
+        for parameter in _parameters(file):
+            parameter.init()  # Metaflow does so when it reads a command line
+            value = "" if parameter.kwargs.get("is_flag") else " TEXT"
+            rows.append((f"--{parameter.name}{value}", parameter.kwargs["help"]))
+        with formatter.section("Options"):
+            formatter.write_dl([*rows, ("-h, --help", "Show this message and exit.")])
+        formatter.write_paragraph()
+        formatter.write_text(f"Metaflow's own options: python {file.name} run --help")
+
+
+def _parameters(file: Path) -> Iterator[Any]:
+    from metaflow import FlowSpec
+
+    sys.path.insert(0, str(file.parent))
+    for flow in vars(import_module(file.stem)).values():
+        if isinstance(flow, type) and issubclass(flow, FlowSpec) and flow.__module__ == file.stem:
+            yield from (parameter for _, parameter in flow._get_parameters())  # type: ignore[no-untyped-call]
+
+
+@click.command(cls=FlowCommand, context_settings={"ignore_unknown_options": True})
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def publish(options: tuple[str, ...]) -> None:
-    """Publish flavors: as publish_mlflow_model_flow.py run."""
+    """Publish flavors: models of MLflow runs become versions, which flavors.yaml then names."""
     _become(PUBLISH, "run", *options)
 
 
-@click.command(context_settings=AS_TYPED, add_help_option=False)
+@click.command(cls=FlowCommand, context_settings={"ignore_unknown_options": True})
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def republish(options: tuple[str, ...]) -> None:
-    """Publish models again with the source of today: as republish.py."""
+    """Republish flavors: the same models, by digest, with the source of today."""
     _become(REPUBLISH, *options)
 
 
-def _become(flow: str, *words: str) -> NoReturn:
+def _file_of(flow: str) -> Path:
     file = find_root(Path.cwd(), INSTALLED) / flow
-    if not file.is_file():
-        file = INSTALLED / flow
+    return file if file.is_file() else INSTALLED / flow
+
+
+def _become(flow: str, *words: str) -> NoReturn:
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, str(file), *words])
+    os.execv(sys.executable, [sys.executable, str(_file_of(flow)), *words])

@@ -19,7 +19,12 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from adroit_publish.cli.progress import bars_for_steps
+from adroit_publish.cli.progress import (
+    INTERRUPTED,
+    LOG_VARIABLE,
+    QUIET_VARIABLE,
+    bars_for_steps,
+)
 from adroit_publish.edge.user import user_name
 from adroit_publish.errors import EXIT_INTERRUPTED, PublishError, SourceError
 from adroit_publish.git.repository import inert_variables
@@ -28,10 +33,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 OUTCOME_VARIABLE = "ADROIT_OUTCOME_FILE"
+IN_GITHUB = "GITHUB_ACTIONS"
 CHECKED_RUN = "adroit_publish.cli.flow.checked_run.run"
 """Takes the place of Metaflow's ``run``, once Metaflow knows the flow's parameters."""
-LOG_VARIABLE = "ADROIT_LOG"
-"""The level at which libraries log, in the steps too; ``-v`` sets it."""
 _MOST_TASKS = 100_000
 
 
@@ -86,12 +90,15 @@ def main(flow: Callable[..., object], *, command: str | None = None) -> NoReturn
     with tempfile.TemporaryDirectory(prefix="adroit-") as directory:
         outcome = Path(directory) / "outcome.json"
         os.environ[OUTCOME_VARIABLE] = str(outcome)
-        code = _run(flow, outcome)
-        if code != EXIT_INTERRUPTED and outcome.exists():
+        with _github_group():
+            code = _run(flow, outcome)
+        if code == EXIT_INTERRUPTED:
+            print(f"\n{INTERRUPTED}", file=sys.stderr)
+        elif outcome.exists():
             told = json.loads(outcome.read_text())
             print(f"\n{told['message']}", file=sys.stderr)
             code = told["exit_code"]
-        elif code and code != EXIT_INTERRUPTED and (hint := _datastore_hint()):
+        elif code and (hint := _datastore_hint()):
             print(f"\n{hint}", file=sys.stderr)
     sys.exit(code)
 
@@ -112,8 +119,8 @@ def _run(flow: Callable[..., object], outcome: Path) -> int | str | None:
     code: int | str | None = 0
     try:
         with bars_for_steps() as console, parameters.flow_context(flow):
-            if console:
-                _speak_to_a_person(console)
+            if sys.stdout.isatty() or IN_GITHUB in os.environ:
+                _speak_plainly(console)
             cli.cli.lazy_subcommands["run"] = CHECKED_RUN
             cli.main(flow(use_cli=False), handle_exceptions=False)  # type: ignore[no-untyped-call]
     except SystemExit as stop:
@@ -130,19 +137,39 @@ def _run(flow: Callable[..., object], outcome: Path) -> int | str | None:
     return EXIT_INTERRUPTED if interrupted else code
 
 
-def _speak_to_a_person(console: Console) -> None:
-    """Prints what the steps say above the bars, without Metaflow's 70 characters before each line.
+@contextmanager
+def _github_group() -> Iterator[None]:
+    """Folds the lines of the run in the log of a GitHub job; what came of it is in its summary."""
+    if IN_GITHUB in os.environ:
+        print("::group::Metaflow run", flush=True)
+    yield
+    if IN_GITHUB in os.environ:
+        print("::endgroup::", flush=True)
+
+
+def _speak_plainly(console: Console | None) -> None:
+    """Prints what the steps say without Metaflow's 70 characters before each line.
 
     Of Metaflow's own lines those stay that say which run it is, or that something is wrong.
+
+    Args:
+        console: Prints lines above the bars; None where no bars are drawn.
     """
     from metaflow import cli
 
+    quiet, in_github = QUIET_VARIABLE in os.environ, IN_GITHUB in os.environ
+
     def say(body: str = "", system_msg: bool = False, head: str = "", **more: Any) -> None:
         wrong = more.get("bad", False)
-        if wrong or not (system_msg and head):
-            console.print(
-                body, style="red" if wrong else None, markup=False, highlight=False, soft_wrap=True
-            )
+        if not wrong and system_msg and (head or quiet):
+            return
+        if in_github and body.lstrip().startswith(("::", "##[")):
+            body = f"> {body}"  # what a model prints gives no commands to the runner
+        if console:
+            style = "red" if wrong else None
+            console.print(body, style=style, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(body, flush=True)
 
     cli.logger = say
     os.environ["METAFLOW_QUIET"] = "1"  # it is about its own checks of the flow

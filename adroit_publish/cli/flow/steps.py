@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from adroit_publish.bundle.record import accepted_change
 from adroit_publish.cli.flow.location import Location
 from adroit_publish.cli.flow.start import Prepared, together
 from adroit_publish.cli.progress import step_listener
-from adroit_publish.cli.render import bytes_text
+from adroit_publish.cli.render import bytes_text, markdown_cell
 from adroit_publish.config.targets import Target
 from adroit_publish.errors import PublishError
 from adroit_publish.evidence.webhook import post
@@ -169,8 +171,24 @@ def summarize(outcomes: Sequence[Outcome]) -> PublishError | None:
             print(f"published  {item.flavor}: {item.version}  {item.manifest_digest}")
     if news := [line for line in map(_news, outcomes) if line]:
         post("\n".join(news))
+    if path := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with suppress(OSError), Path(path).open("a", encoding="utf-8") as summary:
+            summary.write(_markdown(outcomes))
     failures = [item for item in outcomes if isinstance(item, Failure)]
     return together(failures) if failures else None
+
+
+def _markdown(outcomes: Sequence[Outcome]) -> str:
+    """Returns a table for a GitHub job's summary."""
+    rows = [["flavor", "outcome", "version", "target"], ["---"] * 4]
+    for item in outcomes:
+        if isinstance(item, Failure):
+            rows.append([item.flavor, f"**failed**: {item.error.what}", "", ""])
+        else:
+            how = "republished" if item.republished_from else "published"
+            rows.append([item.flavor, how if item.news else "unchanged", item.version, item.target])
+    lines = (" | ".join(markdown_cell(cell) for cell in row) for row in rows)
+    return "\n".join(["### Published flavors\n", *(f"| {line} |" for line in lines), "\n"])
 
 
 def _news(item: Outcome) -> str | None:
