@@ -23,7 +23,7 @@ PROGRAM = "adroit-publish"
 VARIABLE = "_ADROIT_PUBLISH_COMPLETE"
 
 
-class ModelName(click.ParamType):
+class ModelName(click.ParamType):  # type: ignore[type-arg]  # click before 8.5 has none
     """The name of a model, or of a flavor of one."""
 
     name = "text"
@@ -73,14 +73,13 @@ def _flavors(checkout: Checkout) -> Iterable[str]:
 
 def _versions(checkout: Checkout) -> Iterator[str]:
     yield from checkout.flavors
-    yield from (f.version for f in checkout.flavors.values() if _is_published(f.version))
+    versions = (str(flavor.version) for flavor in checkout.flavors.values())
+    yield from filter(PublishedVersion.matches, versions)
     with suppress(PublishError):
         for bundles in _directories(checkout):
-            yield from (path.name for path in bundles.glob("*/v*") if _is_published(path.name))
-
-
-def _is_published(version: str | None) -> bool:
-    return version is not None and PublishedVersion.matches(version)
+            yield from (
+                path.name for path in bundles.glob("*/v*") if PublishedVersion.matches(path.name)
+            )
 
 
 def _models(checkout: Checkout) -> Iterator[str]:

@@ -171,7 +171,7 @@ def _speak_plainly(console: Console | None) -> None:
         else:
             print(body, flush=True)
 
-    cli.logger = say
+    cli.logger = say  # type: ignore[assignment]
     os.environ["METAFLOW_QUIET"] = "1"  # it is about its own checks of the flow
 
 
