@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from adroit_publish.cli import checklist
+from adroit_publish.cli.entry.help import Commands
 from adroit_publish.cli.options import (
     Context,
     at_target,
@@ -49,7 +50,7 @@ STATES = ("deployed", "verified", "pointed", "draining", "drained")
 POLL_S = 15.0
 
 
-@click.group()
+@click.group(cls=Commands)
 def rollover() -> None:
     """Move a model's production traffic from one flavor to another, by evidence."""
 

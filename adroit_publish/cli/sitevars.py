@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from adroit_publish.cli.entry.help import Commands
 from adroit_publish.cli.options import Context, at_target
 from adroit_publish.cli.render import print_json, print_table
 from adroit_publish.config.sitevars import Pointer
@@ -17,7 +18,7 @@ from adroit_publish.rollovers.sitevars import chosen, point, sitevars_of
 in_one_region = click.option("--region", help="of a target with several: in this one alone")
 
 
-@click.group()
+@click.group(cls=Commands)
 def sitevar() -> None:
     """Look at adroit_model_versions, which services route by; move one model's pointer."""
 

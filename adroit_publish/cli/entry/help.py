@@ -56,10 +56,8 @@ class Commands(click.Group):
 
 
 def with_examples(group: click.Group, program: str) -> None:
-    """Gives every command that has some its examples, and every group whole sentences."""
+    """Gives every command that has some its examples."""
     for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            command.__class__ = Commands
         if lines := EXAMPLES.get(name):
             shown = (line if program in line else f"{program} {line}" for line in lines)
             command.epilog = "\b\nExamples:\n" + "\n".join(f"  {line}" for line in shown)
