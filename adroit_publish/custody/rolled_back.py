@@ -39,7 +39,7 @@ def refuse_rolled_back(flavor: str, version: str, held: Mapping[str, LedgerEntry
     """Lets a version pass that a flavor is to get.
 
     Args:
-        flavor: The flavor.
+        flavor: The flavor; empty for a version that no flavor gets.
         version: What it would get.
         held: As ``rolled_back`` returns it.
 
@@ -53,7 +53,7 @@ def refuse_rolled_back(flavor: str, version: str, held: Mapping[str, LedgerEntry
 def refusal(flavor: str, version: str, entry: LedgerEntry) -> RolledBack:
     """Returns the error that names a held version, and how to release it."""
     return RolledBack(
-        f"{flavor} would become {version}, and {version} was rolled back.",
+        f"{flavor or 'This'} would become {version}, and {version} was rolled back.",
         where=f"history {entry.model}, by {entry.who} at {entry.utc:%Y-%m-%d %H:%M:%S} UTC",
         got=entry.facts.get("why"),
         next_step=f"python -m adroit_publish unhold {entry.facts['flavor']}; "

@@ -1,7 +1,8 @@
 """What a publish or a republish would do, found out by reading alone.
 
 Nothing is written anywhere, no model is pulled, no repository made. What goes wrong for one flavor
-is that flavor's row. The states and what they follow from are ``decide``'s table.
+is that flavor's row. The states and what they follow from are ``decide``'s table; but a republish
+that would make a version which was rolled back is ``held``, which only its bundle tells.
 """
 
 from __future__ import annotations
