@@ -129,7 +129,7 @@ def started(
     finally:
         process.send_signal(signal.SIGINT)  # a command that is killed would leave its server
         with suppress(subprocess.TimeoutExpired):
-            process.wait(10)
+            process.wait(_PATIENCE_S)  # an orphan would go on answering
         process.kill()
         server.wait()
 
