@@ -24,7 +24,9 @@ from adroit_publish.errors import ConfigError, SourceError
 from adroit_publish.gates.closure import Served, check_closure
 from adroit_publish.gates.container import predict_in_image
 from adroit_publish.gates.left_out import check_left_out
+from adroit_publish.gates.pickles.check import check_pickles, modules_of
 from adroit_publish.gates.prediction import predict_in_sandbox
+from adroit_publish.gates.secrets.check import check_secrets
 from adroit_publish.git.history import blobs_of, file_at
 from adroit_publish.places import Places, docker_login, docker_reference
 from adroit_publish.publish.seen_here import note_seen, proven
@@ -50,7 +52,8 @@ def prove(
         ConfigError: The model's config.yaml is not what it has to be.
         VerificationError: It does not load or predict, imports what it does not hold, or holds a
             logged copy of what the checkout had.
-        RefusedError: There is no engine, or no sandbox, to run it in.
+        RefusedError: There is no engine, or no sandbox, to run it in; or it holds what looks like a
+            secret, or a pickle that imports what it must not.
         StoreError: The version could not be had.
     """
     published, digest, root = version.published, version.published.manifest.digest, checkout.root
@@ -106,10 +109,10 @@ def _project_here(checkout: Checkout, model_name: str) -> Project | None:
 
 @dataclass(frozen=True)
 class _Published:
-    """What a version is held to: of its commit the files, and what config.yaml accepted."""
+    """What a version is held to: of its commit the files, and config.yaml with what it accepted."""
 
     committed: Mapping[str, str] | None
-    accept: tuple[str, ...]
+    config: Project | None
     findings: tuple[BundleFinding, ...] = ()
 
 
@@ -118,7 +121,6 @@ def _published(checkout: Checkout, version: Version) -> _Published:
     record = last_publish(version.records)
     commit = (record.commit if record else None) or ""
     here = _project_here(checkout, version.model_name)
-    accept_here = here.accept if here else ()
     try:
         committed = blobs_of(checkout.root, commit) if commit else None
     except SourceError:
@@ -129,7 +131,7 @@ def _published(checkout: Checkout, version: Version) -> _Published:
             "and the config.yaml that is checked out says what is accepted; git fetch "
             "--unshallow, or promote from a clone that has it"
         )
-        return _Published(None, accept_here, (BundleFinding("commit:unknown", what),))
+        return _Published(None, here, (BundleFinding("commit:unknown", what),))
     try:
         then = _project(
             Checkout(checkout.root, {}, lambda root, path: file_at(root, commit, path)),
@@ -142,8 +144,8 @@ def _published(checkout: Checkout, version: Version) -> _Published:
             f"the commit {commit[:12]} has no config.yaml of {version.model_name}: the one that is "
             f"checked out says what is accepted; commit it, and publish {version.model_name} again"
         )
-        return _Published(committed, accept_here, (BundleFinding("config:unknown", what),))
-    return _Published(committed, then.accept)
+        return _Published(committed, here, (BundleFinding("config:unknown", what),))
+    return _Published(committed, then)
 
 
 def _check_imports(
@@ -156,7 +158,8 @@ def _check_imports(
     says so.
     """
     published = _published(checkout, version)
-    accept = published.accept
+    config = published.config
+    accept = config.accept if config else ()
     files = {
         path.relative_to(bundle).as_posix(): LocalFile(str(path), path.stat().st_size)
         for path in bundle.rglob("*")
@@ -165,7 +168,12 @@ def _check_imports(
     class_path = str((version.bundle.serve.get("handler") or {}).get("class_path", ""))
     served = Served(files, version.model_name, class_path, accept)
     imports, findings = check_closure(served, None)
-    findings = (*published.findings, *findings)
+    packed = {path: file for path, file in files.items() if "/" in path}  # not bundle.json
+    secrets = check_secrets(packed, config.allow_secrets if config else ())
+    own = modules_of([*served.below("source"), *served.below("model/code")])
+    pickled, waived = check_pickles(files, own, config.allow_pickle_globals if config else ())
+    imports = replace(imports, pickled=pickled)
+    findings = (*published.findings, *findings, *waived, *secrets)
     if published.committed is None:
         return imports, findings
     left_out = check_left_out(imports, files, published.committed, version.model_name, accept)

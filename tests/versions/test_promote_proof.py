@@ -16,6 +16,8 @@ from adroit_publish.bundle.document import canonical_json
 from adroit_publish.bundle.manifest import RECORD_MEDIA_TYPE
 from adroit_publish.checkout import open_checkout
 from adroit_publish.places import open_store
+from adroit_publish.publish import prepare
+from adroit_publish.publish.source import GATES
 from adroit_publish.stores.records import records
 from tests.support.checkouts import FLOW, commit, make_checkout
 
@@ -89,6 +91,18 @@ def test_a_version_that_does_not_load_is_not_promoted(checkout, made):
     assert store_of(checkout, "prod").find("doubler", made[1]["spy"]) is None
     promote(checkout, "spy", code=6)  # what is stored already makes it no better
     assert store_of(checkout, "prod").find("doubler", made[1]["spy"]) is None
+
+
+def test_a_secret_that_an_older_program_packed_is_not_promoted(checkout, monkeypatch):
+    monkeypatch.delitem(GATES, "secrets")
+    monkeypatch.setattr(prepare, "check_source_secrets", lambda *_: None)
+    token = "ghp_" + "a1B2c3D4e5F6" * 3
+    (checkout / "projects/doubler/client.py").write_text(f"TOKEN = '{token}'\n")
+    commit(checkout, "a secret")
+    publish("seen", root=checkout, verify="none")
+    done = promote(checkout, "seen", code=4)
+    assert "projects/doubler/client.py:1: GitHub token" in done.stderr
+    assert token not in done.stderr
 
 
 def test_a_version_that_nobody_saw_is_verified_where_it_goes(checkout, made):
