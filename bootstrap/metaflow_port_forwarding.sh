@@ -153,8 +153,9 @@ look_at() {
             if ! kill -0 "${pids[i]}" 2>/dev/null; then
                 down "$i" "$(last_words "$i")"
             elif answers "${locals[i]}"; then
+                reached[i]=yes
                 printf '%s: up at http://127.0.0.1:%s\n' "${names[i]}" "${locals[i]}"
-                reached[i]=yes states[i]=up since_s[i]=$SECONDS next_s[i]=$((SECONDS + check_every_s))
+                states[i]=up since_s[i]=$SECONDS next_s[i]=$((SECONDS + check_every_s))
             elif [ $((SECONDS - since_s[i])) -ge "$start_limit_s" ]; then
                 down "$i" "no answer within $start_limit_s s"
             fi

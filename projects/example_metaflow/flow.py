@@ -1,6 +1,6 @@
 """Trains the example: one Metaflow run, several sets of hyperparameters side by side.
 
-    python projects/example_metaflow/flow.py run [--publish]
+    python projects/example_metaflow/flow.py run [--publish] [--rows N]
 
     start   make the experiment; draw which rows train and which test
     train   (foreach hyperparameters) fit a pipeline, log its metrics to an MLflow run of its own
@@ -49,6 +49,7 @@ class ExampleMetaflow(FlowSpec):
     publish = Parameter(
         "publish", is_flag=True, default=False, help="publish the best run when it is trained"
     )
+    rows = Parameter("rows", type=int, help="train on so many rows alone: for a rehearsal")
 
     @step
     def start(self) -> None:
@@ -59,7 +60,7 @@ class ExampleMetaflow(FlowSpec):
         from projects.example_metaflow.data_prep import load_tumours
 
         self.publisher = NextdoorMLFlowRunPublisher("example_metaflow")
-        _, labels = load_tumours()
+        labels = load_tumours()[1][: self.rows]
         train, test = train_test_split(range(len(labels)), stratify=labels, random_state=7)
         self.train_rows, self.test_rows = sorted(train), sorted(test)
         self.hyperparameters = HYPERPARAMETERS

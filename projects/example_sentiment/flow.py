@@ -1,6 +1,6 @@
 """Trains the sentiment example: a head on a pretrained network that comes in a package.
 
-    python projects/example_sentiment/flow.py run [--publish]
+    python projects/example_sentiment/flow.py run [--publish] [--rows N]
 
     start   make the experiment; read the comments and draw which of them train
     train   embed them, fit the head, check the model on its own and log it
@@ -37,6 +37,8 @@ class ExampleSentiment(FlowSpec):
 
     publish = Parameter("publish", is_flag=True, default=False, help="publish what was trained")
 
+    rows = Parameter("rows", type=int, help="train on so many rows alone: for a rehearsal")
+
     @step
     def start(self) -> None:
         """Finds the tracking store and draws the rows, before anything is trained."""
@@ -46,7 +48,7 @@ class ExampleSentiment(FlowSpec):
         from adroit.training import NextdoorMLFlowRunPublisher
 
         self.publisher = NextdoorMLFlowRunPublisher("example_sentiment")
-        comments = pd.read_csv(PROJECT / "comments.csv")
+        comments = pd.read_csv(PROJECT / "comments.csv")[: self.rows]
         self.training, self.test = train_test_split(
             comments, test_size=0.25, stratify=comments["label"], random_state=7
         )

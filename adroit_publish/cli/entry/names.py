@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from click.shell_completion import CompletionItem
 
 from adroit_publish.bundle.version_names import PublishedVersion
 from adroit_publish.checkout import Checkout, find_root
 from adroit_publish.errors import PublishError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 PROGRAM = "adroit-publish"
 VARIABLE = "_ADROIT_PUBLISH_COMPLETE"
@@ -61,6 +64,8 @@ def know_names(group: click.Group) -> None:
 def _matching(
     names: Callable[[Checkout], Iterable[str]], _context: click.Context, incomplete: str
 ) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
     found: list[str] = []
     with suppress(PublishError):
         found = list(names(Checkout(find_root(Path.cwd()))))

@@ -11,21 +11,23 @@ from adroit_publish.checkout import find_root, open_checkout
 from adroit_publish.cli.options import json_option
 from adroit_publish.cli.progress import Lines
 from adroit_publish.cli.render import print_json
-from adroit_publish.projects.check import check_project
-from adroit_publish.projects.new import KINDS, new_project
 from adroit_publish.publish.stages import Listener
+
+KINDS = ("sklearn", "lightgbm", "torch", "pyfunc")
 
 
 @click.command()
 @click.argument("name")
 @click.option(
-    "--from", "kind", type=click.Choice(list(KINDS)), default="sklearn", show_default=True,
+    "--from", "kind", type=click.Choice(KINDS), default="sklearn", show_default=True,
     help="what the model is made with",
 )  # fmt: skip
 @click.option("--env", help="a conda env; by default the first that holds what the kind needs")
 @json_option
 def new(name: str, kind: str, env: str | None, as_json: bool) -> None:
     """Write the project NAME: config, model, flow, test and flavor, which train and publish."""
+    from adroit_publish.projects.new import new_project
+
     project = new_project(open_checkout(find_root(Path.cwd())), name, kind, env)
     if as_json:
         print_json(asdict(project))
@@ -49,6 +51,8 @@ def check(name: str, rows: int, as_json: bool) -> None:
 
     Nothing of it stays. What only the target knows, such as permissions, `plan` and `doctor` show.
     """
+    from adroit_publish.projects.check import check_project
+
     checkout = open_checkout(find_root(Path.cwd()))
     checked = check_project(checkout, name, rows, Listener() if as_json else Lines())
     if as_json:
