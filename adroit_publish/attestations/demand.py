@@ -18,10 +18,14 @@ from adroit_publish.attestations.keys import public_key_at
 from adroit_publish.attestations.statement import PROVENANCE
 from adroit_publish.bundle.digest import Digest
 from adroit_publish.config.targets import Target
+from adroit_publish.edge.text import printable
 from adroit_publish.errors import VerificationError
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Key
+
+
+MAX_SHOWN_CHARS = 300
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,11 @@ class Demand:
         return tuple(_readable(envelopes, self.keys, where))
 
     def problem(self, attestation: Attestation, subject: Subject, now: datetime) -> str | None:
-        """Returns why an attestation does not count for a subject; None: it does."""
+        """Returns why an attestation does not count for a subject, to be shown; None: it does."""
+        problem = self._problem(attestation, subject, now)
+        return problem and printable(problem, MAX_SHOWN_CHARS)
+
+    def _problem(self, attestation: Attestation, subject: Subject, now: datetime) -> str | None:
         statement = attestation.statement
         by_whom = attestation.key or f"key {', '.join(key[:12] for key in attestation.key_ids)}"
         made = f"a {'provenance' if statement.kind == PROVENANCE else 'verification'} by {by_whom}"

@@ -119,7 +119,7 @@ def parse_statement(data: bytes, where: str) -> Statement:
     document = parse_json_object(data, where)
     try:
         return _parsed(document)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise VerificationError(
             "Not a valid statement.",
             where=where,

@@ -182,7 +182,7 @@ def _files(checkout: Checkout) -> list[Probe]:
 
 def _of_target(target: Target | None) -> list[Probe]:
     if target is None:
-        return _unchosen("AWS account", "bundle store", "image registry", "sitevar")
+        return _unchosen("AWS account", "bundle store", "image registry", "sitevar", "signatures")
     slow = ("boto3",) if places.asks_aws(target) else ()
     account = partial(places.aws_account, target=target)
     store = partial(places.bundle_store, target=target)
@@ -193,6 +193,7 @@ def _of_target(target: Target | None) -> list[Probe]:
         Probe("bundle store", store, where=target.bundles),
         Probe("image registry", registry, where=target.images),
         Probe("sitevar", sitevar, where="; ".join(target.sitevar_addresses.values()) or None),
+        Probe("signatures", partial(places.signatures, target=target), where=target.signing_key),
     ]
 
 

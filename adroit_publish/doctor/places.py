@@ -12,6 +12,7 @@ from pathlib import Path
 
 from adroit_publish.aws import session as aws
 from adroit_publish.config.targets import Target
+from adroit_publish.custody.signature import check_signing_key
 from adroit_publish.doctor.checkout import Check, failed
 from adroit_publish.edge import urls as addresses
 from adroit_publish.errors import PublishError, RefusedError, SourceError
@@ -72,6 +73,15 @@ def bundle_store(name: str, target: Target) -> Check:
     if target.on_this_machine:
         _check_writable(Path(target.bundles.removeprefix("file:")))
     return Check(name, "ok", f"{store.location}, models: {', '.join(models) or 'none yet'}")
+
+
+def signatures(name: str, target: Target) -> Check:
+    """Holds the signing key against the keys that the target accepts."""
+    if not (target.signing_key or target.require_signature):
+        return Check(name, "not needed", f"target {target.name} neither signs nor demands it")
+    check_signing_key(target)
+    accepted = ", ".join(target.require_signature) or "not asked for"
+    return Check(name, "ok", f"signed by {target.signing_key}; accepted: {accepted}")
 
 
 def image_registry(name: str, target: Target) -> Check:

@@ -28,6 +28,7 @@ from adroit_publish.bundle.layer import ROOT, LayerRecipe, PackedFile, model_rec
 from adroit_publish.bundle.lineage import Lineage, columns_of
 from adroit_publish.bundle.manifest import Bundle
 from adroit_publish.custody.admission import admit_lineage
+from adroit_publish.custody.signature import check_signing_key
 from adroit_publish.mlflow.mlmodel import read_mlmodel
 from adroit_publish.places import Places, open_places
 from adroit_publish.publish.env import take_env
@@ -50,6 +51,7 @@ def publish(
         origin: What started the publish, for the record.
 
     Raises:
+        ConfigError: The target's signing key cannot be read on this host.
         SourceError: The model or the source is gone or not what it was.
         RefusedError: A policy stands against it; nothing became visible.
         StoreError: A place failed; the same call again goes on where this one stopped.
@@ -57,6 +59,7 @@ def publish(
     """
     stages = Stages(job.flavor.name, listener or Listener())
     model_name = job.project.model_name
+    check_signing_key(job.target)  # on the host that will sign, before any work
     places = open_places(job.target, model_name)
     with stages("pull model") as stage:
         model = _pull(job, stage)

@@ -28,7 +28,7 @@ from adroit_publish.bundle.layer import ROOT, Layer, PackedFile, hash_layer
 from adroit_publish.bundle.manifest import Bundle
 from adroit_publish.bundle.record import Verification
 from adroit_publish.config.project import Project
-from adroit_publish.custody.signature import admit_signed
+from adroit_publish.custody.signature import admit_signed, check_signing_key
 from adroit_publish.errors import StoreError, VerificationError
 from adroit_publish.gates.replay import compare_outputs
 from adroit_publish.places import Places, open_places
@@ -79,6 +79,7 @@ def republish(
             the version did; nothing became visible.
     """
     stages = Stages(job.flavor.name, listener or Listener())
+    check_signing_key(job.target)  # on the host that will sign, before any work
     places = open_places(job.target, job.project.model_name)
     versions = Versions(places.store)
     with stages("read version"):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from adroit_publish.bundle.lineage import columns_of
 from adroit_publish.bundle.record import Record, Verification
 from adroit_publish.config.gates import kept_result
+from adroit_publish.edge.text import printable
 from adroit_publish.stores.records import last_publish, last_verification, output_change
 from adroit_publish.version import Version
 from adroit_publish.versions.signatures import signatures
@@ -84,7 +85,7 @@ def _section(title: str, header: Sequence[str], rows: Iterable[Row]) -> list[str
 
 def _plain(value: object) -> str:
     """Returns a value as a cell shows it: what a run says of itself is no Markdown and no HTML."""
-    text = "" if value is None else " ".join(str(value).split())
+    text = "" if value is None else printable(" ".join(str(value).split()))
     for mark in "\\`*_[]|<>":
         text = text.replace(mark, f"\\{mark}")
     return text

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from adroit_publish.attestations.demand import MAX_SHOWN_CHARS
 from adroit_publish.attestations.sbom import bill_of_materials
 from adroit_publish.attestations.statement import PROVENANCE
 from adroit_publish.bundle.record import Verification
+from adroit_publish.edge.text import printable
 from adroit_publish.errors import VerificationError
 from adroit_publish.stores.records import last_publish, subject_of
 from adroit_publish.version import Version
@@ -44,14 +46,19 @@ def signatures(version: Version) -> list[Signature]:
         Signature(
             "provenance" if one.statement.kind == PROVENANCE else "verification",
             one.key,
-            one.key_ids,
-            one.statement.flavor,
-            one.statement.who,
+            tuple(printable(key_id, MAX_SHOWN_CHARS) for key_id in one.key_ids),
+            _shown(one.statement.flavor),
+            _shown(one.statement.who),
             one.statement.created_utc.isoformat(),
             demand.problem(one, subject, datetime.now(UTC)) if demand else "nothing is demanded",
         )
         for one in version.attestations
     ]
+
+
+def _shown(text: str | None) -> str | None:
+    """Returns what somebody signed, or says to have signed, without what a terminal acts on."""
+    return text and printable(text, MAX_SHOWN_CHARS)
 
 
 def bill_of(version: Version) -> dict[str, Any]:

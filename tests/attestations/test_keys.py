@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import boto3
@@ -18,12 +19,14 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 from google.protobuf import json_format
+from hypothesis import given
+from hypothesis import strategies as st
 from in_toto_attestation.predicates.provenance.v1.provenance_pb2 import Provenance
 from in_toto_attestation.v1.statement import Statement as PublicStatement
 from in_toto_attestation.v1.statement_pb2 import Statement as StatementMessage
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError as NotVerified
-from securesystemslib.signer import SSlibKey
+from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from adroit_publish.attestations.demand import Demand
 from adroit_publish.attestations.envelope import attest, read_envelope, sign
@@ -38,7 +41,7 @@ from adroit_publish.bundle.digest import Digest
 from adroit_publish.bundle.document import BundleRecord, canonical_json
 from adroit_publish.bundle.layer import FileEntry
 from adroit_publish.bundle.record import Verification
-from adroit_publish.errors import ConfigError, RefusedError, StoreError
+from adroit_publish.errors import ConfigError, RefusedError, StoreError, VerificationError
 from tests.servers.object_servers import ACCESS_KEY, SECRET_KEY, running_moto
 
 MANIFEST, ENV, LAYER = (Digest.of(name) for name in (b"manifest", b"env", b"layer"))
@@ -226,3 +229,48 @@ def test_a_file_that_holds_no_key_says_how_one_is_made(tmp_path):
     (tmp_path / "key.pub").write_text("nothing")
     with pytest.raises(ConfigError, match="Not a private key"):
         public_key_at(public)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=6,
+)
+
+
+@given(st.data())
+def test_a_statement_by_anybody_is_read_or_refused_and_nothing_else(data):
+    """Anyone who can write to a store can attach one: no value in it may end in a traceback."""
+    document = json.loads(provenance(RECORD))
+    at = document
+    while isinstance(at, dict | list) and at and data.draw(st.booleans()):
+        keys = sorted(at) if isinstance(at, dict) else list(range(len(at)))
+        key = data.draw(st.sampled_from(keys))
+        if not isinstance(at[key], dict | list) or data.draw(st.booleans()):
+            dates = st.sampled_from(["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+            at[key] = data.draw(JSON | dates)
+            break
+        at = at[key]
+    signer = CryptoSigner.generate_ed25519()
+    envelope = json.loads(sign(json.dumps(document).encode(), signer))
+    part = data.draw(st.sampled_from([None, "payload", "payloadType", "signatures"]))
+    if part:
+        envelope[part] = data.draw(JSON)
+    keys = {"a": signer.public_key}
+    with suppress(VerificationError):
+        read_envelope(json.dumps(envelope).encode(), keys, "here")
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_time_that_no_clock_shows_is_refused(time):
+    document = json.loads(provenance(RECORD))
+    document["predicate"]["runDetails"]["metadata"]["finishedOn"] = time
+    with pytest.raises(VerificationError, match="Not a valid statement"):
+        parse_statement(json.dumps(document).encode(), "here")
+
+
+def test_an_envelope_of_another_type_is_not_read(tmp_path):
+    private, public = write_pair(tmp_path, MADE["ed25519"]())
+    data = sign(provenance(RECORD), signer_at(private), "application/json")
+    with pytest.raises(VerificationError, match="Not a valid envelope"):
+        read_envelope(data, {public: public_key_at(public)}, "here")

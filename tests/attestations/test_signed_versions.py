@@ -29,13 +29,20 @@ from adroit_publish.bundle.version_names import PublishedVersion
 from adroit_publish.checkout import open_checkout
 from adroit_publish.cli.commands import cli
 from adroit_publish.custody.signature import NotSigned
-from adroit_publish.errors import PublishError, RefusedError
+from adroit_publish.errors import ConfigError, PublishError, RefusedError
 from adroit_publish.places import Places, open_store
+from adroit_publish.publish.prepare import prepare
+from adroit_publish.publish.prepare_republish import prepare_republish
+from adroit_publish.publish.publish import publish as publish_job
+from adroit_publish.publish.release import PublishOptions, RepublishOptions
+from adroit_publish.publish.republish import republish as republish_job
+from adroit_publish.publish.stages import Listener
 from adroit_publish.registry.referrers import attached
 from adroit_publish.stores.bundle_store import BundleStore, Published
 from adroit_publish.stores.directory import DirectoryObjects
 from adroit_publish.stores.ledger import append
 from adroit_publish.version import Version, Versions
+from adroit_publish.versions.deployment import manifests_of
 from adroit_publish.versions.pull import pull
 from adroit_publish.versions.serve import serve
 from tests.servers.eng_account import images
@@ -489,9 +496,68 @@ def test_a_model_card_tells_what_is_known_of_a_version(made):
 def test_what_a_run_says_of_itself_is_no_markup_on_its_card(made):
     made.demand()
     (record,) = made.version("b").records
-    hostile = "x|y\n\n# Approved <img src=x> [click](http://evil)"
+    hostile = "\x1bx|y\n\n# Approved <img src=x> [click](http://evil)"
     forged = {**record.document, "created_utc": "2099-01-01T00:00:00Z", "who": hostile}
     attach(made, "b", RECORD_MEDIA_TYPE, canonical_json(forged))
     (line,) = (one for one in made.run("show", "b", "--card")[1].splitlines() if "Approved" in one)
-    assert r"x\|y # Approved \<img src=x\> \[click\](http://evil)" in line
+    assert r"?x\|y # Approved \<img src=x\> \[click\](http://evil)" in line
     assert line.startswith("| published | 2099")
+
+
+def test_a_host_without_the_key_is_told_before_any_work(made, trained):
+    """As a step on another machine meets it, where the file of the key is not."""
+    options = PublishOptions(run_id=trained.good[0], verify="none")
+    (job,) = prepare(open_checkout(made.root, {}), ["b"], options)
+    (made.keys / f"{TEAM}.pem").unlink()
+    listener = Listener()
+    listener.started = lambda flavor, stage: pytest.fail(f"{stage} began")
+    with pytest.raises(ConfigError, match="A key cannot be read"):
+        publish_job(job, listener)
+
+
+def test_doctor_tells_whether_what_is_published_here_would_be_accepted(made):
+    def signatures():
+        rows = json.loads(made.run("doctor", "--json")[1])["checks"]
+        (row,) = (row for row in rows if row["name"] == "signatures")
+        return row["state"], row["found"]
+
+    assert signatures()[0] == "ok"
+    made.demand(TEAM, signing=OTHERS)
+    assert signatures()[0] == "problem"
+    assert "would be refused here" in signatures()[1]
+    made.demand()
+    assert signatures()[0] == "not needed"
+
+
+def test_nothing_runs_an_unsigned_version_in_a_cluster(made):
+    target = replace(open_checkout(made.root, {}).target("local"), images="localhost:5000/adroit")
+    version = made.version("b")
+    assert manifests_of(target, version.store, version.published, "deployment", "b")
+    with pytest.raises(NotSigned, match="of flavor b, not of a"):
+        manifests_of(target, version.store, version.published, "deployment", "a")
+    drop_referrers(made, "b", ENVELOPE_MEDIA_TYPE)
+    with pytest.raises(NotSigned, match="no signature"):
+        manifests_of(target, version.store, version.published, "deployment")
+
+
+def test_what_others_signed_moves_no_terminal(made):
+    (record,) = made.version("b").records
+    evil = {**record.document, "who": "\x1b[2Jmallory", "flavor": "\x1b]0;x\x07"}
+    statement = provenance(canonical_json(evil))
+    envelope = json.loads(sign(statement, CryptoSigner.generate_ed25519()))
+    envelope["signatures"][0]["keyid"] = "\x1b[31m\x07" + "k" * 400
+    attach(made, "b", ENVELOPE_MEDIA_TYPE, canonical_json(envelope))
+    for arguments in (["show", "b"], ["show", "b", "--card"]):
+        code, told = made.run(*arguments)
+        assert code == 0
+        assert "mallory" in told
+        assert not {"\x1b", "\x07"} & set(told)
+
+
+def test_a_signature_that_goes_before_a_republish_begins_is_missed(made):
+    (made.root / "projects/doubler/features.py").write_text("SCALE = 4\n")
+    commit(made.root, "scaled")
+    (job,) = prepare_republish(open_checkout(made.root, {}), ["b"], RepublishOptions(verify="none"))
+    drop_referrers(made, "b", ENVELOPE_MEDIA_TYPE)
+    with pytest.raises(NotSigned):
+        republish_job(job)

@@ -123,7 +123,7 @@ def test_all_is_well_on_a_local_target_and_nothing_is_written(checkout, home, tm
     assert {row["state"] for row in rows.values()} == {"ok", "not needed"}
     assert {n for n, row in rows.items() if row["state"] == "not needed"} == {
         *("AWS account", "image registry", "Docker engine", "git upstream"),
-        *("Metaflow UI", "Databricks login"),
+        *("Metaflow UI", "Databricks login", "signatures"),
     }
     assert rows["target"]["found"] == "local: it is default_target"
     assert rows["Metaflow user"]["found"] == "tester (METAFLOW_USER)"
