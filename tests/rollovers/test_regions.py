@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adroit.sitevars import Sitevar
 from adroit_publish.checkout import Checkout
 from adroit_publish.cli.checklist import markdown
 from adroit_publish.config.sitevars import Pointer
@@ -151,6 +152,8 @@ def test_everywhere_at_once_and_each_region_has_its_entry(target):
     rig = Rig(target, by_region=False)
     rig.do()
     assert rig.says() == [TENTH] * 3
+    for address in target.sitevar_addresses.values():  # what a service of that region reads
+        assert str(Sitevar(address).pointer("m")) == TENTH
     kinds = rig.entered()
     assert kinds.count(("pointed", "eu")) == kinds.count(("pointed", "us")) == 2
     assert not [kind for kind, region in kinds if region is None]
