@@ -92,11 +92,11 @@ def incomparable(rollover: Rollover, reading: TrafficRead | None) -> str | None:
         rollover: As it is kept.
         reading: The old version's traffic as it is now, where that was read before the switch.
     """
-    old, kept = rollover.old.flavor, rollover.baseline
-    if rollover.state in ("pointing", "pointed") and kept is None:
+    old, before = rollover.old.flavor, rollover.baseline
+    if rollover.state in ("pointing", "pointed") and before is None:
         return f"what {old} did before the switch is not on record: only the margin limits errors"
-    if rollover.state in ("pointing", "pointed") and kept and not kept["requests"]:
-        seconds = f"the {kept['window_s']:.0f} s before the switch"
+    if rollover.state in ("pointing", "pointed") and before and not before["requests"]:
+        seconds = f"the {before['window_s']:.0f} s before the switch"
     elif rollover.state == "verified" and reading and not reading.old.requests:
         seconds = f"{reading.window_s:.0f} s"
     else:

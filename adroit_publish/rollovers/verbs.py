@@ -171,8 +171,8 @@ def _warnings(rollover: Rollover, evidence: Evidence) -> tuple[str, ...]:
             f"the way back is gone: no server of {old.flavor} ({old.version}) answers; "
             "start one before it is needed"
         )
-    if alone := incomparable(rollover, evidence.traffic):
-        lines.append(alone)
+    if no_baseline := incomparable(rollover, evidence.traffic):
+        lines.append(no_baseline)
     if evidence.published and evidence.published.old:
         lines.append(f"the way back is gone: {'; '.join(evidence.published.old)}")
     if evidence.pointer and evidence.pointer.unread:

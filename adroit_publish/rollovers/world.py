@@ -163,10 +163,10 @@ class RealWorld:
         if upstream is None:
             return None, False
         flavors = parse_flavors(bytes_at(self.checkout.root, upstream.tip()))
-        there = flavors.get(old.flavor)
-        if self.target.on_this_machine and there and there.version != old.version:
+        pushed = flavors.get(old.flavor)
+        if self.target.on_this_machine and pushed and pushed.version != old.version:
             return None, False
-        return str(upstream), there is not None
+        return str(upstream), pushed is not None
 
     def _answering(self, rollover: Rollover) -> AnsweringRead:
         checks = rollover.checks

@@ -101,8 +101,8 @@ class CloudWatchTraffic:
                 for question in questions
             }
         failed = [one for one in statuses if not one.labels.get("status", "2").startswith("2")]
-        theirs = [one for one in faults if one.labels.get("fault") == "client"]
-        return reading_of(asked, where, bundle_ids, requests, failed, theirs, buckets, answers)
+        of_callers = [one for one in faults if one.labels.get("fault") == "client"]
+        return reading_of(asked, where, bundle_ids, requests, failed, of_callers, buckets, answers)
 
     def _metrics(
         self, client: Any, name: str, bundle_ids: Sequence[str]
