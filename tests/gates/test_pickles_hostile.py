@@ -186,6 +186,14 @@ def tarred(data: bytes, how: str, kind: int = tarfile.PAX_FORMAT) -> bytes:
     return place.getvalue()
 
 
+def named_by_a_pickle() -> bytes:
+    """A tar of one harmless file, whose name is a pickle to who reads the tar as one."""
+    place = io.BytesIO()
+    with tarfile.open(fileobj=place, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("cos\nsystem\n(S'id'\ntR."), io.BytesIO())
+    return place.getvalue()
+
+
 def array(*, npz: bool) -> bytes:
     place = io.BytesIO()
     values = np.array([Call(os.system, "id")], dtype=object)
@@ -238,6 +246,15 @@ NESTED = {
     "gzip twice": gzip.compress(gzip.compress(EVIL)),
     "gzip cut off": gzip.compress(EVIL)[:-12],
     "deeply": __import__("functools").reduce(lambda d, _: gzip.compress(d), range(12), EVIL),
+    "lzma of another dictionary": lzma.compress(
+        EVIL, lzma.FORMAT_ALONE, filters=[{"id": lzma.FILTER_LZMA1, "dict_size": 0x1001FF}]
+    ),
+    "the name in a tar": named_by_a_pickle(),
+    "zip behind a tar": tarred(b"x", "w") + zipped("data.pkl", EVIL),
+    "broken pickle in a pickle": pickle.dumps({"payload": EVIL[:-1] + b"\xff"}),
+    "pickles in pickles": __import__("functools").reduce(
+        lambda data, _: pickle.dumps({"payload": data}), range(200), EVIL
+    ),
     "lz4": b"\x04\x22\x4d\x18" + b"\0" * 50,
     "npy": array(npz=False), "npz": array(npz=True),
     "joblib": joblibbed(), "joblib zlib": joblibbed(compress=3),
@@ -275,6 +292,11 @@ def test_pickled_by_pickle_in_every_protocol(protocol):
 def test_pickled_by_cloudpickle():
     assert "posix.system" in refused(cloudpickle.dumps(Call(os.system, "id")))
     assert "builtins.eval" in refused(cloudpickle.dumps(Call(eval, "1")))
+
+
+@pytest.mark.parametrize("path", ["MODEL.PKL", "a/model.Joblib"])
+def test_names_in_capitals_are_names(path):
+    refused(b"not a pickle", path)
 
 
 def test_there_are_more_than_two_hundred():

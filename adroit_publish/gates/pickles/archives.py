@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import Any, BinaryIO
 
-from adroit_publish.gates.pickles.bytes_in import NESTED, Bytes, Unreadable
+from adroit_publish.gates.pickles.bytes_in import NESTED, Bytes, Hostile, Unreadable
 from adroit_publish.gates.pickles.inventory import Inventory, Name
 from adroit_publish.gates.pickles.machine import Machine
 
@@ -37,11 +37,12 @@ _HEAD_BYTES = 512
 _DEEPEST = 8
 _SCHEMA_BYTES = 64 << 20
 _INFLATED_BYTES = 16 << 30
+_LZMA = b"]\x00"
 _COMPRESSIONS: dict[bytes, Callable[[BinaryIO], Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ\x00": lzma.open,
-    b"]\x00\x00": lzma.open,
+    _LZMA: lzma.open,
 }
 _ZLIB = (b"x\x01", b"x^", b"x\x9c", b"x\xda")
 _LZ4 = b"\x04\x22\x4d\x18"
@@ -62,7 +63,7 @@ def inventory_of(stream: BinaryIO, path: str, size_bytes: int) -> Inventory | No
     Raises:
         Unreadable: It is one, or is named as one, and cannot be read to its end.
     """
-    looker = _Looker()
+    looker, path = _Looker(0), path.lower()
     looker.look(stream, path, 0, top=True)
     if size_bytes and path.endswith(PICKLES) and not looker.seen:
         raise Unreadable("it is named as a pickle, and is none that is known")
@@ -70,9 +71,12 @@ def inventory_of(stream: BinaryIO, path: str, size_bytes: int) -> Inventory | No
 
 
 class _Looker:
-    def __init__(self) -> None:
+    """Looks into one file, or into one payload of a pickle that is itself nested so deep."""
+
+    def __init__(self, nested: int) -> None:
         self.inventory = Inventory()
         self.seen = False
+        self._nested_in = nested
 
     def look(self, stream: Any, path: str, depth: int, *, top: bool = False) -> None:
         """Looks into one stream: a file, a member of an archive, a payload of a pickle."""
@@ -83,8 +87,8 @@ class _Looker:
             if not self._archive(stream, head, path, depth):
                 stream.seek(0)
                 self._pickles(stream, head, path)
-                if top and zipfile.is_zipfile(stream):  # behind something else
-                    self._zip(stream, path, depth)
+            if top and not head.startswith(b"PK") and zipfile.is_zipfile(stream):
+                self._zip(stream, path, depth)  # behind something else
         except _ERRORS as error:
             raise Unreadable(f"{path.rpartition('/')[2]}: {type(error).__name__}") from error
 
@@ -92,7 +96,7 @@ class _Looker:
         stream.seek(0)
         for magic, opened in _COMPRESSIONS.items():
             if head.startswith(magic):
-                return self._compressed(opened(stream), path, depth, sure=magic != b"]\x00\x00")
+                return self._compressed(opened(stream), path, depth, sure=magic != _LZMA)
         if head.startswith(_ZLIB):
             return self._zlib(stream, path, depth)
         if head.startswith(_LZ4):
@@ -138,7 +142,7 @@ class _Looker:
                     if member.filename == "schema.json":
                         self._skops(content.read(_SCHEMA_BYTES))
                         continue
-                    name = f"{path}/{member.filename}"
+                    name = f"{path}/{member.filename}".lower()
                     self.look(content, name, depth + 1)
         self.seen |= path.endswith(PICKLES)
 
@@ -146,7 +150,9 @@ class _Looker:
         with tarfile.open(fileobj=stream, mode="r:") as archive:
             for member in archive:
                 if (content := archive.extractfile(member)) is not None:
-                    self.look(content, f"{path}/{member.name}", depth + 1)
+                    self.look(content, f"{path}/{member.name}".lower(), depth + 1)
+        stream.seek(0)
+        self._pickles(stream, b"", "")  # the name of its first member may be one
         self.seen |= path.endswith(PICKLES)
 
     def _array(self, stream: BinaryIO, path: str) -> None:
@@ -178,12 +184,12 @@ class _Looker:
             try:
                 machine.run()
             except Unreadable as error:
-                if first and named:
+                if isinstance(error, Hostile) or (first and named):
                     raise
                 # Whatever an unpickler has called by then, it has called.
                 calls = inventory.called and inventory.is_plausible
                 if calls or (certain and (inventory.called or inventory.problems)):
-                    raise Unreadable(f"behind its calls, {error}") from error
+                    raise Hostile(f"behind its calls, {error}") from error
                 return
             if first and not (named or certain or (inventory.named and inventory.is_plausible)):
                 return  # a text may be read as a pickle of a number
@@ -191,13 +197,15 @@ class _Looker:
             first = False
 
     def _nested(self, payload: bytes) -> None:
-        inner = _Looker()
+        if self._nested_in >= _DEEPEST:
+            raise Hostile("pickles are nested too deeply")
+        inner = _Looker(self._nested_in + 1)
         try:
             inner.look(BytesIO(payload), "", 1)
-        except Unreadable:
-            if not payload.startswith(NESTED) and not inner.seen:
-                return  # two bytes may begin anything
-            raise
+        except Unreadable as error:
+            if isinstance(error, Hostile) or payload.startswith(NESTED) or inner.seen:
+                raise
+            return  # two bytes may begin anything
         if inner.seen:
             self._keep(inner.inventory)
 

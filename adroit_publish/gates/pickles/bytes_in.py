@@ -17,6 +17,10 @@ class Unreadable(Exception):
     """A file that claims to be a pickle, or an archive of them, cannot be read to its end."""
 
 
+class Hostile(Unreadable):
+    """The same of what no other bytes are by chance, whatever its file is called."""
+
+
 class Bytes:
     """A stream that gives what is asked for, or raises ``Unreadable``."""
 
