@@ -269,13 +269,21 @@ class RealWorld:
             enter_pointer(self.store, sitevars, rollover.model, step, dict(before), since)
 
     def note(self, rollover: Rollover) -> None:
-        """Enters the last transition in the ledger; see ``World``."""
-        for region, sitevars in self.sitevars.items():
+        """Enters the last transition in the ledger; see ``World``.
 
-            def current(at: Sitevars = sitevars) -> Mapping[str, float]:
-                return weights_in(at.get(rollover.model).pointer)
+        Of a region that cannot be read, nothing is known that could be entered.
+        """
+        for region in self.sitevars:
+            with suppress(NoEvidence):
+                note(self.store, rollover, partial(self._current, rollover.model, region), region)
 
-            note(self.store, rollover, current, region)
+    def _current(self, model: str, region: str) -> Mapping[str, float]:
+        try:
+            return weights_in(self.sitevars[region].get(model).pointer)
+        except PublishError as error:
+            if not region:
+                raise
+            raise NoEvidence(error.what) from error
 
 
 def _anything(_predictions: Any) -> None:

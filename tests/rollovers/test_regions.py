@@ -284,6 +284,21 @@ def test_a_region_that_diverged_holds_the_rollover_by_its_name(target):
     assert rig.whole()
 
 
+def test_a_region_that_diverged_holds_the_rollover_while_another_is_away(target, monkeypatch):
+    rig = Rig(target, by_region=True)
+    rig.do()
+    half, eu = Pointer.of({"old": 50, "new": 50}), rig.sitevars["eu"]
+    eu.set("m", half, expected=Pointer.of("old"), who="bob", why="by hand")
+    mend = break_region(rig, "ap", monkeypatch)
+    assert rig.do().rollover.state == "held"
+    assert ("changed-outside", "eu") in rig.entered()
+    mend()
+    eu.set("m", Pointer.of("old"), expected=half, who="bob", why="undone")
+    assert rig.do().rollover.state == "pointed"
+    rig.do()
+    assert rig.whole()
+
+
 def test_the_way_back_starts_from_whatever_a_region_says(target):
     rig = Rig(target, by_region=True)
     rig.do()
