@@ -30,7 +30,10 @@ def publish(logged: LoggedRun, flavor: str, root: Path, target: str | None = Non
     options = {"flavor": flavor, "mlflow_run_id": logged.run_id}
     if target:
         options["target"] = target
-    with Runner(str(root / _FLOW), cwd=str(root), show_output=True) as runner:
+    plain = {
+        "ADROIT_PLAIN": "1"
+    }  # the step that this is has Metaflow's prefix on each line already
+    with Runner(str(root / _FLOW), cwd=str(root), env=plain, show_output=True) as runner:
         try:
             running = runner.run(**options)
             problem = running.stderr.strip()

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 OUTCOME_VARIABLE = "ADROIT_OUTCOME_FILE"
 IN_GITHUB = "GITHUB_ACTIONS"
+PLAIN_VARIABLE = "ADROIT_PLAIN"
+"""Set by who puts a prefix of its own before each line."""
 CHECKED_RUN = "adroit_publish.cli.flow.checked_run.run"
 """Takes the place of Metaflow's ``run``, once Metaflow knows the flow's parameters."""
 _MOST_TASKS = 100_000
@@ -119,7 +121,7 @@ def _run(flow: Callable[..., object], outcome: Path) -> int | str | None:
     code: int | str | None = 0
     try:
         with bars_for_steps() as console, parameters.flow_context(flow):
-            if sys.stdout.isatty() or IN_GITHUB in os.environ:
+            if sys.stdout.isatty() or os.environ.keys() & {IN_GITHUB, PLAIN_VARIABLE}:
                 _speak_plainly(console)
             cli.cli.lazy_subcommands["run"] = CHECKED_RUN
             cli.main(flow(use_cli=False), handle_exceptions=False)  # type: ignore[no-untyped-call]
