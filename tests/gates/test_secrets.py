@@ -9,6 +9,7 @@ import base64
 import json
 import random
 import string
+import time
 from pathlib import Path
 
 import pytest
@@ -258,6 +259,33 @@ def test_certificates_and_public_keys_are_no_secrets():
     for label in ("CERTIFICATE", "PUBLIC KEY", "CERTIFICATE REQUEST"):
         assert check_secrets(files(**{"source/ca.pem": pem(label)}), ()) == ()
     assert "ca.pem" in refusal("ca.pem", pem("CERTIFICATE") + pem("PRIVATE KEY"))
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "-----BEGIN PRIVATE KEY-----\nAa: " + " " * 99,
+        '"//registry.corp/:_x=1",',
+        "password='",
+        "eq=",
+        "token ",
+        "aws key ",
+        "1234567890:",
+        "://a:",
+        "-----BEGIN ",
+        "machine a login b ",
+    ],
+)
+def test_a_long_line_takes_no_longer_than_its_length(part):
+    data = (part * (1 << 20))[: 1 << 20].encode()
+    before = time.process_time()
+    assert check_secrets({"model/vocab.json": InlineFile(data)}, ()) == ()
+    assert time.process_time() - before < 10  # it is a tenth of that; what is squared never ends
+
+
+def test_a_key_that_is_encrypted_is_a_key():
+    head = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,0A1B\n\n"
+    assert "k.txt:1: private key" in refusal("k.txt", head + some(64, B64) + "\n")
 
 
 def test_of_a_large_text_the_beginning_is_searched_and_a_finding_says_so():

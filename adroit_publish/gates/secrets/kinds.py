@@ -24,7 +24,6 @@ _PLUGINS = {
     "github_token": ("GitHubTokenDetector", "GitHub token"),
     "gitlab_token": ("GitLabTokenDetector", "GitLab token"),
     "jwt": ("JwtTokenDetector", "JSON web token"),
-    "npm": ("NpmDetector", "npm token"),
     "openai": ("OpenAIDetector", "OpenAI key"),
     "pypi_token": ("PypiTokenDetector", "PyPI token"),
     "sendgrid": ("SendGridDetector", "SendGrid key"),
@@ -35,8 +34,8 @@ _PLUGINS = {
 """Those plugins of detect-secrets whose forms are seldom anything else: module, class, kind."""
 
 _TOKENS = (
-    ("private key", r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?:\s|\\[nr])+"
-     r"(?:[A-Z][\w-]+: [^\n\\]*(?:\s|\\[nr])+)*[A-Za-z0-9+/=]{24}"),
+    ("private key", r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?:\s|\\[nr]){1,4}"
+     r"(?:[A-Z][\w-]{1,20}: [^\n\\]{1,80}(?:\n|\\n|\r){1,4}){0,4}[A-Za-z0-9+/=]{24}"),
     ("private key", r"PuTTY-User-Key-File-\d: "),
     ("private key", r"AGE-SECRET-KEY-1[A-Z0-9]{58}"),
     ("Databricks token", r"dapi[0-9a-f]{32}\b"),
