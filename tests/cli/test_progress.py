@@ -55,3 +55,14 @@ def test_what_takes_longer_has_one_and_lines_go_above_it():
     before = shown.partition(line)[0]
     assert before.endswith(("\x1b[2K", "\r\x1b[2K", "\n", "\x1b[1A\x1b[2K"))  # on a cleared line
     assert shown.partition(line)[2].startswith("\n")
+
+
+def test_a_long_name_leaves_room_for_the_numbers():
+    bars, clock, _, seen = watched()
+    name = "my_flavor: upload layers to 123456789012.dkr.ecr.us-east-1.amazonaws.com/adroit"
+    bars.moved(name, 1 << 20, 9 << 20)
+    clock.now = 1.5
+    bars.moved(name, 2 << 20, 9 << 20)
+    bars.close()
+    assert "my_flavor: upload" in seen.getvalue()
+    assert "2.1/9.4 MB" in seen.getvalue()
