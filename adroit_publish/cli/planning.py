@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from functools import partial
 
 import click
 
@@ -56,7 +58,8 @@ def hold(context: Context, flavor: str, why: str, in_git: InGit) -> None:
 @click.argument("flavor")
 def unhold(context: Context, flavor: str, in_git: InGit) -> None:
     """End the hold of FLAVOR, and of the version that was rolled back in it."""
-    edited, held = unhold_flavor(context.checkout, context.store, flavor, in_git)
+    warn = partial(print, file=sys.stderr)
+    edited, held = unhold_flavor(context.checkout, context.store, flavor, in_git, warn)
     if context.as_json:
         print_json({"flavor": flavor, "hold": None})
     else:

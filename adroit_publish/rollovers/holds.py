@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from adroit_publish.checkout import Checkout
@@ -9,6 +10,7 @@ from adroit_publish.config.flavors import find_flavor
 from adroit_publish.config.flavors_edit import clear_hold, set_hold
 from adroit_publish.custody.rolled_back import rolled_back
 from adroit_publish.edge.user import user_name
+from adroit_publish.errors import PublishError
 from adroit_publish.rollovers.audit import models_with_ledgers
 from adroit_publish.rollovers.book import note_hold
 from adroit_publish.stores.bundle_store import BundleStore
@@ -40,11 +42,22 @@ def hold(
 
 
 def unhold(
-    checkout: Checkout, store: BundleStore, name: str, in_git: InGit
+    checkout: Checkout,
+    store: BundleStore,
+    name: str,
+    in_git: InGit,
+    warn: Callable[[str], None],
 ) -> tuple[FlavorEdited, bool]:
     """Ends a flavor's hold, and that of its version, where that was rolled back.
 
-    A flavor that is gone from flavors.yaml may still hold a version in the ledger.
+    A flavor that is gone from flavors.yaml may still hold a version in the ledger of any model.
+
+    Args:
+        checkout: The checkout.
+        store: Where the ledgers are.
+        name: The flavor.
+        in_git: Whether flavors.yaml is committed, and pushed.
+        warn: Told of each ledger that may have the flavor and cannot be read.
 
     Returns:
         The edit; and whether the flavor was held, by flavors.yaml or by the ledger.
@@ -54,12 +67,9 @@ def unhold(
         PublishError: As ``hold``.
     """
     edited, version = FlavorEdited(False, None, ""), ""
-    models = [
-        model
-        for model in models_with_ledgers(store)
-        if name in {entry.facts["flavor"] for entry in rolled_back(store, model).values()}
-    ]
-    if name in checkout.flavors or not models:
+    gone = name not in checkout.flavors
+    models = list(_models_that_hold(store, name, warn)) if gone else []
+    if not models:
         flavor = find_flavor(checkout.flavors, name)
         edit, subject = partial(clear_hold, flavor=name), f"End the hold of {name}"
         edited = edit_flavor(checkout.root, name, edit, subject, in_git)
@@ -67,3 +77,18 @@ def unhold(
     facts = {"flavor": name, "version": version, "why": None}
     entered = [note_hold(store, model, "unheld", facts, user_name()) for model in models]
     return edited, edited.changed or any(entered)
+
+
+def _models_that_hold(store: BundleStore, name: str, warn: Callable[[str], None]) -> Iterator[str]:
+    """Yields the models whose ledgers hold a version that was rolled back in a flavor."""
+    for model in models_with_ledgers(store):
+        try:
+            held = rolled_back(store, model)
+        except PublishError as error:
+            warn(
+                f"the ledger of {model} cannot be read, and is passed over: {error.what} "
+                f"next: python -m adroit_publish verify-ledger {model}"
+            )
+        else:
+            if name in {entry.facts["flavor"] for entry in held.values()}:
+                yield model

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 
 from adroit_publish.config.flavors import parse_flavors
+from adroit_publish.stores.bundle_store import BundleStore
+from adroit_publish.stores.directory import DirectoryObjects
+from adroit_publish.stores.ledger import append
 from tests.support.checkouts import git, make_checkout
 from tests.support.rolling import done, run
 
@@ -59,3 +63,30 @@ def test_a_hold_is_committed_or_pushed_where_that_is_asked(clone):
 def test_a_flavor_that_does_not_exist_is_exit_2_and_nothing_is_entered(clone):
     assert run(clone, "hold", "nope", "--why", "x")[0] == 2
     assert not (clone / ".adroit/bundles/ledger").exists()
+
+
+def damage_ledger(clone, model):
+    ledger = clone / ".adroit/bundles/ledger" / model
+    ledger.mkdir(parents=True)
+    (ledger / "00000001.json").write_text("{}")
+
+
+def test_unhold_reads_no_ledger_but_its_own_models(clone):
+    done(clone, "hold", "a", "--why", "p99 is up")
+    damage_ledger(clone, "another")
+    said = done(clone, "unhold", "a")
+    assert "a is no longer held" in said
+    assert "another" not in said
+
+
+def test_a_ledger_that_cannot_be_read_is_named_and_passed_over_where_a_flavor_is_gone(clone):
+    damage_ledger(clone, "another")
+    facts = {"flavor": "gone", "version": "v1", "rollover": "0001", "why": "p99 is up"}
+    store = BundleStore(DirectoryObjects(clone / ".adroit/bundles"))
+    append(store, "doubler", "held", facts, key="k", who="ada", now=datetime.now(UTC))
+    said = done(clone, "unhold", "gone")
+    assert "gone is no longer held" in said
+    assert "the ledger of another cannot be read" in said
+    assert "verify-ledger another" in said
+    code, said = run(clone, "unhold", "nope")
+    assert (code, "the ledger of another cannot be read" in said) == (2, True), said
