@@ -115,44 +115,50 @@ class Scorer:
         as_json(self._handler.predict(example, params))
         return True
 
-    def answer(self, body: bytes, content_type: str | None) -> Reply:
+    def answer(self, body: bytes, content_type: str | None, observed: bool = True) -> Reply:
         """Returns the answer to one request; every failure is an answer too.
 
         Args:
             body: JSON, CSV or Parquet, as ``content_type`` says.
             content_type: The request's header, parameters included; None where it had none.
+            observed: Whether ``observe`` is told of its inputs.
         """
+        observe = self.observe if observed else None
         frame = self._frame(body, content_type)
         if frame is None:
-            return self._by_mlflow(body, content_type, _Asking(self._handler.predict, self.observe))
-        self._observed(frame)
+            return self._by_mlflow(body, content_type, _Asking(self._handler.predict, observe))
+        if observe is not None:
+            observe(frame)
         try:
             outputs = self._handler.predict(frame, None)
         except BaseException as error:  # noqa: BLE001  sys.exit in a model must not end the server
             return self._by_mlflow(body, content_type, _Asking(_raising(error)))
         return _answered(outputs, len(frame))
 
-    def answers(self, requests: Sequence[tuple[bytes, str | None]], most_rows: int) -> list[Reply]:
+    def answers(
+        self, requests: Sequence[tuple[bytes, str | None, bool]], most_rows: int
+    ) -> list[Reply]:
         """Returns the answers to requests that waited together, predicted together where possible.
 
         Plain tables of the same columns go to the handler as one, and its outputs are taken apart
         by their rows. Where that fails in any way, each request is answered on its own.
 
         Args:
-            requests: Body and content type of each.
+            requests: Body, content type and whether it is observed, of each.
             most_rows: Most rows of one prediction of several requests.
         """
-        frames = [self._frame(body, content_type) for body, content_type in requests]
+        frames = [self._frame(body, content_type) for body, content_type, _ in requests]
+        observed = {index for index, request in enumerate(requests) if request[2]}
         replies: dict[int, Reply] = {}
         for group in _groups(frames, most_rows):
             if len(group) > 1:
-                replies |= self._together({index: frames[index] for index in group})
+                replies |= self._together({index: frames[index] for index in group}, observed)
         return [
             replies[index] if index in replies else self.answer(*request)
             for index, request in enumerate(requests)
         ]
 
-    def _together(self, frames: Mapping[int, Any]) -> dict[int, Reply]:
+    def _together(self, frames: Mapping[int, Any], observed: set[int]) -> dict[int, Reply]:
         import pandas as pd
 
         counts = [len(frame) for frame in frames.values()]
@@ -163,16 +169,13 @@ class Scorer:
             return {}
         if parts is None:
             return {}
-        for frame in frames.values():
-            self._observed(frame)
+        for index in observed & frames.keys():
+            if self.observe is not None:
+                self.observe(frames[index])
         return {
             index: _answered(part, count)
             for index, part, count in zip(frames, parts, counts, strict=True)
         }
-
-    def _observed(self, frame: Any) -> None:
-        if self.observe is not None:
-            self.observe(frame)
 
     def _frame(self, body: bytes, content_type: str | None) -> Any:
         if self._types is None or (content_type or "").lower() not in _PLAIN:

@@ -132,6 +132,7 @@ class Application:
                 request.body,
                 request.headers.get("content-type"),
                 request.headers.get("content-encoding", ""),
+                probe=PROBE_HEADER in request.headers,
             )
         except asyncio.CancelledError:
             words = "The client has gone."

@@ -76,10 +76,11 @@ def _step(origins: Iterable[str]) -> str:
 
 
 def _projects(committed: Collection[str], model_name: str) -> frozenset[PurePosixPath]:
-    """Returns the projects' directories: each as deep below the same directory as the model's."""
+    """Returns the projects' directories: those below the model's root with no other in them."""
     directories = {PurePosixPath(path).parent for path in committed if path.endswith(_CONFIG)}
-    own = {(path.parts[0], len(path.parts)) for path in directories if path.name == model_name}
-    return frozenset(path for path in directories if (path.parts[0], len(path.parts)) in own)
+    roots = {path.parts[0] for path in directories if path.name == model_name}
+    around = {parent for path in directories for parent in path.parents}
+    return frozenset(path for path in directories - around if not roots or path.parts[0] in roots)
 
 
 def _origins(

@@ -77,7 +77,16 @@ def test_a_config_yaml_of_something_else_makes_no_project(config):
 
 
 def test_projects_may_lie_deeper_than_one_directory():
-    projects = {f"ml/{team}/config.yaml": b"" for team in ("ads/doubler", "feed/other", "feed")}
-    assert check("cash.py", projects | {"ml/feed/other/cash.py": b""}) == ()
+    projects = {
+        f"ml/{project}/config.yaml": b""
+        for project in ("doubler", "ads/tripler", "feed/other", "feed")
+    }
+    for other in ("ads/tripler", "feed/other"):
+        assert check("cash.py", projects | {f"ml/{other}/cash.py": b""}) == ()
     with pytest.raises(VerificationError, match="leave out"):
         check("cash.py", projects | {"ml/feed/cash.py": b""})
+
+
+def test_another_project_is_known_where_the_models_own_is_not_committed_yet():
+    other = {"projects/other/config.yaml": b"", "projects/other/cash.py": b""}
+    assert check("cash.py", other) == ()

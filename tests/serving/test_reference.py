@@ -98,8 +98,19 @@ def test_the_index_is_the_sum_that_its_definition_says():
         (pd.DataFrame({"n": [np.nan, np.inf, 1.0]}), ["n"]),
         (pd.DataFrame({"t": pd.to_datetime(["2026-01-01"] * 3), "n": [1, 2, 3]}), ["n"]),
         (pd.DataFrame({"k": pd.Categorical(["x", "y", "x"])}), ["k"]),
+        (pd.DataFrame({"n": [1.7e308, -1.7e308, 1.0, 2.0]}), ["n"]),
     ],
-    ids=["frame", "series", "array", "dict", "Int64", "infinite", "datetime", "categorical"],
+    ids=[
+        "frame",
+        "series",
+        "array",
+        "dict",
+        "Int64",
+        "infinite",
+        "datetime",
+        "categorical",
+        "largest",
+    ],
 )
 def test_tables_of_all_kinds_have_features_and_keep_them(rows, names, tmp_path):
     reference = reference_of(rows)
@@ -135,13 +146,24 @@ def test_what_is_no_table_has_no_reference(rows, tmp_path):
         {"schema": 1, "rows": 1, "features": {"x": {"edges": [1.0], "counts": [1, 2]}}},
         {"schema": 1, "rows": 1, "features": {"x": {"edges": [1.0], "counts": [1, 2, -1]}}},
         {"schema": 1, "rows": 1, "features": {"x": {"counts": [1, 2, 1]}}},
+        {"schema": 1, "rows": float("inf"), "features": {}},
+        {"schema": 1, "rows": 1, "features": {"x": {"values": [], "counts": [1e999, 1]}}},
+        {"schema": 1, "rows": 1, "features": {"x": {"edges": [1e999], "counts": [1, 2, 1]}}},
     ],
 )
 def test_a_file_that_is_something_else_is_no_reference(document, tmp_path):
-    with pytest.raises(ValueError, match=r"reference|schema|bins"):
+    with pytest.raises(ValueError, match=r"reference|schema|bins|edges"):
         reference_from(document)
     (tmp_path / FILE).write_text(json.dumps(document))
     assert read_reference(tmp_path) is None
+
+
+def test_categories_that_are_numbers_are_the_numbers_that_requests_bring():
+    kept = reference_of(pd.DataFrame({"zip": pd.Categorical([1, 2, 2] * 200)}))
+    asked = pd.DataFrame({"zip": [1, 2, 2] * 200})
+    window = Window(kept, 3600)
+    window.add(kept.count(asked, 1))
+    assert [index for _, _, index in window.stability()] == [0.0]
 
 
 def test_a_window_forgets_and_says_nothing_of_few_rows():

@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 
 from adroit.serving.features.reference import FILE, reference_of
+from adroit.serving.server import PROBE_HEADER
 from tests.servers.live_servers import (
     LiveServer,
     Reply,
@@ -220,6 +221,8 @@ def test_a_probe_is_answered_and_counted_apart_from_requests(served: LiveServer)
                 "adroit_invocation_faults_total",
                 "adroit_invocation_seconds_count",
                 "adroit_rows_total",
+                "adroit_queue_seconds_count",
+                "adroit_batch_requests_count",
             )
         }
 
@@ -416,6 +419,9 @@ def test_features_of_the_share_asked_for_reach_the_agent(tmp_path: Path) -> None
             "ADROIT_FLAVOR": "tiny_v2",
         }
         with serving(bundle(tmp_path / "b", model, kwargs=kwargs), environ=environ) as server:
+            assert (
+                invoke(server.url, {"instances": [{"x": 9}]}, **{PROBE_HEADER: "1"}).status == 200
+            )
             assert invoke(server.url, TWO_ROWS).status == 200
             line = agent.recv(65536).decode()
             bundle_id = ask(server.url + "/bundle").json["bundle_id"]
@@ -433,8 +439,10 @@ def test_drift_from_x_test_is_in_the_metrics_of_a_model_that_has_a_reference(
     files = {FILE: json.dumps(reference.as_dict())}
     model = loader_model(predicting("return [1.0] * len(model_input)"), files=files)
     rows = [[number + 500] for number in range(600)]
+    probe = {"dataframe_split": {"columns": ["x"], "data": [[0]]}}
     with serving(bundle(tmp_path / "b", model), environ={"ADROIT_WORKERS": "1"}) as server:
         body = {"dataframe_split": {"columns": ["x"], "data": rows}}
+        assert invoke(server.url, probe, **{PROBE_HEADER: "1"}).status == 200
         assert invoke(server.url, body).status == 200
         give_up = time.monotonic() + 30
         while 'feature="x"} 600' not in (text := ask(server.url + "/metrics").body.decode()):

@@ -87,7 +87,9 @@ class Reference:
             seed: Of that draw.
         """
         return {
-            name: self.features[name].counted(*numbers_and_categories(column), len(column))
+            name: self.features[name].counted(
+                *numbers_and_categories(_as_asked(column)), len(column)
+            )
             for name, column in columns_of(inputs, seed)
             if name in self.features
         }
@@ -111,7 +113,7 @@ def reference_of(rows: Any) -> Reference | None:
         rows = rows.to_frame()
     features, count = {}, 0
     for name, column in columns_of(rows, None):
-        numbers, categories = numbers_and_categories(column)
+        numbers, categories = numbers_and_categories(_as_asked(column))
         count = len(column)
         if numbers:
             features[name] = _number(numbers, count)
@@ -149,14 +151,17 @@ def reference_from(document: Any) -> Reference:
             int(document["rows"]),
             {str(name): _feature(told) for name, told in document["features"].items()},
         )
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError) as error:
         raise ValueError("not a reference of features") from error
 
 
 def _feature(told: Mapping[str, Any]) -> Feature:
     counts = tuple(int(count) for count in told["counts"])
     if "edges" in told:
-        feature = Feature(counts, edges=tuple(float(edge) for edge in told["edges"]))
+        edges = tuple(float(edge) for edge in told["edges"])
+        if not all(map(math.isfinite, edges)):
+            raise ValueError("edges that are no numbers")
+        feature = Feature(counts, edges=edges)
     else:
         feature = Feature(counts, values=tuple(str(value) for value in told["values"]))
     if len(counts) != len(feature.edges or feature.values or ()) + 2 or min(counts) < 0:
@@ -164,11 +169,20 @@ def _feature(told: Mapping[str, Any]) -> Feature:
     return feature
 
 
+def _as_asked(column: Any) -> Any:
+    """Returns a column as a request brings it: categories that are numbers come as numbers."""
+    categories = getattr(column.dtype, "categories", None)
+    numeric = categories is not None and categories.dtype.kind in "iuf"
+    return column.astype(float) if numeric else column
+
+
 def _number(numbers: Sequence[float], rows: int) -> Feature:
     import numpy as np
 
     shares = [place / _BINS for place in range(1, _BINS)]
-    edges = tuple(float(edge) for edge in np.unique(np.quantile(numbers, shares)))
+    with np.errstate(over="ignore", invalid="ignore"):  # between the largest numbers there are
+        quantiles = np.quantile(numbers, shares)
+    edges = tuple(float(edge) for edge in np.unique(quantiles[np.isfinite(quantiles)]))
     return Feature(tuple(Feature((), edges=edges).counted(numbers, (), rows)), edges=edges)
 
 

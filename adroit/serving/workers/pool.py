@@ -112,20 +112,23 @@ class Pool:
         """How many workers can be asked, those that are busy among them."""
         return sum(link.ready for link in self._links)
 
-    async def ask(self, body: bytes, content_type: str | None, encoding: str) -> Reply:
+    async def ask(
+        self, body: bytes, content_type: str | None, encoding: str, *, probe: bool = False
+    ) -> Reply:
         """Returns what a worker answers, or why none did.
 
         Args:
             body: The whole body of a request.
             content_type: Its header; None where it had none.
             encoding: Its header Content-Encoding; empty where it had none.
+            probe: Whether it is to be counted nowhere.
         """
         if len(self._queue) >= self.limits.queue_for(self._workers):
             message = "The server is busy; try again."
             return failure(503, "TEMPORARILY_UNAVAILABLE", message, retry_after_s=self._wait_s())
         self._numbers += 1
         loop = asyncio.get_running_loop()
-        job = Job(self._numbers, body, content_type, encoding, loop.create_future())
+        job = Job(self._numbers, body, content_type, encoding, probe, loop.create_future())
         self._queue.append(job)
         if self.limits.wait_s:
             loop.call_later(self.limits.wait_s, self._dispatch)
@@ -174,7 +177,9 @@ class Pool:
             most = max(1, self.limits.most_rows)
             jobs = [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
             link.send(jobs)
-            self.metrics.dispatched([job.sent_at - job.asked_at for job in jobs if job.sent_at])
+            waited_s = [job.sent_at - job.asked_at for job in jobs if job.sent_at and not job.probe]
+            if waited_s:
+                self.metrics.dispatched(waited_s)
             self.metrics.busy = sum(bool(link.jobs) for link in self._links)
 
     def _free(self) -> WorkerLink | None:

@@ -91,7 +91,7 @@ class Worker:
     def _answers(self, jobs: list[tuple[dict[str, Any], bytes]]) -> list[Reply]:
         bodies = [self._plain(body, job["encoding"]) for job, body in jobs]
         asked = [
-            (body, job["content_type"])
+            (body, job["content_type"], not job["probe"])
             for (job, _), body in zip(jobs, bodies, strict=True)
             if isinstance(body, bytes)
         ]

@@ -25,6 +25,7 @@ class Job:
         body: The request's.
         content_type: Its header; None where it had none.
         encoding: Its header Content-Encoding; empty where it had none.
+        probe: Whether somebody only looks whether the model answers: it is no traffic.
         answer: Of which a ``Reply`` comes.
         asked_at: When it began to wait, by the monotonic clock.
         sent_at: When a worker got it; None before.
@@ -34,6 +35,7 @@ class Job:
     body: bytes
     content_type: str | None
     encoding: str
+    probe: bool
     answer: asyncio.Future[Reply]
     asked_at: float = field(default_factory=time.monotonic)
     sent_at: float | None = None
@@ -101,6 +103,7 @@ class WorkerLink(asyncio.Protocol):
                 "size": len(job.body),
                 "content_type": job.content_type,
                 "encoding": job.encoding,
+                "probe": job.probe,
             }
             for job in jobs
         ]
