@@ -13,7 +13,7 @@ from adroit_publish.cli.render import print_json, print_table
 from adroit_publish.config.sitevars import Pointer
 from adroit_publish.errors import ConfigError
 from adroit_publish.evidence.sitevars import Change, Sitevars
-from adroit_publish.rollovers.sitevars import chosen, point, sitevars_of
+from adroit_publish.rollovers.sitevars import chosen, point_everywhere, sitevars_of
 
 in_one_region = click.option("--region", help="of a target with several: in this one alone")
 
@@ -97,19 +97,27 @@ def set_(
 ) -> None:
     """Point MODEL at a flavor, or at several: percents that add up to 100; in every region."""
     pointer = _pointer(flavors)
-    everywhere = chosen(sitevars_of(context.target, context.store), region)
-    told = []
-    for region, sitevars in everywhere.items():
-        if expect is None:
-            expected = sitevars.get(model).pointer
-        else:
-            expected = None if expect == "none" else _pointer(tuple(expect.split(",")))
-        point(context.checkout, sitevars, context.store, model, pointer, expected, why)
-        change = {"model": model, "before": _json(expected), "pointer": _json(pointer)}
-        told.append(change | ({"region": region} if region else {}))
-        if not context.as_json:
+    known = None if expect in (None, "none") else _pointer(tuple(expect.split(",")))
+    pointing = point_everywhere(
+        context.checkout,
+        chosen(sitevars_of(context.target, context.store), region),
+        context.store,
+        model,
+        pointer,
+        lambda sitevars: sitevars.get(model).pointer if expect is None else known,
+        why,
+    )
+    if not context.as_json:
+        for region, before in pointing.before.items():
             where = f" in {region}" if region else ""
-            print(f"{model}{where}: {expected or 'no entry'} -> {pointer}", flush=True)
+            print(f"{model}{where}: {before or 'no entry'} -> {pointer}", flush=True)
+    if pointing.error:
+        raise pointing.error
+    told = [
+        {"model": model, "before": _json(before), "pointer": _json(pointer)}
+        | ({"region": region} if region else {})
+        for region, before in pointing.before.items()
+    ]
     if context.as_json:
         print_json(told if len(told) > 1 else told[0])
 

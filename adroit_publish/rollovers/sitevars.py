@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
 from adroit_publish.bundle.content import Inline
@@ -14,11 +15,12 @@ from adroit_publish.config.flavors import find_flavor
 from adroit_publish.config.sitevars import Pointer
 from adroit_publish.config.targets import Target
 from adroit_publish.edge.user import user_name
-from adroit_publish.errors import ConfigError, RefusedError
+from adroit_publish.errors import ConfigError, PublishError, RefusedError
 from adroit_publish.evidence.sitevar_file import FileDocuments
 from adroit_publish.evidence.sitevar_ssm import Parameters
-from adroit_publish.evidence.sitevars import Seen, Sitevars, history_folder
+from adroit_publish.evidence.sitevars import Change, Seen, Sitevars, history_folder
 from adroit_publish.rollovers.book import enter_pointer, weights_in
+from adroit_publish.rollovers.regions import set_everywhere
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.chain import last_number
 from adroit_publish.stores.changes import in_region, keyed
@@ -114,38 +116,87 @@ def _open(target: Target, store: BundleStore, region: str, address: str) -> Site
     return Sitevars(FileDocuments(Path(place.removeprefix("file:") or "/")), name, kept, region)
 
 
-def point(
+@dataclass(frozen=True)
+class Pointing:
+    """What ``point_everywhere`` came to.
+
+    Attributes:
+        before: By region that was set, what it said before; None: nothing.
+        error: Names the regions that could not be set, or says why a change is not entered; None:
+            everything was done.
+    """
+
+    before: Mapping[str, Pointer | None]
+    error: PublishError | None
+
+
+def point_everywhere(
+    checkout: Checkout,
+    sitevars: Mapping[str, Sitevars],
+    store: BundleStore,
+    model_name: str,
+    pointer: Pointer,
+    expected: Callable[[Sitevars], Pointer | None],
+    why: str,
+) -> Pointing:
+    """Points a model at flavors by hand, in all regions at once, and enters that in the ledger.
+
+    A region that fails stops no other. The same command again does what is missing.
+
+    Args:
+        checkout: The checkout that has the flavors.
+        sitevars: Where the pointer is, by region.
+        store: The target's bundle store, where the ledger is.
+        model_name: The model.
+        pointer: What its entry is to say.
+        expected: Tells what a sitevar says now; None: nothing. Called in threads.
+        why: The reason; the history keeps it.
+
+    Raises:
+        PublishError: As ``check_pointer``; nothing was set.
+    """
+    check_pointer(checkout, store, model_name, pointer)
+    before: dict[str, Pointer | None] = {}
+    made: dict[str, tuple[Change | None, int]] = {}
+
+    def set_one(region: str) -> None:
+        there = sitevars[region]
+        now, since = expected(there), last_number(store, model_name)
+        change = there.set(model_name, pointer, expected=now, who=user_name(), why=why)
+        before[region], made[region] = now, (change, since)
+
+    errors = []
+    try:
+        if len(sitevars) == 1:  # its own error says it all
+            set_one(*sitevars)
+        else:
+            set_everywhere(sitevars, set_one)
+    except PublishError as error:
+        errors.append(error)
+    were_set = [region for region in sitevars if region in made]
+    try:
+        for region in were_set:
+            _enter(checkout, sitevars[region], store, model_name, pointer, *made[region])
+    except PublishError as error:
+        errors.append(error)
+    return Pointing({region: before[region] for region in were_set}, next(iter(errors), None))
+
+
+def _enter(
     checkout: Checkout,
     sitevars: Sitevars,
     store: BundleStore,
     model_name: str,
     pointer: Pointer,
-    expected: Pointer | None,
-    why: str,
+    change: Change | None,
+    since: int,
 ) -> None:
-    """Points a model at flavors by hand, and enters that in the ledger.
-
-    Args:
-        checkout: The checkout that has the flavors.
-        sitevars: Where the pointer is: of one region, where the target has several.
-        store: The target's bundle store, where the ledger is.
-        model_name: The model.
-        pointer: What its entry is to say.
-        expected: What it says now; None: nothing.
-        why: The reason; the history keeps it.
-
-    Raises:
-        PublishError: As ``check_pointer``, ``Sitevars.set`` and ``ledger.append``. The same command
-            again does what is missing.
-    """
-    check_pointer(checkout, store, model_name, pointer)
-    since = last_number(store, model_name)
-    change = sitevars.set(model_name, pointer, expected=expected, who=user_name(), why=why)
+    """Enters a pointer that was set by hand; without a change, unless whoever set it has."""
     known = pointed_to(entries(store, model_name), sitevars.region) or {}
     before = weights_in(change.before) if change else known
     if change is None:
         if known == weights_in(pointer):
-            return  # whoever moved it has entered that
+            return
         change = sitevars.history(model_name)[-1]
     live = [
         {"flavor": flavor, "version": str(checkout.flavors[flavor].version), "weight": percent}

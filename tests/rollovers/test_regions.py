@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 import time
 from dataclasses import replace
@@ -498,3 +499,53 @@ def test_by_region_needs_regions(tmp_path, trained):
     places = ("--url", "http://127.0.0.1:1", "--metrics", "http://127.0.0.1:1")
     code, said = run(root, *begin, *places)
     assert (code, "several sitevars" in said) == (2, True), said
+
+
+@pytest.fixture
+def sent(root, tmp_path):
+    """A copy of the checkout, every region pointed at ``old``, as nothing is running."""
+    copy = tmp_path / "repo"
+    shutil.copytree(root, copy, ignore=shutil.ignore_patterns("us.json", "eu.json"))
+    for kept in ("ledger", "sitevars", "rollovers"):
+        shutil.rmtree(copy / ".adroit/bundles" / kept, ignore_errors=True)
+    done(copy, "sitevar", "set", "doubler", "old", "--why", "the first one")
+    return copy
+
+
+def says(root, region):
+    return json.loads((root / f".adroit/{region}.json").read_text())["doubler"]
+
+
+def test_a_pointer_set_by_hand_goes_everywhere_but_where_it_cannot_and_says_so(sent):
+    us = sent / ".adroit/us.json"
+    before = us.read_text()
+    us.write_text("{")
+    move = ("sitevar", "set", "doubler", "new", "--why", "an emergency")
+    code, said = run(sent, *move)
+    assert (code, says(sent, "eu")) == (5, "new"), said
+    assert "the sitevar of us could not be set; set: eu" in said
+    assert "doubler in eu: old -> new" in said
+    us.write_text(before)
+    said = done(sent, *move)
+    assert "doubler in us: old -> new" in said
+    assert (says(sent, "us"), says(sent, "eu")) == ("new", "new")
+    assert "whole" in done(sent, "verify-ledger", "doubler")
+
+
+def test_a_damaged_ledger_stops_no_pointer_that_is_set_by_hand(sent):
+    (sent / ".adroit/bundles/ledger/doubler/odd").write_text("?")
+    code, said = run(sent, "sitevar", "set", "doubler", "new", "--why", "an emergency")
+    assert (code, "is not an entry" in said) == (6, True), said
+    assert (says(sent, "us"), says(sent, "eu")) == ("new", "new")
+
+
+def test_what_no_region_can_be_pointed_at_is_refused_before_any_is(sent):
+    code, said = run(sent, "sitevar", "set", "doubler", "nope", "--why", "a slip")
+    assert (code, "could not be set" in said) == (2, False), said
+    code, said = run(sent, "sitevar", "set", "doubler", "new", "--why", "x", "--expect", "new")
+    assert (code, "the sitevar of us, the sitevar of eu could not be set" in said) == (4, True)
+    code, said = run(
+        sent, "sitevar", "set", "doubler", "new", "--why", "x", "--expect", "new", "--region", "us"
+    )
+    assert (code, said.startswith("The sitevar of doubler is not")) == (4, True), said
+    assert (says(sent, "us"), says(sent, "eu")) == ("old", "old")
