@@ -135,7 +135,7 @@ _NAMES: dict[str, dict[str, str]] = {
         "cmdstanpy.compilation": "CompilerOptions",
         "cmdstanpy.model": "CmdStanModel",
     },
-    "joblib": {"joblib.numpy_pickle": "NumpyArrayWrapper NDArrayWrapper ZNDArrayWrapper"},
+    "joblib": {"joblib.numpy_pickle": "NumpyArrayWrapper"},
     "statsmodels": {
         "statsmodels.formula._manager": "FormulaManager",
         "patsy.design_info": "DesignInfo",

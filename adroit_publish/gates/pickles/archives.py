@@ -26,9 +26,12 @@ from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import Any, BinaryIO
 
+from adroit_publish.gates.pickles.allowed import is_never_allowed
 from adroit_publish.gates.pickles.bytes_in import NESTED, Bytes, Hostile, Unreadable
 from adroit_publish.gates.pickles.inventory import Inventory, Name
+from adroit_publish.gates.pickles.joblib_arrays import WRAPPER
 from adroit_publish.gates.pickles.machine import Machine
+from adroit_publish.gates.pickles.steps import run
 
 PICKLES = (".pkl", ".pickle", ".joblib", ".cloudpickle", ".dill", ".pth", ".pt", ".skops")
 """How the names end of what is a pickle, or is refused."""
@@ -45,7 +48,7 @@ _COMPRESSIONS: dict[bytes, Callable[[BinaryIO], Any]] = {
     _LZMA: lzma.open,
 }
 _ZLIB = (b"x\x01", b"x^", b"x\x9c", b"x\xda")
-_LZ4 = b"\x04\x22\x4d\x18"
+_NOT_LOOKED_INTO = {b"\x04\x22\x4d\x18": "lz4", b"ZF0x": "joblib before 0.10"}
 _ERRORS = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, OSError, EOFError,
     RuntimeError, NotImplementedError, ValueError, SyntaxError, RecursionError, struct.error,
@@ -99,8 +102,9 @@ class _Looker:
                 return self._compressed(opened(stream), path, depth, sure=magic != _LZMA)
         if head.startswith(_ZLIB):
             return self._zlib(stream, path, depth)
-        if head.startswith(_LZ4):
-            raise Unreadable("it is compressed by lz4, which is not looked into")
+        for magic, tool in _NOT_LOOKED_INTO.items():
+            if head.startswith(magic):
+                raise Unreadable(f"it is compressed by {tool}, which is not looked into")
         if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
             self._zip(stream, path, depth)
         elif head[257:262] == b"ustar" or (len(head) == _HEAD_BYTES and _is_tar(head)):
@@ -175,28 +179,52 @@ class _Looker:
             self.inventory.called.add(name)
 
     def _pickles(self, stream: BinaryIO, head: bytes, path: str) -> None:
-        """Reads pickles, one after the other, up to something else."""
+        """Reads pickles, one after the other, up to something else, as every reader would."""
+        start = stream.tell()
+        if self._as_joblib(stream, head, path):
+            stream.seek(start)
+            self._as_pickle(stream)
+
+    def _as_joblib(self, stream: BinaryIO, head: bytes, path: str) -> bool:
+        """Returns whether there were raw bytes of arrays, which joblib alone passes over."""
         source, named, first = Bytes(stream), path.endswith((*PICKLES, ".pkl")), True
         certain = head[:1] == b"\x80" and head[1:2] <= b"\x05"
+        has_arrays = False
         while source.peek(1):
             inventory = Inventory()
-            machine = Machine(source, inventory, self._nested)
+            machine = Machine(source, inventory, self._nested, as_joblib=True)
             try:
-                machine.run()
+                run(machine)
             except Unreadable as error:
                 if isinstance(error, Hostile) or (first and named):
                     raise
                 # Whatever an unpickler has called by then, it has called.
-                calls = inventory.called and inventory.is_plausible
-                if calls or (certain and (inventory.called or inventory.problems)):
+                calls = inventory.called or any(map(is_never_allowed, inventory.named))
+                if calls or (inventory.problems and (certain or inventory.named)):
                     raise Hostile(f"behind its calls, {error}") from error
-                return
-            if first and not (named or certain or (inventory.named and inventory.is_plausible)):
-                return  # a text may be read as a pickle of a number
+                return has_arrays
+            if first and not (named or certain or inventory.named):
+                return False  # a text may be read as a pickle of a number
             self._keep(inventory)
-            first = False
+            first, has_arrays = False, has_arrays or machine.has_arrays
+        return has_arrays
 
-    def _nested(self, payload: bytes) -> None:
+    def _as_pickle(self, stream: BinaryIO) -> None:
+        """Notes what it is to a reader that takes the raw bytes of arrays for opcodes."""
+        source = Bytes(stream)
+        while source.peek(1):
+            inventory = Inventory()
+            try:
+                run(Machine(source, inventory, self._nested, as_joblib=False))
+            except Hostile:
+                raise
+            except Unreadable:
+                self._keep(inventory)
+                return
+            self._keep(inventory)
+
+    def _nested(self, payload: bytes) -> bool:
+        """Looks into a payload; returns whether it is pickles, and was read."""
         if self._nested_in >= _DEEPEST:
             raise Hostile("pickles are nested too deeply")
         inner = _Looker(self._nested_in + 1)
@@ -205,9 +233,10 @@ class _Looker:
         except Unreadable as error:
             if isinstance(error, Hostile) or payload.startswith(NESTED) or inner.seen:
                 raise
-            return  # two bytes may begin anything
+            return False  # two bytes may begin anything
         if inner.seen:
             self._keep(inner.inventory)
+        return inner.seen and payload[:1] == b"\x80"
 
     def _keep(self, more: Inventory) -> None:
         self.seen = True
@@ -216,6 +245,8 @@ class _Looker:
         self.inventory.modules |= more.modules
         self.inventory.problems |= more.problems
         self.inventory.by_value |= more.by_value
+        if self.inventory.by_value and WRAPPER in self.inventory.named:
+            self.inventory.problems.add("makes classes next to arrays that joblib wrote")
 
 
 def _inflate(stream: BinaryIO) -> Iterator[bytes]:

@@ -28,6 +28,7 @@ class Bytes:
         self._stream = stream
         self._buffer = b""
         self._at = 0
+        self.position = 0
 
     def read(self, size: int) -> bytes:
         end = self._at + size
@@ -36,6 +37,7 @@ class Bytes:
             end = size
         data = self._buffer[self._at : end]
         self._at = end
+        self.position += size
         return data
 
     def peek(self, size: int) -> bytes:
@@ -55,10 +57,12 @@ class Bytes:
             raise Unreadable("a line does not end")
         line = self._buffer[self._at : end]
         self._at = end + 1
+        self.position += len(line) + 1
         return line.decode("utf-8", "replace")
 
     def skip(self, size: int) -> bytes:
         """Passes over bytes; returns none of them."""
+        self.position += size
         left = size - (len(self._buffer) - self._at)
         if left <= 0:
             self._at += size
@@ -74,16 +78,32 @@ class Bytes:
             left -= count
         return b""
 
-    def payload(self, size: int, nested: Callable[[bytes], None]) -> None:
-        """Passes over bytes; hands them on where they begin as what may hold pickles."""
-        head = self.peek(min(size, 8))
-        is_nested = head.startswith(NESTED) or (head[:1] == b"\x80" and head[1:2] <= b"\x05")
-        if not (size > 2 and is_nested):
+    def payload(self, size: int, nested: Callable[[bytes], bool]) -> bool:
+        """Passes over bytes; hands them on where they begin as what may hold pickles.
+
+        Returns:
+            Whether they were pickles, and were read.
+        """
+        if not (size > 2 and _may_hold_pickles(self.peek(min(size, 8)))):
             self.skip(size)
-        elif size > _NESTED_BYTES:
+            return False
+        if size > _NESTED_BYTES:
             raise Unreadable("what is nested in it is too large to be looked at")
-        else:
-            nested(self.read(size))
+        return nested(self.read(size))
+
+    def text_payload(self, size: int, nested: Callable[[bytes], bool]) -> bool:
+        """Does the same with a text, as protocols below 3 write bytes."""
+        head = self.peek(16)[:size].decode("utf-8", "ignore").encode("latin-1", "ignore")
+        if not _may_hold_pickles(head):
+            self.skip(size)
+            return False
+        if size > 2 * _NESTED_BYTES:
+            raise Unreadable("what is nested in it is too large to be looked at")
+        data = self.read(size)
+        try:
+            return nested(data.decode().encode("latin-1"))
+        except UnicodeError:
+            return False  # a text it is
 
     def _fill(self, size: int) -> None:
         pieces = [self._buffer[self._at :]]
@@ -95,3 +115,7 @@ class Bytes:
             pieces.append(piece)
             have += len(piece)
         self._buffer, self._at = b"".join(pieces), 0
+
+
+def _may_hold_pickles(head: bytes) -> bool:
+    return head.startswith(NESTED) or (head[:1] == b"\x80" and head[1:2] <= b"\x05")

@@ -11,13 +11,15 @@ from collections.abc import Collection, Mapping
 
 from adroit_publish.bundle.content import Readable
 from adroit_publish.bundle.imports import BundleFinding
+from adroit_publish.edge.text import printable
 from adroit_publish.errors import RefusedError
 from adroit_publish.gates.pickles.allowed import is_allowed, is_never_allowed
 from adroit_publish.gates.pickles.archives import inventory_of
 from adroit_publish.gates.pickles.bytes_in import Unreadable
-from adroit_publish.gates.pickles.inventory import Inventory, Name
+from adroit_publish.gates.pickles.inventory import Inventory, Name, is_name
 
 _SHOWN = 20
+_LINE_CHARS = 300
 _SUFFIXES = (".py", ".so", ".pyd")
 
 
@@ -70,7 +72,9 @@ def modules_of(paths: Collection[str]) -> frozenset[str]:
 
 
 def _lines(inventory: Inventory) -> tuple[str, ...]:
-    return (*sorted(map(str, inventory.named)), *sorted(f"module {m}" for m in inventory.modules))
+    modules = (f"module {module}" for module in inventory.modules)
+    names = (*sorted(map(str, inventory.named)), *sorted(modules))
+    return tuple(printable(name, _LINE_CHARS) for name in names)
 
 
 def _passes(name: Name, inventory: Inventory, own: Collection[str]) -> bool:
@@ -82,13 +86,17 @@ def _passes(name: Name, inventory: Inventory, own: Collection[str]) -> bool:
 
 
 def _refusal(refused: Mapping[str, list[str]]) -> RefusedError:
-    lines = [f"model/{path} {line}" for path, lines in refused.items() for line in lines]
+    lines = [
+        printable(f"model/{path} {line}", _LINE_CHARS)
+        for path, lines in refused.items()
+        for line in lines
+    ]
     more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
     names = dict.fromkeys(
         line.removeprefix("imports ")
         for lines in refused.values()
         for line in lines
-        if line.startswith("imports ") and " " not in line.removeprefix("imports ")
+        if line.startswith("imports ") and is_name(line.removeprefix("imports "))
     )
     waive = (
         "; if this model needs them: "

@@ -34,8 +34,12 @@ class Value:
     state: Any = None
 
 
+DATA = object()
+"""A number, bytes, a list: what is neither called nor the name of anything."""
+LOOKED_INTO = object()
+"""Bytes, or a text that becomes bytes, that were read as pickles to their end."""
 OTHER = object()
-"""Any value that decides nothing."""
+"""Any other value, of which nothing is known."""
 
 CLOUDPICKLE = (
     "cloudpickle.cloudpickle",
@@ -65,27 +69,12 @@ class Inventory:
     by_value: bool = False
     problems: set[str] = field(default_factory=set)
 
-    @property
-    def is_plausible(self) -> bool:
-        """Whether its names are names, as those of other bytes are not."""
-        parts = (part for name in self.named for part in str(name).split("."))
-        return all(part.isidentifier() for part in parts)
+
+def is_name(dotted: str) -> bool:
+    """Whether something can be imported by such a name, as by chance bytes or text it cannot."""
+    return all(part.replace("-", "_").isidentifier() for part in dotted.split("."))
 
 
 def is_by_value(name: Name, names: set[str]) -> bool:
     """Whether this is one of cloudpickle's functions for what it pickles by value."""
     return name.module in CLOUDPICKLE and name.name in names
-
-
-def text_argument(name: str, line: str) -> Any:
-    """Returns the value of an argument that ends with its line."""
-    if name in ("PUT", "GET"):
-        return int(line)
-    if name == "INT":
-        return {"00": False, "01": True}.get(line) if line in ("00", "01") else int(line)
-    if name == "STRING":
-        quoted = len(line) >= 2 and line[0] == line[-1] and line[0] in "\"'"
-        return line[1:-1].encode().decode("unicode_escape") if quoted else OTHER
-    if name == "UNICODE":
-        return line.encode("latin-1", "replace").decode("raw_unicode_escape")
-    return OTHER

@@ -1,29 +1,31 @@
-"""One pickle, read by its opcodes: what it would import, and what of that it would call.
+"""The machine that reads a pickle: what it would import, and what of that it would call.
 
 The pickle machine is run with names in the place of objects: its stack, its marks and its memo are
 followed, so that a name put together from the memo is known, and a call is told from a mention.
-Nothing is imported and nothing is called. Long payloads are passed over; one that begins as a
+Nothing is imported and nothing is called. A reading ends at what no unpickler would get past: a
+name that nothing can have, a call of a number. Long payloads are passed over; one that begins as a
 pickle or an archive is handed on. What joblib writes between opcodes, the raw bytes of arrays, is
-passed over as joblib reads it.
+passed over by joblib's reader and read as opcodes by any other: the machine reads as either.
 
 Source: Python library, ``pickletools`` (the opcodes) and ``pickle._Unpickler`` (what each does);
-``_compat_pickle``; cloudpickle 3.1, ``cloudpickle.cloudpickle``; joblib 1.5,
-``joblib.numpy_pickle.NumpyArrayWrapper.read_array``.
+``_compat_pickle``; cloudpickle 3.1, ``cloudpickle.cloudpickle``; joblib 1.6,
+``joblib.numpy_pickle.NumpyUnpickler.load_build``.
 """
 
 from __future__ import annotations
 
-import math
-import pickletools
-import re
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Callable
+from importlib.util import find_spec
+from io import BytesIO
 from typing import Any
 
 from adroit_publish.gates.pickles.bytes_in import Bytes, Unreadable
 from adroit_publish.gates.pickles.inventory import (
     CLASSES,
     CLOUDPICKLE,
+    DATA,
+    LOOKED_INTO,
     MAKERS,
     OTHER,
     SETTERS,
@@ -32,93 +34,50 @@ from adroit_publish.gates.pickles.inventory import (
     Name,
     Value,
     is_by_value,
-    text_argument,
+    is_name,
 )
+from adroit_publish.gates.pickles.joblib_arrays import WRAPPER, Layout, layout_of
 
-_TEXT_BYTES = 4096
-_KEPT = 64
-_MOST_OPCODES = 500_000_000
-_OPCODES = {ord(op.code): op for op in pickletools.opcodes}
-_LENGTHS = {-2: (1, False), -3: (4, True), -4: (4, False), -5: (8, False)}
-"""By pickletools' code for an argument's length: how many bytes hold it, and whether signed."""
+_MAKE_TEXTS = ("builtins", "operator", "_operator", "functools", "_functools")
 
 
 class Machine:
-    """Runs one pickle over an inventory.
+    """What a reader of one pickle has before it, and notes in an inventory.
 
     Args:
         nested: Takes a payload that may hold pickles itself.
+        as_joblib: Whether to read as joblib does, past the raw bytes of arrays.
     """
 
-    def __init__(self, source: Bytes, inventory: Inventory, nested: Callable[[bytes], None]):
+    def __init__(
+        self,
+        source: Bytes,
+        inventory: Inventory,
+        nested: Callable[[bytes], bool],
+        *,
+        as_joblib: bool,
+    ):
         self.source, self.inventory, self.nested = source, inventory, nested
+        self.as_joblib, self.has_arrays = as_joblib, False
+        self.unread_array: tuple[Value, list[Any], int] | None = None
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
-        self.protocol = 0
-
-    def run(self) -> None:
-        """Reads up to and with STOP.
-
-        Raises:
-            Unreadable: It is cut off, or no unpickler would read it.
-        """
-        try:
-            for _ in range(_MOST_OPCODES):
-                code = self.source.read(1)[0]
-                opcode = _OPCODES.get(code)
-                if opcode is None:
-                    raise Unreadable(f"byte {code:#04x} is not an opcode")
-                if opcode.name == "STOP":
-                    self.stack.pop()
-                    return
-                argument = self._argument(opcode.name, opcode.arg)
-                step = _STEPS.get(opcode.name)
-                if step is None:
-                    self.stack.append(argument)
-                else:
-                    step(self, argument)
-        except (IndexError, ValueError, KeyError, OverflowError) as error:
-            raise Unreadable(f"{type(error).__name__} in its opcodes") from error
-        raise Unreadable("it has too many opcodes")
-
-    def _argument(self, name: str, kind: pickletools.ArgumentDescriptor | None) -> Any:
-        if kind is None:
-            return _CONSTANTS.get(name, OTHER)
-        if kind.n == pickletools.UP_TO_NEWLINE:
-            line = self.source.line()
-            return (
-                (line, self.source.line())
-                if name in ("GLOBAL", "INST")
-                else text_argument(name, line)
-            )
-        if kind.n >= 0:
-            data = self.source.read(kind.n)
-            return int.from_bytes(data, "little", signed=name == "BININT") if kind.n < 8 else OTHER
-        width, signed = _LENGTHS[kind.n]
-        size = int.from_bytes(self.source.read(width), "little", signed=signed)
-        if size < 0:
-            raise Unreadable("a length is negative")
-        if name.startswith("LONG"):
-            data = self.source.read(size) if size <= 8 else self.source.skip(size)
-            return int.from_bytes(data, "little", signed=True) if data else OTHER
-        if "BYTES" in name or "BYTEARRAY" in name:
-            self.source.payload(size, self.nested)
-            return OTHER
-        if size > _TEXT_BYTES:
-            self.source.skip(size)
-            return OTHER
-        return self.source.read(size).decode(
-            "utf-8", "surrogatepass" if "UNI" in name else "replace"
-        )
+        self.protocol = self.frame_end = 0
 
     def import_name(self, module: Any, name: Any) -> Any:
+        if _is_no_text(module) or _is_no_text(name):
+            raise Unreadable("imports what is not a name")
         if not (isinstance(module, str) and isinstance(name, str)):
             self.inventory.problems.add("imports a name that it computes")
             return OTHER
         if self.protocol < 3:
             module, name = NAME_MAPPING.get((module, name), (module, name))
             module = IMPORT_MAPPING.get(module, module)
+        if not is_name(f"{module}.{name}"):
+            raise Unreadable(f"imports {module}.{name}, which is not a name")
+        if name == "dtype" and not self.as_joblib and not _can_be_imported(module):
+            raise Unreadable(f"imports {module}")  # by its memo, which joblib's arrays do not share
         imported = Name(module, name)
         self.inventory.named.add(imported)
         return imported
@@ -129,7 +88,10 @@ class Machine:
 
     def call(self, function: Any, args: Any) -> Any:
         """Returns what a call would make; notes the call."""
-        args = args if isinstance(args, tuple) else ()
+        args = args if isinstance(args, tuple) else (OTHER,)
+        self._check_array()
+        if isinstance(function, str) or _is_data(function):
+            raise Unreadable("calls what is not a function")
         if isinstance(function, Value) and is_by_value(function.by, CLASSES):
             return Value(function.by)
         if not isinstance(function, Name):
@@ -140,9 +102,36 @@ class Machine:
             return self._by_value(function, args)
         if function == ("builtins", "getattr"):
             return self._attribute(*args)
+        if function == ("_codecs", "encode"):
+            return self._encode(*args)
+        if function == ("torch.storage", "_load_from_bytes") and args != (LOOKED_INTO,):
+            self.inventory.problems.add("unpickles bytes that are not pickles, or not in it")
         if args and (function.module == "copyreg" or function.name == "reduce"):
-            return self.call(args[0], ())  # which these call
+            made = self.call(args[0], ())  # which these call
+            return made if function.module == "copyreg" else Value(function)
         return Value(function, args)
+
+    def push_made(self, made: Any) -> None:
+        """Puts what a call made on the stack."""
+        self.stack.append(made)
+        if self.as_joblib and isinstance(made, Value) and made.by == WRAPPER:
+            self._check_array(made)
+            self.unread_array = made, self.stack, len(self.stack) - 1
+
+    def _check_array(self, made: Value | None = None) -> None:
+        """Checks that an array's description lies where it was made, with nothing in its way."""
+        if self.unread_array is None:
+            return
+        wrapper, stack, at = self.unread_array
+        in_place = any(stack is other for other in (self.stack, *self.marks))
+        if made or not in_place or len(stack) <= at or stack[at] is not wrapper:
+            raise Unreadable("an array of joblib's is used before it is read")
+
+    def again(self, value: Any) -> Any:
+        """Returns what the pickle uses another time."""
+        if self.as_joblib and isinstance(value, Value) and value.by == WRAPPER:
+            raise Unreadable("an array of joblib's is used twice")
+        return value
 
     def _by_value(self, function: Name, args: tuple[Any, ...]) -> Any:
         first = args[0] if args else None
@@ -161,6 +150,19 @@ class Machine:
         self.inventory.by_value |= is_by_value(function, MAKERS)
         return Value(function)
 
+    def _encode(self, text: Any = None, encoding: Any = None, *_: Any) -> Any:
+        """Returns bytes as protocols below 3 write them."""
+        if encoding != "latin1" and text != "":
+            self.inventory.problems.add("encodes a text in another way than pickle does")
+        if not isinstance(text, str):
+            return LOOKED_INTO if text is LOOKED_INTO else OTHER
+        data = text.encode("latin-1")
+        return (
+            LOOKED_INTO
+            if data[:1] and Bytes(BytesIO(data)).payload(len(data), self.nested)
+            else DATA
+        )
+
     def _attribute(self, of: Any = None, name: Any = None, *_: Any) -> Any:
         public = isinstance(name, str) and not name.startswith("_")
         if isinstance(of, Name) and public:
@@ -176,173 +178,38 @@ class Machine:
         if isinstance(what, Name | Module):
             self.inventory.problems.add(f"changes what {what} is")
 
-    def build(self, state: Any) -> None:
+    def build(self, state: Any) -> Layout | None:
+        """Notes that the last object gets a state; returns what follows it, if it is an array's."""
         made = self.stack[-1]
         self.change(made)
-        if isinstance(made, Value):
-            made.state = state
-            if made.by == ("joblib.numpy_pickle", "NumpyArrayWrapper"):
-                self._pass_array(state)
+        self._check_array()
+        if not isinstance(made, Value):
+            return None
+        made.state = state if made.state is None else OTHER
+        if not (self.unread_array and made is self.unread_array[0]):
+            return None
+        self.unread_array, self.has_arrays = None, True
+        self.check_frame()
+        return layout_of(made, state)
 
-    def _pass_array(self, state: Any) -> None:
-        """Passes over an array that joblib wrote behind its description."""
-        state = state if isinstance(state, dict) else {}
-        dtype, shape = state.get("dtype"), state.get("shape")
-        code = dtype.args[0] if isinstance(dtype, Value) and dtype.args else None
-        match = re.fullmatch(r"[<>|=]?([a-zA-Z])(\d*)", code) if isinstance(code, str) else None
-        if match is None or not (isinstance(shape, tuple) and all(type(n) is int for n in shape)):
-            raise Unreadable("an array of joblib's has no dtype or shape")
-        if match[1] == "O":
-            Machine(self.source, self.inventory, self.nested).run()
-            return
-        if state.get("numpy_array_alignment_bytes") is not None:
-            self.source.skip(self.source.read(1)[0])
-        itemsize = int(match[2] or 1) * (4 if match[1] == "U" else 1)
-        self.source.skip(math.prod(shape) * itemsize)
+    def check_frame(self) -> None:
+        """Checks that a reader which reads by frames is where the machine is."""
+        if self.source.position < self.frame_end:
+            raise Unreadable("a frame goes on where its reader has already left it")
 
 
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+def _can_be_imported(module: str) -> bool:
+    """Whether a module may be there, so far as that is known without importing it."""
+    return "." in module or find_spec(module) is not None
 
 
-def _mark(m: Machine, _: Any) -> None:
-    m.marks.append(m.stack)
-    m.stack = []
+def _is_no_text(value: Any) -> bool:
+    """Whether a value is certainly not a text, which alone is taken for a name."""
+    if isinstance(value, Value):
+        return value.by.module not in _MAKE_TEXTS or value.by.name[:1].isupper()
+    return isinstance(value, Name) or _is_data(value)
 
 
-def _protocol(m: Machine, number: int) -> None:
-    m.protocol = number
-
-
-def _put(m: Machine, index: int) -> None:
-    m.memo[index] = m.stack[-1]
-
-
-def _tuple(size: int) -> Callable[[Machine, Any], None]:
-    def step(m: Machine, _: Any) -> None:
-        if len(m.stack) < size:
-            raise IndexError
-        m.stack[-size:] = [tuple(m.stack[-size:])]
-
-    return step
-
-
-def _set_items(m: Machine, items: list[Any]) -> None:
-    target = m.stack[-1]
-    m.change(target)
-    if isinstance(target, dict) and len(target) < _KEPT:
-        pairs = zip(items[::2], items[1::2], strict=False)
-        target.update((key, value) for key, value in pairs if isinstance(key, str))
-
-
-def _reduce(m: Machine, _: Any) -> None:
-    args, function = m.stack.pop(), m.stack.pop()
-    made = m.call(function, args)
-    m.stack.append(made)
-
-
-def _new_object_with_names(m: Machine, _: Any) -> None:
-    m.stack.pop()
-    _reduce(m, _)
-
-
-def _object(m: Machine, _: Any) -> None:
-    function, *args = m.pop_mark()
-    m.stack.append(m.call(function, tuple(args)))
-
-
-def _instance(m: Machine, names: tuple[str, str]) -> None:
-    args = m.pop_mark()
-    m.stack.append(m.call(m.import_name(*names), tuple(args)))
-
-
-def _stack_global(m: Machine, _: Any) -> None:
-    name, module = m.stack.pop(), m.stack.pop()
-    m.stack.append(m.import_name(module, name))
-
-
-def _extension(m: Machine, code: int) -> None:
-    m.inventory.problems.add(f"imports extension {code}, which the registry of its reader names")
-    m.stack.append(OTHER)
-
-
-def _pair(m: Machine, _: Any) -> None:
-    value, key = m.stack.pop(), m.stack.pop()
-    _set_items(m, [key, value])
-
-
-def _append(m: Machine, _: Any) -> None:
-    m.stack.pop()
-    m.change(m.stack[-1])
-
-
-def _appends(m: Machine, _: Any) -> None:
-    m.pop_mark()
-    m.change(m.stack[-1])
-
-
-def _pop(m: Machine, _: Any) -> None:
-    if m.stack:
-        m.stack.pop()
-    else:
-        m.pop_mark()
-
-
-def _pop_mark(m: Machine, _: Any) -> None:
-    m.pop_mark()
-
-
-def _pushes(value: Callable[[Machine, Any], Any]) -> Callable[[Machine, Any], None]:
-    def step(m: Machine, argument: Any) -> None:
-        made = value(m, argument)  # it may take the stack's place
-        m.stack.append(made)
-
-    return step
-
-
-_STEPS: dict[str, Callable[[Machine, Any], None]] = {
-    "PROTO": _protocol,
-    "FRAME": lambda m, _: None,
-    "MARK": _mark,
-    "POP": _pop,
-    "POP_MARK": _pop_mark,
-    "DUP": _pushes(lambda m, _: m.stack[-1]),
-    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _put),
-    "MEMOIZE": lambda m, _: _put(m, len(m.memo)),
-    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _pushes(lambda m, index: m.memo[index])),
-    "EMPTY_DICT": _pushes(lambda m, _: {}),
-    "DICT": _pushes(lambda m, _: dict(_pairs(m.pop_mark()))),
-    "TUPLE": _pushes(lambda m, _: tuple(m.pop_mark())),
-    "TUPLE1": _tuple(1),
-    "TUPLE2": _tuple(2),
-    "TUPLE3": _tuple(3),
-    "LIST": _pushes(lambda m, _: m.pop_mark() and OTHER),
-    "FROZENSET": _pushes(lambda m, _: m.pop_mark() and OTHER),
-    "SETITEM": _pair,
-    "SETITEMS": lambda m, _: _set_items(m, m.pop_mark()),
-    "APPEND": _append,
-    "APPENDS": _appends,
-    "ADDITEMS": _appends,
-    "GLOBAL": _pushes(lambda m, names: m.import_name(*names)),
-    "STACK_GLOBAL": _stack_global,
-    "REDUCE": _reduce,
-    "NEWOBJ": _reduce,
-    "NEWOBJ_EX": _new_object_with_names,
-    "OBJ": _object,
-    "INST": _instance,
-    "BUILD": lambda m, _: m.build(m.stack.pop()),
-    **dict.fromkeys(("EXT1", "EXT2", "EXT4"), _extension),
-    "BINPERSID": _pushes(lambda m, _: _persistent(m.stack.pop())),
-    "NEXT_BUFFER": _pushes(lambda m, _: OTHER),
-    "READONLY_BUFFER": lambda m, _: None,
-}
-"""What each opcode does to the machine; any other pushes its argument."""
-
-
-def _persistent(of: Any) -> Any:
-    """Returns what torch's old format has by its persistent id: ``("module", class, ...)``."""
-    return of[1] if isinstance(of, tuple) and of[:1] == ("module",) and len(of) > 1 else OTHER
-
-
-def _pairs(items: list[Any]) -> list[tuple[str, Any]]:
-    pairs = zip(items[::2], items[1::2], strict=False)
-    return [(key, value) for key, value in pairs if isinstance(key, str)][:_KEPT]
+def _is_data(value: Any) -> bool:
+    """Whether a value can be neither a name nor a function."""
+    return value is None or value in (DATA, LOOKED_INTO) or type(value) in (int, bool, tuple, dict)
