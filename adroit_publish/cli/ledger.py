@@ -13,6 +13,8 @@ from adroit_publish.cli.render import print_json, print_table
 from adroit_publish.errors import ConfigError, VerificationError
 from adroit_publish.rollovers.audit import audit, models_with_ledgers
 from adroit_publish.stores import ledger
+from adroit_publish.stores.ledger import NOT_SIGNED
+from adroit_publish.stores.live import history as history_of
 from adroit_publish.stores.live import live_at
 from adroit_publish.versions.inspect import check_model
 
@@ -30,7 +32,7 @@ def history(context: Context, model: str, at: str | None) -> None:
     if when is not None:
         _print_live(context, model, when)
         return
-    told = ledger.history(context.store, model)
+    told = history_of(context.store, model)
     if context.as_json:
         print_json([entry.as_dict() for entry in told])
         return
@@ -108,6 +110,7 @@ def _detail(facts: Any) -> str:
     parts += [f"by other means, noticed by {facts['noticed_by']}"] if "noticed_by" in facts else []
     parts += [f"entered late, see entry {facts['entry']}"] if "entry" in facts else []
     parts += [str(facts["why"])] if facts.get("why") else []
+    parts += [f"not signed: {facts[NOT_SIGNED]}"] if NOT_SIGNED in facts else []
     return "; ".join(parts)
 
 

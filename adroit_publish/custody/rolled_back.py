@@ -7,32 +7,45 @@ the clones that have it; this is of the version, and of everybody: it stands in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from adroit_publish.errors import RefusedError
 from adroit_publish.stores.bundle_store import BundleStore
-from adroit_publish.stores.ledger import LedgerEntry, entries
+from adroit_publish.stores.ledger import LedgerEntry, is_hold_of_rollback
+from adroit_publish.stores.live import look
 
 
 class RolledBack(RefusedError):
     """A flavor would get a version that was rolled back, and that nobody has released since."""
 
 
-def rolled_back(store: BundleStore, model: str) -> dict[str, LedgerEntry]:
+def rolled_back(
+    store: BundleStore, model: str, warn: Callable[[str], None] = lambda _line: None
+) -> dict[str, LedgerEntry]:
     """Returns by version the entries that hold what rollovers of a model rolled back.
+
+    An entry that is damaged or not signed as demanded holds a version, and releases none.
+
+    Args:
+        store: Where the ledger is.
+        model: The model.
+        warn: Told what is wrong with the ledger, a line each.
 
     Raises:
         StoreError: The store failed.
-        VerificationError: The ledger is damaged.
     """
+    told = look(store, model)
+    for problem in told.problems:
+        warn(f"ledger: {problem.what} ({problem.where})")
     held: dict[str, LedgerEntry] = {}
-    for entry in entries(store, model):
-        if entry.kind == "held" and "rollover" in entry.facts:
+    for entry in told.proven:
+        if is_hold_of_rollback(entry):
             held[entry.facts["version"]] = entry
         elif entry.kind == "unheld":
             flavor = entry.facts["flavor"]
             held = {name: past for name, past in held.items() if past.facts["flavor"] != flavor}
-    return held
+    unproven = filter(is_hold_of_rollback, told.unproven)
+    return held | {entry.facts["version"]: entry for entry in unproven}
 
 
 def refuse_rolled_back(flavor: str, version: str, held: Mapping[str, LedgerEntry]) -> None:

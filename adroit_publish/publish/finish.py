@@ -104,7 +104,7 @@ def finish(
     """
     model_name, bundle = job.project.model_name, made.bundle
     if not job.options.despite_hold:
-        held = rolled_back(places.store, model_name)
+        held = rolled_back(places.store, model_name, stages.warn)
         refuse_rolled_back(made.release.flavor, bundle.version, held)
     with stages("upload manifest"):
         places.put_documents(bundle)

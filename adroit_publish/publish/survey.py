@@ -33,8 +33,8 @@ from adroit_publish.publish.release import EnvReference
 from adroit_publish.publish.source import Source, project_source
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.earlier import Earlier, earlier_versions
-from adroit_publish.stores.ledger import LedgerEntry, entries
-from adroit_publish.stores.live import live_flavors
+from adroit_publish.stores.ledger import LedgerEntry
+from adroit_publish.stores.live import live_flavors, look
 from adroit_publish.stores.rollovers import Rollovers
 from adroit_publish.version import Version, Versions
 
@@ -106,7 +106,7 @@ class Survey:
     def is_live(self, flavor: Flavor) -> bool:
         """Whether the ledger's last word is that a flavor has a share of its model's requests."""
         model = self.checkout.project(flavor).model_name
-        live = self._once(("live", model), lambda: live_flavors(entries(self.store, model)))
+        live = self._once(("live", model), lambda: live_flavors(look(self.store, model).all))
         return flavor.name in live
 
     def rolled_back(self, model_name: str) -> dict[str, LedgerEntry]:

@@ -15,6 +15,7 @@ from adroit_publish.errors import PublishError
 from adroit_publish.rollover.state import Rollover
 from adroit_publish.rollovers.steps import Outcome
 from adroit_publish.rollovers.verbs import Rolling, move
+from adroit_publish.stores.ledger import NOT_SIGNED, entries
 from adroit_publish.writeback.one_flavor import FlavorEdited, InGit, edit_flavor
 
 _READINGS = ("published", "flavors", "answering")
@@ -38,6 +39,7 @@ def after_rollback(rolling: Rolling, rollover: Rollover, in_git: InGit) -> Itera
     else:
         yield f"{new.flavor} is held, so that CI does not publish it again"
         yield from filter(None, [held.line()])
+    yield from _ledger_lines(rolling, rollover)
     evidence, _ = rolling.world.read(rollover, _READINGS)
     for name in _READINGS:
         if name in evidence.absent:
@@ -50,6 +52,18 @@ def after_rollback(rolling: Rolling, rollover: Rollover, in_git: InGit) -> Itera
             f"warning: {old.flavor} is live as {old.version}; flavors.yaml here says {here}: "
             "do not deploy it from that"
         )
+
+
+def _ledger_lines(rolling: Rolling, rollover: Rollover) -> Iterator[str]:
+    """Yields why the ledger does not have the rollback, or has it without a signature."""
+    try:
+        told = entries(rolling.store, rollover.model)
+    except PublishError as error:
+        yield f"warning: the ledger cannot be read: {error.what}"
+        return
+    ours = [entry.facts for entry in told if entry.facts.get("rollover") == rollover.id]
+    reasons = dict.fromkeys(facts[NOT_SIGNED] for facts in ours if NOT_SIGNED in facts)
+    yield from (f"not signed: the ledger's entry of this: {reason}" for reason in reasons)
 
 
 def finish(

@@ -11,7 +11,7 @@ from adroit_publish.rollover.needs import sitevar_name, weights_text
 from adroit_publish.rollovers.book import pointer_keys, weights_in
 from adroit_publish.rollovers.sitevars import sitevars_of
 from adroit_publish.stores.bundle_store import BundleStore
-from adroit_publish.stores.chain import look_at_chain
+from adroit_publish.stores.chain import check_enterable, look_at_chain, unsigned_tip
 from adroit_publish.stores.ledger import LedgerEntry, entries, pointed_to
 from adroit_publish.stores.rollovers import Rollovers
 
@@ -42,7 +42,7 @@ def audit(target: Target, store: BundleStore, model: str) -> Audit:
         StoreError: The store failed.
     """
     chain, damaged = look_at_chain(store, model)
-    problems = [str(problem) for problem in damaged]
+    problems = [str(problem) for problem in damaged or filter(None, [unsigned_tip(chain)])]
     outside = None
     if not problems:
         try:
@@ -58,11 +58,15 @@ def check_signed_word(target: Target, store: BundleStore, model: str) -> None:
     """Holds the sitevar to what the ledger's signed last entry says, where a target demands that.
 
     Raises:
-        RefusedError: The ledger is not whole or not signed, or the sitevar says something else.
+        ConfigError: The signing key cannot be read.
+        RefusedError: The sitevar says something else, or the ledger lacks what a rollover did; or
+            what this target enters would not be accepted.
         StoreError: The store failed.
+        VerificationError: The ledger is damaged, or its last entry is not signed.
     """
-    if not (store.demand and store.signing_key):
+    if not store.demand:
         return
+    check_enterable(store, model)
     found = audit(target, store, model)
     if found.problems or found.outside:
         raise RefusedError(

@@ -14,6 +14,8 @@ from adroit_publish.errors import PublishError
 from adroit_publish.rollovers.audit import models_with_ledgers
 from adroit_publish.rollovers.book import note_hold
 from adroit_publish.stores.bundle_store import BundleStore
+from adroit_publish.stores.chain import check_enterable
+from adroit_publish.stores.ledger import entries
 from adroit_publish.writeback.one_flavor import FlavorEdited, InGit, edit_flavor
 
 
@@ -31,13 +33,16 @@ def hold(
 
     Raises:
         ConfigError: There is no such flavor.
-        PublishError: As ``edit_flavor`` does; and as ``note_hold``, after the edit was made.
+        PublishError: As ``check_enterable`` and ``edit_flavor`` do; and as ``note_hold``, after the
+            edit was made.
     """
     flavor = find_flavor(checkout.flavors, name)
+    model = checkout.project(flavor).model_name
+    check_enterable(store, model)
     edit = partial(set_hold, flavor=name, why=why)
     edited = edit_flavor(checkout.root, name, edit, f"Hold {name}", in_git)
     facts = {"flavor": name, "version": str(flavor.version or ""), "why": why}
-    note_hold(store, checkout.project(flavor).model_name, "held", facts, user_name())
+    note_hold(store, model, "held", facts, user_name())
     return edited
 
 
@@ -66,14 +71,17 @@ def unhold(
         ConfigError: There is no such flavor, and none of its name holds a version.
         PublishError: As ``hold``.
     """
-    edited, version = FlavorEdited(False, None, ""), ""
+    edited, version, flavor = FlavorEdited(False, None, ""), "", None
     gone = name not in checkout.flavors
     models = list(_models_that_hold(store, name, warn)) if gone else []
     if not models:
         flavor = find_flavor(checkout.flavors, name)
+        models, version = [checkout.project(flavor).model_name], str(flavor.version or "")
+    for model in models:
+        check_enterable(store, model)
+    if flavor:
         edit, subject = partial(clear_hold, flavor=name), f"End the hold of {name}"
         edited = edit_flavor(checkout.root, name, edit, subject, in_git)
-        models, version = [checkout.project(flavor).model_name], str(flavor.version or "")
     facts = {"flavor": name, "version": version, "why": None}
     entered = [note_hold(store, model, "unheld", facts, user_name()) for model in models]
     return edited, edited.changed or any(entered)
@@ -83,6 +91,7 @@ def _models_that_hold(store: BundleStore, name: str, warn: Callable[[str], None]
     """Yields the models whose ledgers hold a version that was rolled back in a flavor."""
     for model in models_with_ledgers(store):
         try:
+            entries(store, model)  # raises where it is damaged: such a ledger takes no entry
             held = rolled_back(store, model)
         except PublishError as error:
             warn(

@@ -22,7 +22,7 @@ from adroit_publish.evidence.sitevars import Change, Seen, Sitevars, history_fol
 from adroit_publish.rollovers.book import enter_pointer, weights_in
 from adroit_publish.rollovers.regions import set_everywhere
 from adroit_publish.stores.bundle_store import BundleStore
-from adroit_publish.stores.chain import last_number
+from adroit_publish.stores.chain import check_enterable, last_number
 from adroit_publish.stores.changes import in_region, keyed
 from adroit_publish.stores.contract import KeyTaken, Objects, Stat
 from adroit_publish.stores.ledger import Step, entries, pointed_to
@@ -153,9 +153,10 @@ def point_everywhere(
         why: The reason; the history keeps it.
 
     Raises:
-        PublishError: As ``check_pointer``; nothing was set.
+        PublishError: As ``check_pointer`` and ``check_enterable``; nothing was set.
     """
     check_pointer(checkout, store, model_name, pointer)
+    check_enterable(store, model_name)
     before: dict[str, Pointer | None] = {}
     made: dict[str, tuple[Change | None, int]] = {}
 

@@ -19,7 +19,7 @@ from adroit_publish.config.flavors_entries import delete_flavor
 from adroit_publish.config.sitevars import Pointer
 from adroit_publish.config.targets import Target
 from adroit_publish.custody.check import verify
-from adroit_publish.errors import ConfigError, PublishError, RefusedError
+from adroit_publish.errors import ConfigError, PublishError, RefusedError, VerificationError
 from adroit_publish.evidence import endpoints
 from adroit_publish.evidence.old_servers import ask_servers
 from adroit_publish.evidence.sitevars import Sitevars
@@ -40,7 +40,7 @@ from adroit_publish.rollovers.book import enter_pointer, note, pointed_step, wei
 from adroit_publish.rollovers.counting import NoEvidence, count_traffic
 from adroit_publish.rollovers.regions import read_pointers, set_everywhere
 from adroit_publish.stores.bundle_store import BundleStore
-from adroit_publish.stores.chain import last_number
+from adroit_publish.stores.chain import check_enterable, last_number
 from adroit_publish.version import Golden, Versions
 from adroit_publish.versions.predict import example_request
 from adroit_publish.writeback.committed_flavors import bytes_at
@@ -223,9 +223,12 @@ class RealWorld:
             RefusedError: The sitevar or the flavor was changed by others just now.
             ConfigError: flavors.yaml cannot be edited so.
             StoreError: A place failed.
+            VerificationError: What is entered now would not be accepted; a way back goes on.
         """
         if action == "point":
             assert evidence.pointer
+            if rollover.state != "rolling back":
+                check_enterable(self.store, rollover.model)
             mine()
             self._point(rollover, evidence.pointer.by_region)
             return
@@ -271,10 +274,12 @@ class RealWorld:
     def note(self, rollover: Rollover) -> None:
         """Enters the last transition in the ledger; see ``World``.
 
-        Of a region that cannot be read, nothing is known that could be entered.
+        Of a region that cannot be read, nothing is known that could be entered. A rollback waits
+        for no ledger to be mended; ``verify-ledger`` tells what it does not have.
         """
+        forgiven = VerificationError if rollover.state == "rolled back" else NoEvidence
         for region in self.sitevars:
-            with suppress(NoEvidence):
+            with suppress(NoEvidence, forgiven):
                 note(self.store, rollover, partial(self._current, rollover.model, region), region)
 
     def _current(self, model: str, region: str) -> Mapping[str, float]:

@@ -10,8 +10,9 @@ An entry is created under the next number and nothing else, so the store decides
 writers, and nobody's clock. ``previous`` is the ``digest`` of the entry before; ``digest`` is that
 of all other fields, so an entry that was tampered with shows by itself, one that was taken out
 shows by its number, and one that was put in another's place by the next one's ``previous``. Where
-signatures are demanded (and the target has a key), the last entry has to be signed: the chain makes
-that signature cover all before it.
+signatures are demanded, the last entry has to be signed: the chain makes that signature cover all
+before it. One that is not signed is not damaged: it is read and told of, and no signature is put on
+top of it.
 
 Schema 1 named its entries ``<utc>-<step><content>.json`` and had no chain; they come first. The
 ``previous`` of number 1 is the digest of their names, one a line, which hold digests of their
@@ -21,11 +22,11 @@ content: so the chain covers them too.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adroit_publish.attestations.demand import Demand
 from adroit_publish.attestations.envelope import sign, signer_of
@@ -34,8 +35,11 @@ from adroit_publish.bundle.content import Inline
 from adroit_publish.bundle.digest import Digest
 from adroit_publish.bundle.document import canonical_json, parse_json_object
 from adroit_publish.bundle.kept import Fields, count, reading, text
-from adroit_publish.errors import VerificationError
+from adroit_publish.errors import RefusedError, VerificationError
 from adroit_publish.stores.bundle_store import BundleStore
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import Signer
 
 SCHEMA = 2
 ENTRY_PAYLOAD_TYPE = "application/vnd.adroit.ledger-entry+json"
@@ -68,38 +72,48 @@ class Chain:
         model: The model.
         links: Its objects.
         tip: What the next one has to name as ``previous``.
+        damaged: Objects that can be read, and are not what the chain says.
     """
 
     store: BundleStore
     model: str
     links: tuple[Link, ...]
     tip: Digest
+    damaged: tuple[Link, ...] = ()
 
     @property
     def number(self) -> int:
         """The number of the last link; 0 where the chain has not begun."""
         return self.links[-1].number if self.links else 0
 
-    def add(self, fields: Mapping[str, Any]) -> None:
+    def next_link(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the next link, not signed."""
+        number = self.number + 1
+        return {**fields, "schema": SCHEMA, "number": number, "previous": str(self.tip)}
+
+    def signed(self, link: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the next link, signed where the target signs; raises as ``check_enterable``."""
+        signer = _next_signer(self)
+        if signer is None:
+            return dict(link)
+        envelope = sign(canonical_json(link), signer, ENTRY_PAYLOAD_TYPE)
+        signature = parse_json_object(envelope, "an envelope") | {"payload": ""}
+        return {**link, "signature": signature}
+
+    def add(self, link: Mapping[str, Any]) -> None:
         """Creates the next link, durable when this returns.
 
         Raises:
             KeyTaken: Another writer was first: read the chain again.
             StoreError: The store failed.
         """
-        number = self.number + 1
-        linked = {**fields, "schema": SCHEMA, "number": number, "previous": str(self.tip)}
-        if self.store.signing_key:
-            signer = signer_at(self.store.signing_key)
-            envelope = sign(canonical_json(linked), signer, ENTRY_PAYLOAD_TYPE)
-            linked["signature"] = parse_json_object(envelope, "an envelope") | {"payload": ""}
-        data = canonical_json(linked | {"digest": str(Digest.of(canonical_json(linked)))})
-        key = f"ledger/{self.model}/{number:08}.json"
+        data = canonical_json({**link, "digest": str(Digest.of(canonical_json(link)))})
+        key = f"ledger/{self.model}/{link['number']:08}.json"
         self.store.objects.create(key, Inline(data), Digest.of(data))
 
 
 def read_chain(store: BundleStore, model: str) -> Chain:
-    """Returns a model's ledger, every link of it proven.
+    """Returns a model's ledger, every link of it what the chain says; signed or not.
 
     Raises:
         StoreError: The store failed.
@@ -112,7 +126,7 @@ def read_chain(store: BundleStore, model: str) -> Chain:
 
 
 def look_at_chain(store: BundleStore, model: str) -> tuple[Chain, list[VerificationError]]:
-    """Returns as much of a model's ledger as is right, and everything that is wrong with it.
+    """Returns as much of a model's ledger as is right, and everything that is damaged.
 
     Raises:
         StoreError: The store failed.
@@ -120,6 +134,7 @@ def look_at_chain(store: BundleStore, model: str) -> tuple[Chain, list[Verificat
     old_names, names, problems = _names(store, model)
     tip = Digest.of("\n".join(old_names).encode())
     links: list[Link] = []
+    damaged: list[Link] = []
     with ThreadPoolExecutor(_READERS) as readers:
         contents = readers.map(lambda name: _read(store, model, name), [*old_names, *names])
         for name, data in zip([*old_names, *names], contents, strict=True):
@@ -132,32 +147,83 @@ def look_at_chain(store: BundleStore, model: str) -> tuple[Chain, list[Verificat
                 link, digest = _link(name, data, where, number, tip)
             except VerificationError as error:
                 problems.append(error)
+                with suppress(VerificationError):
+                    value = parse_json_object(data, where)
+                    damaged.append(Link(0 if name in old_names else int(name[:8]), value, where))
             else:
                 links.append(link)
                 tip = digest
-    if links and not problems and store.demand and store.signing_key:
-        problems += _unsigned(links[-1], store.demand)
-    return Chain(store, model, tuple(links), tip), problems
+    return Chain(store, model, tuple(links), tip, tuple(damaged)), problems
 
 
-def _unsigned(last: Link, demand: Demand) -> Iterator[VerificationError]:
-    """Yields what is wrong where no accepted key signed the last link, and so all before it."""
-    entry = {name: value for name, value in last.fields.items() if name != "signature"}
-    signature = canonical_json(last.fields.get("signature"))
-    by_whom = None
+def check_enterable(store: BundleStore, model: str) -> None:
+    """Makes sure that what is entered here now will be accepted, before anything is done.
+
+    Raises:
+        ConfigError: The signing key cannot be read.
+        RefusedError: The target demands signatures, and its own would not be one of them.
+        StoreError: The store or AWS failed.
+        VerificationError: The ledger is damaged, or the next signature would cover an entry that
+            nobody signed.
+    """
+    if store.demand or store.signing_key:
+        _next_signer(read_chain(store, model))
+
+
+def signed_number(chain: Chain) -> int:
+    """Returns the number of the last link that is signed as demanded, and so all before it.
+
+    The last one's where nothing is demanded; -1 where no link is signed.
+    """
+    demand = chain.store.demand
+    if demand is None:
+        return chain.number
+    return next((link.number for link in reversed(chain.links) if _is_signed(link, demand)), -1)
+
+
+def unsigned_tip(chain: Chain) -> VerificationError | None:
+    """Returns what is wrong where the last link is not signed as demanded; None where it is."""
+    demand = chain.store.demand
+    if demand is None or not chain.links or _is_signed(chain.links[-1], demand):
+        return None
+    last = chain.links[-1]
+    return VerificationError(
+        "The ledger's last entry is not signed as its target demands.",
+        where=last.where,
+        got="another signature" if "signature" in last.fields else "no signature",
+        wanted=f"one by: {', '.join(demand.addresses)}",
+        next_step="find out who wrote it; where it is right, enter the next one by `signing_key` "
+        "alone, without `require_signature`",
+    )
+
+
+def _is_signed(link: Link, demand: Demand) -> bool:
+    if "signature" not in link.fields:
+        return False
+    entry = {name: value for name, value in link.fields.items() if name != "signature"}
+    payload, signature = canonical_json(entry), canonical_json(link.fields["signature"])
     with suppress(VerificationError):
-        by_whom = signer_of(
-            signature, demand.keys, last.where, canonical_json(entry), ENTRY_PAYLOAD_TYPE
+        return bool(signer_of(signature, demand.keys, link.where, payload, ENTRY_PAYLOAD_TYPE))
+    return False
+
+
+def _next_signer(chain: Chain) -> Signer | None:
+    """Returns what signs the next link; None where the target neither signs nor demands it."""
+    demand, address = chain.store.demand, chain.store.signing_key
+    signer = signer_at(address) if address else None
+    if demand is None:
+        return signer
+    if signer is None or signer.public_key not in demand.keys.values():
+        raise RefusedError(
+            "What is entered here would not be accepted here.",
+            where=f"target {demand.target} in adroit.toml",
+            got=f"signing_key {address}" if address else "no signing_key",
+            wanted=f"a key of require_signature: {', '.join(demand.addresses)}",
+            next_step="add `signing_key`, or do this where the key is",
         )
-    if by_whom is None:
-        yield VerificationError(
-            "The ledger's last entry is not signed as its target demands.",
-            where=last.where,
-            got="another signature" if "signature" in last.fields else "no signature",
-            wanted=f"one by: {', '.join(demand.addresses)}",
-            next_step="find out who wrote it; where it is from before signatures, enter the next "
-            "one by `signing_key` alone, without `require_signature`",
-        )
+    if unsigned := unsigned_tip(chain):
+        raise unsigned
+    return signer
 
 
 def last_number(store: BundleStore, model: str) -> int:

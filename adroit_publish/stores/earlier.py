@@ -16,8 +16,7 @@ from adroit_publish.bundle.record import Record
 from adroit_publish.config.gates import measured_values
 from adroit_publish.errors import StoreError, VerificationError
 from adroit_publish.stores.bundle_store import BundleStore
-from adroit_publish.stores.ledger import entries
-from adroit_publish.stores.live import live_at
+from adroit_publish.stores.live import live_at, look
 from adroit_publish.stores.records import last_publish, records
 
 THREADS = 8
@@ -43,7 +42,6 @@ def earlier_versions(store: BundleStore, model_name: str, now: datetime) -> Earl
 
     Raises:
         StoreError: The store failed.
-        VerificationError: The ledger is damaged.
     """
     with ThreadPoolExecutor(THREADS, "earlier") as pool:
         names = [*store.version_names(model_name)]
@@ -51,7 +49,7 @@ def earlier_versions(store: BundleStore, model_name: str, now: datetime) -> Earl
         known = list(read)
     lineages = {lineage: version for version, lineage, _ in known if lineage != Lineage()}
     publishes = {version: record for version, _, record in known if record}
-    live = live_at(entries(store, model_name), now)
+    live = live_at(look(store, model_name).proven, now)
     shares = sorted(live.shares if live else (), key=lambda share: share.weight)
     names = [share.version for share in shares if share.version in publishes]
     names = names or sorted(publishes, key=lambda version: publishes[version].created_utc or "")

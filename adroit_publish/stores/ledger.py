@@ -17,13 +17,16 @@ from typing import Any
 
 from adroit_publish.bundle.document import canonical_json
 from adroit_publish.bundle.kept import Fields, WrittenByNewer, reading, table, text
-from adroit_publish.bundle.record import Record
 from adroit_publish.config.names import name_problem
-from adroit_publish.errors import RefusedError, StoreError
+from adroit_publish.errors import PublishError, RefusedError, StoreError
 from adroit_publish.stores.bundle_store import BundleStore
-from adroit_publish.stores.chain import SCHEMA, Chain, Link, read_chain
+from adroit_publish.stores.chain import (
+    SCHEMA,
+    Chain,
+    Link,
+    read_chain,
+)
 from adroit_publish.stores.contract import KeyTaken
-from adroit_publish.stores.records import records
 
 KINDS = {
     "pointed": ("live",),
@@ -44,8 +47,8 @@ just before it.
 POINTING = ("pointed", "rolled-back", "changed-outside")
 UNKNOWN = "unknown"
 """Who changed the sitevar by other means than this program."""
-PUBLISHED = "published"
-PROMOTED = "promoted"
+NOT_SIGNED = "not_signed"
+"""The fact of an entry that says why it is not signed; a rollback does not wait for a key."""
 _TIME = "%Y%m%dT%H%M%S.%fZ"
 _ATTEMPTS = 40
 _SKEW = timedelta(minutes=1)
@@ -160,14 +163,15 @@ def record(
     """
     for _ in range(_ATTEMPTS):
         chain = read_chain(store, model)
-        told = _entries(chain)
+        told = entries_of(chain)
         step = decide(told)
         if same := next((entry for entry in told if entry.key == step.key), None):
             return _same(same, step, store)
         utc = _dated(now, told)
         entry = LedgerEntry(utc, model, step.kind, step.who, step.facts, step.key)
+        entry, link = _link(chain, entry)
         try:
-            chain.add({k: v for k, v in entry.as_dict().items() if k != "number"})
+            chain.add(link)
         except KeyTaken:
             continue
         return replace(entry, number=chain.number + 1)
@@ -179,40 +183,34 @@ def record(
     )
 
 
+def _link(chain: Chain, entry: LedgerEntry) -> tuple[LedgerEntry, Mapping[str, Any]]:
+    """Returns an entry and its link: signed, or, of a rollback, saying why it could not be."""
+    link = chain.next_link({k: v for k, v in entry.as_dict().items() if k != "number"})
+    try:
+        return entry, chain.signed(link)
+    except PublishError as error:
+        if entry.kind != "rolled-back" and not is_hold_of_rollback(entry):
+            raise
+        why = "; ".join(filter(None, (error.what, str(error.where or ""))))
+        facts = {**entry.facts, NOT_SIGNED: why}
+        return replace(entry, facts=facts), link | {"facts": facts}
+
+
+def is_hold_of_rollback(entry: LedgerEntry) -> bool:
+    """Whether an entry holds the version that a rollover rolled back."""
+    return entry.kind == "held" and "rollover" in entry.facts
+
+
 def entries(store: BundleStore, model: str) -> list[LedgerEntry]:
     """Returns all entries of a model in the order of their numbers, one for each step.
+
+    Signed or not: who goes by one for more than its word asks ``chain.unsigned_tip``.
 
     Raises:
         StoreError: The store failed.
         VerificationError: An entry is not what its name says, or the chain is broken.
     """
-    return _entries(read_chain(store, model)) if name_problem(model) is None else []
-
-
-def history(store: BundleStore, model: str) -> list[LedgerEntry]:
-    """Returns what was published and all entries, oldest first; raises as ``entries`` does.
-
-    A publish says ``version``, ``run_id`` and, where it is one, ``republished_from``; a promotion
-    ``version``, ``from`` and ``to``. Versions that were collected as garbage took their records
-    with them.
-    """
-    published = [
-        LedgerEntry(
-            _time(record.created_utc),
-            model,
-            PROMOTED if record.promoted else PUBLISHED,
-            str(record.who),
-            {"version": version.version, **_facts(record)},
-        )
-        for version in store.versions(model)
-        for record in records(store, version)
-    ]
-    told, reached = [], datetime.min.replace(tzinfo=UTC)
-    for entry in entries(store, model):
-        reached = max(reached, entry.utc)  # a slow clock changes no order
-        told.append((reached, entry))
-    told += [(entry.utc, entry) for entry in published]
-    return [entry for _, entry in sorted(told, key=lambda pair: pair[0])]
+    return entries_of(read_chain(store, model)) if name_problem(model) is None else []
 
 
 def region_of(entry: LedgerEntry) -> str:
@@ -247,13 +245,19 @@ def check_step(model: str, kind: str, facts: Mapping[str, Any], key: str) -> Non
     shares_in(facts.get("live", ()))
 
 
-def _entries(chain: Chain) -> list[LedgerEntry]:
+def entries_of(chain: Chain) -> list[LedgerEntry]:
+    """Returns the entries of a chain; raises as ``entries`` does."""
     by_step: dict[str, LedgerEntry] = {}
     for link in chain.links:
-        with reading("An entry of the ledger", link.where, SCHEMA, SCHEMA):
-            entry = _entry(link, chain.model)
+        entry = entry_of(link, chain.model)
         by_step.setdefault(entry.key, entry)  # of two recorders at once, in schema 1: the first
     return list(by_step.values())
+
+
+def entry_of(link: Link, model: str) -> LedgerEntry:
+    """Returns what a link says; raises VerificationError where it is damaged or of a newer kind."""
+    with reading("An entry of the ledger", link.where, SCHEMA, SCHEMA):
+        return _entry(link, model)
 
 
 def _entry(link: Link, model: str) -> LedgerEntry:
@@ -299,18 +303,3 @@ def shares_in(live: Iterable[Mapping[str, Any]]) -> tuple[Share, ...]:
     return tuple(
         Share(str(share["flavor"]), str(share["version"]), float(share["weight"])) for share in live
     )
-
-
-def _facts(record: Record) -> dict[str, Any]:
-    promoted = record.promoted.as_dict() if record.promoted else {}
-    made_from = {"run_id": record.run_id, "republished_from": record.republished_from}
-    return promoted | {name: value for name, value in made_from.items() if value}
-
-
-def _time(text: object) -> datetime:
-    """Returns a record's time; the beginning of time where it has none that can be read."""
-    try:
-        time = datetime.fromisoformat(str(text))
-    except ValueError:
-        return datetime.min.replace(tzinfo=UTC)
-    return time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -20,11 +20,10 @@ from adroit_publish.bundle.content import Inline
 from adroit_publish.bundle.digest import Digest
 from adroit_publish.bundle.document import canonical_json
 from adroit_publish.errors import RefusedError, VerificationError
-from adroit_publish.stores import ledger
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.directory import DirectoryObjects
 from adroit_publish.stores.ledger import LedgerEntry, Share, append, entries
-from adroit_publish.stores.live import live_at
+from adroit_publish.stores.live import history, live_at
 from adroit_publish.stores.s3.objects import S3Objects
 from tests.servers.object_servers import ACCESS_KEY, SECRET_KEY
 from tests.support.checkouts import FLOW, make_checkout
@@ -415,7 +414,7 @@ def test_a_model_that_does_not_exist_ends_with_exit_2_and_near_names(published, 
     assert "doubler" in run(root, command, "dobuler", code=2)
     told = json.loads(run(root, command, "dobuler", "--json", code=2))
     assert (told["error"], told["wanted"]) == ("ConfigError", "doubler")
-    assert ledger.history(BundleStore(DirectoryObjects(root / ".adroit/bundles")), "dobuler") == []
+    assert history(BundleStore(DirectoryObjects(root / ".adroit/bundles")), "dobuler") == []
 
 
 # What other versions of this program wrote.
