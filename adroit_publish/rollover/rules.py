@@ -44,7 +44,7 @@ future, does not count.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from adroit_publish.rollover.evidence import Evidence
@@ -255,23 +255,27 @@ def _moved(
 
 def _behind(rollover: Rollover, evidence: Evidence) -> Iterator[str]:
     """Yields the regions that have not taken the step yet, in the order that they take it."""
-    regions = evidence.pointer.regions if evidence.pointer else {}
-    return (region for region in regions if region not in rollover.ahead)
+    return (region for region in _read_regions(evidence) if region not in rollover.ahead)
+
+
+def _read_regions(evidence: Evidence) -> Iterable[str]:
+    return evidence.pointer.regions if evidence.pointer else ()
 
 
 def _arrived(moved: Rollover, evidence: Evidence) -> Rollover:
     """Returns the rollover at its goal: in one region, where others follow, or everywhere."""
     goal, region = moved.goal, moved.region
     assert goal is not None
-    regions = [region] if region else list(evidence.pointer.regions if evidence.pointer else ())
-    if regions:
+    regions = [name for name in _read_regions(evidence) if region in (None, name)]
+    if regions or region:  # a region that is no longer the target's was not set
         facts = {**moved.history[-1].facts, "regions": regions}
         moved = replace(
             moved, history=(*moved.history[:-1], replace(moved.history[-1], facts=facts))
         )
     moved = replace(moved, goal=None, region=None)
     if region:
-        ahead = replace(moved, ahead={**moved.ahead, region: goal}, shares=moved.shares[:1])
+        taken = {**moved.ahead, **dict.fromkeys(regions, goal)}
+        ahead = replace(moved, ahead=taken, shares=moved.shares[:1])
         if any(_behind(ahead, evidence)):
             return ahead
     return replace(moved, ahead={}, shares=(goal,))

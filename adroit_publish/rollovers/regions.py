@@ -54,7 +54,8 @@ def set_everywhere(regions: Iterable[str], set_one: Callable[[str], None]) -> No
         set_one: Sets that of one region; called in threads.
 
     Raises:
-        PublishError: One could not be set; every other one was, or says by itself why not.
+        RefusedError, StoreError: Names those that could not be set: refused where one was,
+            ``transient`` where all failures are. Every other one was set.
     """
     wanted = list(regions)
     if wanted == [""]:
@@ -63,13 +64,18 @@ def set_everywhere(regions: Iterable[str], set_one: Callable[[str], None]) -> No
     answers = _everywhere(wanted, set_one, SET_S)
     failed = {region: error for region, error in answers.items() if error is not None}
     if failed:
-        refused = any(isinstance(error, RefusedError) for error in failed.values())
         were_set = ", ".join(region for region in wanted if region not in failed) or "no other"
-        raise (RefusedError if refused else StoreError)(
-            f"{', '.join(map(sitevar_name, failed))} could not be set; set: {were_set}.",
-            got="\n".join(str(error) for error in failed.values()),
-            next_step="run the same command again",
+        what = f"{', '.join(map(sitevar_name, failed))} could not be set; set: {were_set}."
+        facts = {
+            "got": "\n".join(str(error) for error in failed.values()),
+            "next_step": "run the same command again",
+        }
+        if any(isinstance(error, RefusedError) for error in failed.values()):
+            raise RefusedError(what, **facts)
+        passing = all(
+            isinstance(error, StoreError) and error.transient for error in failed.values()
         )
+        raise StoreError(what, transient=passing, **facts)
 
 
 def _everywhere(
@@ -90,10 +96,11 @@ def _everywhere(
     for thread in threads.values():
         thread.start()
     give_up = time.monotonic() + timeout_s
+    late = StoreError(f"There was no answer in {timeout_s:g} s.", transient=True)
     came_to: dict[str, T | PublishError] = {}
     for region, thread in threads.items():
         thread.join(max(0.0, give_up - time.monotonic()))
-        answer = answers.get(region, StoreError(f"There was no answer in {timeout_s:g} s."))
+        answer = answers.get(region, late)
         if isinstance(answer, BaseException) and not isinstance(answer, PublishError):
             raise answer
         came_to[region] = answer

@@ -186,7 +186,7 @@ def advance_until(
     """
     outcome = Outcome(kept.rollover, kept.rollover.state)
     while not _is_there(kept.rollover, until):
-        outcome = step(rollovers, kept, world, who=who, command="advance")
+        outcome = _step_or_wait(rollovers, kept, world, who)
         if outcome.rollover.state in ("held", *ENDED):
             return outcome
         if stop(outcome):
@@ -195,6 +195,17 @@ def advance_until(
             wait(outcome)
         kept = rollovers.get(outcome.rollover.model, outcome.rollover.id)
     return outcome
+
+
+def _step_or_wait(rollovers: Rollovers, kept: Kept, world: World, who: str) -> Outcome:
+    """Advances a step; a place that fails for a while is one more thing to wait for."""
+    try:
+        return step(rollovers, kept, world, who=who, command="advance")
+    except StoreError as error:
+        if not error.transient:
+            raise
+        lack = Lack("places", error.what, "it is tried again")
+        return Outcome(kept.rollover, kept.rollover.state, (lack,))
 
 
 def _remember(rollovers: Rollovers, kept: Kept, looked: Rollover) -> Kept | None:

@@ -40,9 +40,9 @@ from adroit_publish.rollover.rules import Advance, Do, Missing, commands, next_s
 from adroit_publish.rollover.state import LIVE, Rollover, Side, Transition, parse_rollover
 from adroit_publish.rollovers import regions as in_regions
 from adroit_publish.rollovers.audit import audit
-from adroit_publish.rollovers.regions import read_pointers
+from adroit_publish.rollovers.regions import read_pointers, set_everywhere
 from adroit_publish.rollovers.sitevars import sitevars_of
-from adroit_publish.rollovers.steps import step
+from adroit_publish.rollovers.steps import advance_until, step
 from adroit_publish.rollovers.verbs import Status
 from adroit_publish.rollovers.world import RealWorld
 from adroit_publish.stores.ledger import append, entries
@@ -322,6 +322,78 @@ def test_who_is_cut_off_between_two_regions_is_followed_by_who_sets_the_rest(tar
     assert rig.do().rollover.state == "pointed"
     assert rig.says() == [TENTH] * 3
     assert rig.whole()
+
+
+def test_a_rollback_that_one_region_refuses_to_take_names_it_and_again_completes_it(
+    target, monkeypatch
+):
+    rig = Rig(target, by_region=False)
+    rig.do()
+    with monkeypatch.context() as away:
+        away.setattr(rig.sitevars["eu"], "set", raising(StoreError("away", transient=True)))
+        with pytest.raises(
+            StoreError, match="the sitevar of eu could not be set; set: us, ap"
+        ) as e:
+            rig.do("rollback")
+    assert (e.value.exit_code, "run the same command again" in str(e.value)) == (5, True)
+    assert rig.says() == ["old", TENTH, "old"]
+    assert rig.rollover.state == "rolling back"
+    assert rig.do("rollback").rollover.state == "rolled back"
+    assert rig.says() == ["old"] * 3
+    assert rig.whole()
+    back = [region for kind, region in rig.entered() if kind == "rolled-back"]
+    assert sorted(back) == sorted(REGIONS)
+
+
+def test_a_region_taken_out_of_the_target_while_it_is_set_leaves_no_step_without_an_entry(
+    target, monkeypatch
+):
+    rig = Rig(target, by_region=True)
+    with monkeypatch.context() as away:
+        away.setattr(rig.sitevars["us"], "set", raising(StoreError("away")))
+        with pytest.raises(StoreError):
+            rig.do()
+    del rig.sitevars["us"]  # the world's own
+    rig.do()
+    assert (rig.rollover.state, rig.rollover.history[-1].facts["regions"]) == ("pointed", [])
+    assert rig.rollover.ahead == {}
+    assert rig.whole()
+    rig.do()
+    rig.do()
+    assert rig.says() == [TENTH] * 2
+    assert (rig.rollover.shares, rig.rollover.ahead) == ((10.0,), {})
+    assert rig.whole()
+
+
+@pytest.mark.parametrize("transient", [True, False])
+def test_regions_that_fail_are_a_passing_failure_where_each_is(transient):
+    errors = {"us": StoreError("away", transient=True), "eu": StoreError("x", transient=transient)}
+
+    def set_one(region):
+        raise errors[region]
+
+    with pytest.raises(StoreError, match="the sitevar of us, the sitevar of eu") as raised:
+        set_everywhere(errors, set_one)
+    assert raised.value.transient == transient
+
+
+def test_who_advances_until_the_end_waits_for_a_region_that_fails_for_a_while(target, monkeypatch):
+    rig = Rig(target, by_region=False)
+    waited = []
+    eu = rig.sitevars["eu"]
+    with monkeypatch.context() as patch:
+        patch.setattr(eu, "set", raising(StoreError("away", transient=True)))
+
+        def wait(outcome):
+            waited.extend(lack.found for lack in outcome.lacks)
+            patch.undo()
+
+        kept = rig.rollovers.last("m")
+        outcome = advance_until(
+            rig.rollovers, kept, rig.world, until="pointed", who="ada", wait=wait
+        )
+    assert waited == ["the sitevar of eu could not be set; set: us, ap."]
+    assert (outcome.rollover.state, rig.says()) == ("pointed", ["new"] * 3)
 
 
 def raising(error):
