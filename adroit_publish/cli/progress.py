@@ -133,7 +133,8 @@ class Bars:
         with self._lock:
             for name in [name for name in self._began if name.startswith(prefix)]:
                 del self._began[name]
-                if task := self._tasks.pop(name, None):
+                task = self._tasks.pop(name, None)
+                if task is not None:  # the first one's id is 0
                     self._bars.remove_task(task)
             if not self._tasks:
                 self._bars.stop()

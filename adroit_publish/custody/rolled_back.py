@@ -69,6 +69,6 @@ def refusal(flavor: str, version: str, entry: LedgerEntry) -> RolledBack:
         f"{flavor or 'This'} would become {version}, and {version} was rolled back.",
         where=f"history {entry.model}, by {entry.who} at {entry.utc:%Y-%m-%d %H:%M:%S} UTC",
         got=entry.facts.get("why"),
-        next_step=f"python -m adroit_publish unhold {entry.facts['flavor']}; "
-        "only once the reason is gone",
+        wanted="another version, or its reason gone",
+        next_step=f"python -m adroit_publish unhold {entry.facts['flavor']}",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
+from keyword import iskeyword
 from string import Template
 
 from adroit_publish.checkout import Checkout
@@ -47,7 +48,7 @@ def new_project(checkout: Checkout, name: str, kind: str, env: str | None = None
         ConfigError: The name cannot be a package's, or no env holds what the kind needs.
         RefusedError: There is such a project, or such a flavor; nothing was written.
     """
-    if name_problem(name, ascii_only=True) or not name.isidentifier():
+    if name_problem(name, ascii_only=True) or not name.isidentifier() or iskeyword(name):
         raise ConfigError(
             "Not a valid name for a project.",
             got=name,

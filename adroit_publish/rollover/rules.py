@@ -221,10 +221,9 @@ def typed(command: str, rollover: Rollover) -> str:
 
 
 def commands(rollover: Rollover) -> list[str]:
-    """Returns the commands that lead on from where a rollover is."""
-    return sorted(
-        {by for row in TABLE if not row.against for by in row.by if row.starts(rollover, by)}
-    )
+    """Returns the commands that lead on from where a rollover is, those that lead back last."""
+    ways = {by for row in TABLE if not row.against for by in row.by if row.starts(rollover, by)}
+    return sorted(ways, key=lambda way: (way == "abandon", way == "rollback", way))
 
 
 def _moved(

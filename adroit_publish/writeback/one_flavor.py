@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,17 +34,19 @@ class FlavorEdited:
         changed: Whether this clone's file was changed.
         committed: The commit, where one was asked for.
         subject: What a commit of it says.
+        path: The file, from the directory where commands are typed.
     """
 
     changed: bool
     committed: Committed | None
     subject: str
+    path: str = FILE
 
     def line(self) -> str:
         """Returns what git has of it, or what to type; empty where there is nothing to say."""
         done = self.committed
         if done is None:
-            return f"next: git commit {FILE} -m '{self.subject}'" if self.changed else ""
+            return f"next: git commit {self.path} -m '{self.subject}'" if self.changed else ""
         if done.commit is None:
             return f"{FILE}: {done.branch or 'HEAD'} has it already"
         how = "pushed to" if done.pushed else "committed on"
@@ -70,4 +73,4 @@ def edit_flavor(root: Path, flavor: str, edit: Edit, subject: str, in_git: InGit
     if in_git.commit or in_git.push:
         message = FlavorMessage(subject)
         committed = commit_edits(root, {flavor: edit}, message, push=in_git.push)
-    return FlavorEdited(changed, committed, subject)
+    return FlavorEdited(changed, committed, subject, os.path.relpath(root / FILE))

@@ -57,6 +57,22 @@ def test_what_takes_longer_has_one_and_lines_go_above_it():
     assert shown.partition(line)[2].startswith("\n")
 
 
+def test_a_bar_that_has_ended_is_not_drawn_under_the_next():
+    bars, clock, _, seen = watched()
+    for name in ("a: pull", "a: upload"):
+        bars.moved(name, 1, 9)
+        clock.now += 1.5
+        bars.moved(name, 2, 9)
+        bars.ended(name)
+        seen.truncate(0)
+    bars.moved("a: upload", 1, 9)
+    clock.now += 1.5
+    bars.moved("a: upload", 2, 9)
+    bars.close()
+    assert "a: upload" in seen.getvalue()
+    assert "a: pull" not in seen.getvalue()
+
+
 def test_a_long_name_leaves_room_for_the_numbers():
     bars, clock, _, seen = watched()
     name = "my_flavor: upload layers to 123456789012.dkr.ecr.us-east-1.amazonaws.com/adroit"

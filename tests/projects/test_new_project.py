@@ -132,6 +132,7 @@ def test_a_rehearsal_refuses_what_a_publish_would(root, fault):
     [
         (["new", "my-model"], 2, "my_model"),
         (["new", "../evil"], 2, "my_model"),
+        (["new", "class"], 2, "my_model"),
         (["new", "example_sentiment"], 4, "flavors.yaml"),
         (["new", "common"], 4, "projects/common"),
         (["new", "mine", "--env", "sklaern"], 2, "sklearn"),

@@ -39,9 +39,13 @@ def test_a_hold_by_hand_is_in_the_history_once_and_says_what_to_commit(clone):
     assert "git commit" not in said  # the second time there is nothing to commit by this command
     assert "git commit flavors.yaml -m 'End the hold of a'" in done(clone, "unhold", "a")
     assert "a was not held" in done(clone, "unhold", "a")
+    below = done(clone / "projects/doubler", "hold", "a", "--why", "again")
+    assert "git commit ../../flavors.yaml -m 'Hold a'" in below
+    done(clone, "unhold", "a")
     told = json.loads(done(clone, "history", "doubler", "--json"))
     assert [(e["kind"], e["facts"]["flavor"], e["facts"]["why"]) for e in told] == [
-        ("held", "a", "p99 is up"), ("unheld", "a", None)
+        ("held", "a", "p99 is up"), ("unheld", "a", None),
+        ("held", "a", "again"), ("unheld", "a", None),
     ]  # fmt: skip
     assert git(clone, "status", "--porcelain") == ""
 
