@@ -221,21 +221,25 @@ def _the_same(rolling: Rolling, last: Kept, wanted: Rollover) -> Kept:
     """Returns the live rollover where it is the one that is wanted; refuses any other."""
     there = last.rollover
     sides = (there.old, there.new) == (wanted.old, wanted.new)
-    other = differences(there, wanted)
+    options = differences(there, wanted)
+    ours, theirs = there.checks.rtol, wanted.checks.rtol
+    other = [*options, *([(f"rtol {ours:g}", f"rtol {theirs:g}")] if ours != theirs else [])]
     if sides and not other:
         return last
+    amend = (
+        f"python -m adroit_publish rollover amend {there.model} --why TEXT",
+        *(theirs for _, theirs in options if not theirs.startswith("no ")),
+    )
     if sides:
         raise RefusedError(
             f"Another rollover of {there.model} is live: of these flavors, with other options.",
             where=rolling.rollovers.where(there),
             got=" ".join(ours for ours, _ in other),
             wanted=" ".join(theirs for _, theirs in other),
-            next_step=" ".join(
-                (
-                    f"python -m adroit_publish rollover amend {there.model} --why TEXT",
-                    *(theirs for _, theirs in other if not theirs.startswith("no ")),
-                )
-            ),
+            next_step=" ".join(amend)
+            if options
+            else f"set verify.rtol in config.yaml to {ours:g} again; or end this rollover: "
+            f"python -m adroit_publish rollover abandon {there.model} --why TEXT",
         )
     raise RefusedError(
         f"Another rollover of {there.model} is live.",

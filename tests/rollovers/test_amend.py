@@ -91,3 +91,18 @@ def test_another_start_says_its_options_as_they_are_typed(root):  # noqa: F811
     assert "wanted: --old-url http://o --steps 50,100" in said
     (amend,) = [line for line in said.splitlines() if "next:" in line]
     assert amend.endswith("amend doubler --why TEXT --old-url http://o --steps 50,100")
+
+
+def test_a_start_by_another_rtol_is_another_rollover(root):  # noqa: F811
+    places = ("--url", "http://127.0.0.1:1", "--prometheus", "http://127.0.0.1:1")
+    start = ("rollover", "start", "--from", "old", "--to", "new", *places)
+    done(root, *start)
+    done(root, *start)
+    config = root / "projects/doubler/config.yaml"
+    config.write_text(config.read_text().replace("verify:", "verify:\n  rtol: 0.25"))
+    code, said = run(root, *start)
+    assert code == 4, said
+    assert "wanted: rtol 0.25" in said
+    assert "next:   set verify.rtol in config.yaml to" in said
+    code, said = run(root, *start, "--quiet", "4s")
+    assert (code, "--quiet 4s rtol 0.25" in said) == (4, True), said
