@@ -39,28 +39,42 @@ def admit_signed(
     """
     if store.demand is None:
         return None
-    provenances = signed_by(store, store.demand, published, flavor)
-    if not provenances:
+    if counting := signed_by(store, store.demand, published, flavor):
+        return counting[-1]
+    without_record = _provenances(store, store.demand, published, flavor)
+    if not without_record:
         raise _refused(store.demand, store, published, flavor)
-    provenance = provenances[-1]
-    records = {Digest.of(data) for data in store.attached(published, RECORD_MEDIA_TYPE)}
-    if provenance.statement.record not in records:
-        raise NotSigned(
-            "The record that a version was signed with is missing.",
-            where=f"{published.version} in {store.location}",
-            got=", ".join(map(str, records)) or "no record",
-            wanted=provenance.statement.record,
-            next_step=_again(store.demand, published),
-        )
-    return provenance
+    raise NotSigned(
+        "The record that a version was signed with is missing.",
+        where=f"{published.version} in {store.location}",
+        got=", ".join(map(str, _record_digests(store, published))) or "no record",
+        wanted=without_record[-1].statement.record,
+        next_step=_again(store.demand, published),
+    )
 
 
 def signed_by(
     store: BundleStore, demand: Demand, published: Published, flavor: str | None = None
 ) -> list[Attestation]:
-    """Returns the provenances of a version that meet a demand, oldest first."""
+    """Returns the provenances of a version that meet a demand, oldest first.
+
+    One whose record is missing does not count: its publish was killed between the two, and the
+    record of an earlier one vouches as before.
+    """
+    meeting = _provenances(store, demand, published, flavor)
+    records = _record_digests(store, published) if meeting else []
+    return [one for one in meeting if one.statement.record in records]
+
+
+def _provenances(
+    store: BundleStore, demand: Demand, published: Published, flavor: str | None
+) -> list[Attestation]:
     good = accepted(store, demand, published, flavor)
     return [one for one in good if one.statement.kind == PROVENANCE]
+
+
+def _record_digests(store: BundleStore, published: Published) -> list[Digest]:
+    return [Digest.of(data) for data in store.attached(published, RECORD_MEDIA_TYPE)]
 
 
 def check_signing_key(target: Target) -> None:

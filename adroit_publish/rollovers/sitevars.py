@@ -14,6 +14,7 @@ from adroit_publish.checkout import Checkout
 from adroit_publish.config.flavors import find_flavor
 from adroit_publish.config.sitevars import Pointer
 from adroit_publish.config.targets import Target
+from adroit_publish.custody.signature import admit_signed
 from adroit_publish.edge.user import user_name
 from adroit_publish.errors import ConfigError, PublishError, RefusedError
 from adroit_publish.evidence.sitevar_file import FileDocuments
@@ -212,11 +213,12 @@ def _enter(
 def check_pointer(
     checkout: Checkout, store: BundleStore, model_name: str, pointer: Pointer
 ) -> None:
-    """Lets a pointer pass whose flavors are in flavors.yaml, of this model, and published.
+    """Lets a pointer pass whose flavors are in flavors.yaml, of this model, published and signed.
 
     Raises:
         ConfigError: There is no such flavor.
-        RefusedError: It is of another model, or its version is not in the store.
+        RefusedError: It is of another model, or its version is not in the store, or not signed as
+            the target demands.
         StoreError: The store failed.
     """
     for name in pointer.flavors:
@@ -238,10 +240,12 @@ def check_pointer(
                 wanted="a published version",
                 next_step=f"python publish_mlflow_model_flow.py run --flavor={name}",
             )
-        if store.find(model_name, version) is None:
+        published = store.find(model_name, version)
+        if published is None:
             raise RefusedError(
                 f"The version of the flavor {name} is not in this target's store.",
                 where=store.location,
                 got=version,
                 next_step="publish the flavor here, or choose another --target",
             )
+        admit_signed(store, published, name)

@@ -206,6 +206,27 @@ def test_a_key_of_aws_kms_signs_and_proves_by_id_arn_and_alias(kms, tmp_path):
     assert Demand("eng", (public,)).read([data], "here")[0].key == public
 
 
+@pytest.mark.parametrize(
+    ("spec", "usage"),
+    [
+        ("ECC_NIST_P521", "SIGN_VERIFY"),
+        ("ECC_SECG_P256K1", "SIGN_VERIFY"),
+        ("RSA_2048", "ENCRYPT_DECRYPT"),
+    ],
+)
+@pytest.mark.parametrize("asked", [signer_at, public_key_at])
+def test_a_key_of_kms_that_cannot_sign_here_says_which_can(kms, spec, usage, asked):
+    client, _ = kms
+    key = client.create_key(KeyUsage=usage, KeySpec=spec)["KeyMetadata"]
+    with pytest.raises(ConfigError, match="cannot sign") as told:
+        asked(f"awskms:{key['KeyId']}")
+    error = told.value
+    assert error.where == f"awskms:{key['KeyId']}"
+    assert error.got
+    assert "ECC_NIST_P256" in error.wanted
+    assert "aws kms create-key" in error.next_step
+
+
 def test_a_key_that_kms_does_not_have_says_so(kms):
     with pytest.raises(StoreError, match="AWS failed") as told:
         signer_at("awskms:alias/gone")

@@ -16,6 +16,7 @@ from securesystemslib.signer import CryptoSigner
 from adroit_publish import publish, republish
 from adroit_publish.attestations.demand import Demand
 from adroit_publish.attestations.envelope import ENVELOPE_MEDIA_TYPE, sign
+from adroit_publish.attestations.keys import signer_at
 from adroit_publish.attestations.statement import provenance
 from adroit_publish.bundle.content import Inline
 from adroit_publish.bundle.digest import Descriptor
@@ -286,6 +287,33 @@ def test_a_forged_record_in_the_place_of_the_signed_one_is_refused(made):
     refused_everywhere(made, "b", "The record that a version was signed with is missing")
 
 
+def test_a_statement_whose_record_never_came_takes_nothing_from_the_one_before(made):
+    """As a publish leaves it that was killed between its statements and its record."""
+    before = made.version("a").records
+    document = {**before[0].document, "created_utc": "2026-11-28T23:00:00+00:00"}
+    signer = signer_at(made.key(TEAM))
+    envelope = sign(provenance(canonical_json(document)), signer)
+    attach(made, "a", ENVELOPE_MEDIA_TYPE, envelope)
+    assert made.run("verify", "a")[0] == 0
+    assert made.version("a").records == before
+    drop_referrers(made, "a", RECORD_MEDIA_TYPE)
+    code, told = made.run("pull", "a", "out")
+    assert code == 4
+    assert "The record that a version was signed with is missing" in told
+
+
+def test_a_publish_that_was_killed_before_its_record_is_mended_by_the_next(made, trained):
+    before = made.version("a").records
+    made.demand(signing=TEAM)
+    drop_referrers(made, "a", ENVELOPE_MEDIA_TYPE)  # verified before, and to be signed now
+    document = {**before[0].document, "created_utc": "2026-11-28T23:00:00+00:00"}
+    envelope = sign(provenance(canonical_json(document)), signer_at(made.key(TEAM)))
+    attach(made, "a", ENVELOPE_MEDIA_TYPE, envelope)
+    publish("a", root=made.root, run_id=trained.good[0], verify="process")
+    made.demand(TEAM, signing=TEAM)
+    assert made.run("verify", "a")[0] == 0
+
+
 def test_a_forged_golden_output_is_not_what_a_republish_has_to_give(made):
     version = made.version("a")
     (record,) = version.records
@@ -415,6 +443,28 @@ def test_a_rollover_begins_with_a_signed_version_alone(made):
         attach(made, "b", ENVELOPE_MEDIA_TYPE, envelope)
     code, told = made.run(*start)
     assert code == 0, told
+
+
+@pytest.mark.parametrize("flavor", ["a", "b"])
+def test_a_sitevar_is_set_to_a_signed_version_alone(made, flavor):
+    assert made.run("sitevar", "set", "doubler", "a", "--why", "the first one")[0] == 0
+    drop_referrers(made, flavor, ENVELOPE_MEDIA_TYPE)
+    before = len(list(made.root.glob(".adroit/bundles/ledger/doubler/*")))
+    code, told = made.run("sitevar", "set", "doubler", "a=90", "b=10", "--why", "by hand")
+    assert code == 4
+    assert "not signed as its target demands" in told
+    assert json.loads((made.root / ".adroit/sitevars.json").read_text()) == {"doubler": "a"}
+    assert len(list(made.root.glob(".adroit/bundles/ledger/doubler/*"))) == before
+    made.demand()
+    assert made.run("sitevar", "set", "doubler", "a=90", "b=10", "--why", "by hand")[0] == 0
+
+
+def test_a_sitevar_is_set_to_what_was_signed_as_that_flavor(made):
+    path = made.root / "flavors.yaml"
+    path.write_text(path.read_text().replace(made.versions["b"], made.versions["a"]))
+    code, told = made.run("sitevar", "set", "doubler", "b", "--why", "by hand")
+    assert code == 4
+    assert "of flavor a, not of b" in told
 
 
 def test_a_record_and_its_signatures_go_to_both_places(tmp_path):
