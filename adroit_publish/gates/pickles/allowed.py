@@ -1,10 +1,12 @@
 """What pickles of models may import, by framework: names, and classes of whole packages.
 
-A class of a package is allowed by its form, ``CapitalLetters`` in a module of it: making one runs
-what its author wrote for unpickling, with what this list allows as arguments. Functions are allowed
-by name alone. ``NEVER`` is stronger than the rest. Where code is pickled by value (cloudpickle, the
-everyday way of a PythonModel), that code is the model's own and may mention any name: it is called
-where the model is served, and in the sandbox. What the pickle itself calls is held to the list.
+A class of a package is allowed by its form, ``CapitalLetters`` in a module of it: an object of it
+is made without its constructor and gets its state, as pickle does by default. A constructor is
+called where the class is listed for that as well: some evaluate text, open files, run programs.
+Functions are allowed by name alone. ``NEVER`` is stronger than the rest. Where code is pickled by
+value (cloudpickle, the everyday way of a PythonModel), that code is the model's own and may mention
+any name: it is called where the model is served, and in the sandbox. What the pickle itself calls
+is held to the list.
 
 Each framework's part is held against really logged models by tests/gates/test_pickles_of_models.py.
 """
@@ -12,6 +14,7 @@ Each framework's part is held against really logged models by tests/gates/test_p
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from adroit_publish.gates.pickles.inventory import CLOUDPICKLE, Name
 
@@ -131,10 +134,6 @@ _NAMES: dict[str, dict[str, str]] = {
         "sklearn.preprocessing._function_transformer": "_identity",
         "sklearn.metrics.cluster._supervised": "adjusted_rand_score",
     },
-    "prophet": {
-        "cmdstanpy.compilation": "CompilerOptions",
-        "cmdstanpy.model": "CmdStanModel",
-    },
     "joblib": {"joblib.numpy_pickle": "NumpyArrayWrapper"},
     "statsmodels": {
         "statsmodels.formula._manager": "FormulaManager",
@@ -159,8 +158,9 @@ _NAMES: dict[str, dict[str, str]] = {
 
 _CLASSES = {
     "numpy": r"numpy\.dtypes|numpy\.random(\._\w+)?",
-    "scipy": r"scipy\.(sparse|stats|interpolate|spatial|optimize|linalg|special)(\._?\w+)*",
-    "pandas": r"pandas(\.arrays)?|pandas\.(core|_libs|tseries|api)(\._?\w+)*|pyarrow\.lib",
+    "scipy": r"scipy\.(sparse|stats|interpolate|spatial|optimize)(\._?\w+)*",
+    "pandas": r"pandas(\.arrays)?|pandas\.(_libs|tseries|core\.(arrays|dtypes|indexes|internals))"
+    r"(\._?\w+)*|pandas\.core\.(categorical|flags|frame|series)|pyarrow\.lib",
     "sklearn": r"sklearn(?!\.(datasets|externals|utils\._testing|tests))(\._?\w+)*",
     "lightgbm": r"lightgbm\.(basic|sklearn|callback|engine)",
     "xgboost": r"xgboost\.(core|sklearn|callback|training)",
@@ -168,19 +168,30 @@ _CLASSES = {
     "statsmodels": r"statsmodels(?!\.(datasets|tools\.web|sandbox))(\._?\w+)*",
     "formulas": r"patsy\.\w+|formulaic(\.\w+)*",
     "torch": r"torch\.(nn|optim)(\.\w+)*|torchvision\.models(\.\w+)*|__torch__(\.\w+)*",
-    "prophet": r"prophet\.(forecaster|models|diagnostics)",
-    "further": r"(imblearn|category_encoders|pmdarima|lifelines|hdbscan|umap|skorch)(\._?\w+)*",
-    "mlflow": r"mlflow\.(pyfunc|types|models|entities)(\.\w+)*",
-    "pydantic": r"pydantic(\._?\w+)*|pydantic_core(\._?\w+)*|annotated_types",
+    "prophet": r"prophet\.(forecaster|models|diagnostics)|cmdstanpy\.(compilation|model)",
+    "further": r"(imblearn|category_encoders|lifelines|hdbscan|umap)(\._?\w+)*",
+    "mlflow": r"mlflow\.(types|entities)(\.\w+)*|mlflow\.pyfunc\.(context|model)|"
+    r"mlflow\.pyfunc\.utils\.data_validation|"
+    r"mlflow\.models\.(model|resources|signature)",
+    "pydantic": r"pydantic(?!\.(v1|deprecated))(\._?\w+)*|pydantic_core(\._?\w+)*|annotated_types",
 }
 """Modules by framework whose classes are allowed, by their form."""
 
-_CLASS = re.compile(
-    r"_*[A-Z]\w*|[cdsz][A-Z]\w*|[a-z]+_(array|matrix|frozen|gen)|__pyx_unpickle_\w+"
+_CONSTRUCTORS = re.compile(
+    r"numpy\.(dtypes|random(\._\w+)?)\.\w+|pandas(\.\w+)*\.\w+|pydantic_core\._pydantic_core\.\w+|"
+    r"scipy\.spatial(\.\w+)*\.\w+|mlflow\.(types|entities)(\.\w+)*\.\w+|"
+    r"sklearn(\.\w+)*\.(_loss|_sgd_fast|_weight_vector|_tree|_criterion|_splitter|_partitioner|"
+    r"_quad_tree|_ball_tree|_kd_tree|_dist_metrics|_random|_fast_dict|link|loss|common)\.\w+|"
+    r"statsmodels\.tsa(\.\w+)*\.[cdsz][A-Z]\w*|.*\.__pyx_unpickle_\w+"
 )
+"""Classes, of those, whose constructors are called with the arguments that the pickle has."""
+
+_CLASS = re.compile(r"_*[A-Z]\w*|[cdsz][A-Z]\w*|[a-z]+_(array|matrix)|__pyx_unpickle_\w+")
+_FORMULA_CALLS = {"C", "I", "np.log", "np.log1p", "np.log10", "np.exp", "np.sqrt", "np.abs"}
 _STORAGE = re.compile(r"(?:\w+)Storage")
 _NEVER_CLASSES = re.compile(
-    r"Popen|Process|Pool|ThreadPool\w*|Thread|Timer|Excel\w*|HDFStore|\w*Unpickler|\w*Loader"
+    r"Popen|\w*Process|\w*Pool\w*Executor|Pool|ThreadPool\w*|Thread|Timer|Excel\w*|HDFStore|"
+    r"\w*Unpickler|\w*Loader|Memory|Parallel|\w*File|FileIO|TextIOWrapper|Temporary\w+"
 )
 _MODULES = {
     module: set(names.split()) for part in _NAMES.values() for module, names in part.items()
@@ -210,6 +221,9 @@ _NEVER = {
     "types": r"FunctionType",
     "numpy.f2py": r".*",
     "numpy.testing": r".*",
+    "pandas": r"eval|(DataFrame\.)?(eval|query)",
+    "pandas.core.frame": r"DataFrame\.(eval|query)",
+    "pandas.core.computation": r".*",
 }
 _SAME_AS_OS = ("posix", "nt")
 
@@ -222,6 +236,36 @@ def is_allowed(name: Name) -> bool:
         return True
     is_class = _CLASS.fullmatch(name.name) and not _NEVER_CLASSES.fullmatch(name.name)
     return bool(is_class) and _PACKAGES.fullmatch(name.module) is not None
+
+
+def may_be_constructed(name: Name) -> bool:
+    """Whether what is allowed may be called with any arguments that are."""
+    listed = name.name in _MODULES.get(name.module, ()) or name.module == "torch"
+    return listed or _CONSTRUCTORS.fullmatch(str(name)) is not None
+
+
+def is_plain_formula(state: Any) -> bool:
+    """Whether the state of an object has no formula, or one of columns and arithmetic.
+
+    statsmodels evaluates it when the object gets its state.
+    """
+    if state is None or isinstance(state, tuple):
+        return True
+    if not (isinstance(state, dict) and all(isinstance(key, str) for key in state)):
+        return False
+    formula = state.get("formula", "")
+    if not isinstance(formula, str):
+        return formula is None
+    if re.search(r"[^\w\s~+\-*:/^(),.]|\)\s*\(", formula):
+        return False
+    calls = re.findall(r"([\w.]+)\s*\(", formula)
+    attributes = re.findall(r"[A-Za-z_]\w*(?:\s*\.\s*\w+)+", formula)
+    return set(calls) | set(attributes) <= _FORMULA_CALLS
+
+
+def is_known(module: str) -> bool:
+    """Whether any pickle of a model may import this module as such."""
+    return module in _MODULES or _PACKAGES.fullmatch(module) is not None
 
 
 def is_never_allowed(name: Name) -> bool:

@@ -241,6 +241,7 @@ class _Looker:
     def _keep(self, more: Inventory) -> None:
         self.seen = True
         self.inventory.called |= more.called
+        self.inventory.constructed |= more.constructed
         self.inventory.named |= more.named
         self.inventory.modules |= more.modules
         self.inventory.problems |= more.problems

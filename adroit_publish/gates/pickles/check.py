@@ -13,10 +13,15 @@ from adroit_publish.bundle.content import Readable
 from adroit_publish.bundle.imports import BundleFinding
 from adroit_publish.edge.text import printable
 from adroit_publish.errors import RefusedError
-from adroit_publish.gates.pickles.allowed import is_allowed, is_never_allowed
+from adroit_publish.gates.pickles.allowed import (
+    is_allowed,
+    is_known,
+    is_never_allowed,
+    may_be_constructed,
+)
 from adroit_publish.gates.pickles.archives import inventory_of
 from adroit_publish.gates.pickles.bytes_in import Unreadable
-from adroit_publish.gates.pickles.inventory import Inventory, Name, is_name
+from adroit_publish.gates.pickles.inventory import Inventory, Module, Name, is_name
 
 _SHOWN = 20
 _LINE_CHARS = 300
@@ -38,7 +43,7 @@ def check_pickles(
     """
     imported: dict[str, tuple[str, ...]] = {}
     refused: dict[str, list[str]] = {}
-    waived: dict[Name, str] = {}
+    waived: dict[Name | Module, str] = {}
     for path, content in files.items():
         if not path.startswith("model/") or not content.size_bytes:
             continue
@@ -52,7 +57,10 @@ def check_pickles(
         if inventory is None:
             continue
         imported[name] = _lines(inventory)
-        names = [one for one in sorted(inventory.named) if not _passes(one, inventory, own)]
+        names: list[Name | Module] = [
+            *(one for one in sorted(inventory.named) if not _passes(one, inventory, own)),
+            *(one for one in _modules(inventory) if not _module_passes(one, inventory, own)),
+        ]
         waived |= {one: name for one in names if str(one) in allowed}
         bad = [f"imports {one}" for one in names if str(one) not in allowed]
         if bad or inventory.problems:
@@ -80,9 +88,21 @@ def _lines(inventory: Inventory) -> tuple[str, ...]:
 def _passes(name: Name, inventory: Inventory, own: Collection[str]) -> bool:
     if is_never_allowed(name):
         return False
-    if is_allowed(name) or (name.module in own and "." not in name.name):
+    if name.module in own and "." not in name.name:
         return True
+    if is_allowed(name):
+        return may_be_constructed(name) or name not in inventory.constructed
     return inventory.by_value and name not in inventory.called
+
+
+def _modules(inventory: Inventory) -> list[Module]:
+    return [Module(name) for name in sorted(inventory.modules)]
+
+
+def _module_passes(module: Module, inventory: Inventory, own: Collection[str]) -> bool:
+    if is_never_allowed(Name(module.name, "")):
+        return False
+    return inventory.by_value or module.name in own or is_known(module.name)
 
 
 def _refusal(refused: Mapping[str, list[str]]) -> RefusedError:

@@ -24,6 +24,9 @@ class Module(NamedTuple):
 
     name: str
 
+    def __str__(self) -> str:
+        return self.name
+
 
 @dataclass(eq=False)
 class Value:
@@ -57,6 +60,7 @@ class Inventory:
 
     Attributes:
         called: Names that are called while the pickle is loaded.
+        constructed: Names, of those, that are called with arguments, not just given a state.
         named: Names that are imported; those that are called are among them.
         modules: Modules that are imported as such.
         by_value: Whether functions or classes are made from their code.
@@ -64,6 +68,7 @@ class Inventory:
     """
 
     called: set[Name] = field(default_factory=set)
+    constructed: set[Name] = field(default_factory=set)
     named: set[Name] = field(default_factory=set)
     modules: set[str] = field(default_factory=set)
     by_value: bool = False

@@ -20,6 +20,7 @@ from importlib.util import find_spec
 from io import BytesIO
 from typing import Any
 
+from adroit_publish.gates.pickles.allowed import is_plain_formula
 from adroit_publish.gates.pickles.bytes_in import Bytes, Unreadable
 from adroit_publish.gates.pickles.inventory import (
     CLASSES,
@@ -86,8 +87,12 @@ class Machine:
         items, self.stack = self.stack, self.marks.pop()
         return items
 
-    def call(self, function: Any, args: Any) -> Any:
-        """Returns what a call would make; notes the call."""
+    def call(self, function: Any, args: Any, *, constructs: bool = True) -> Any:
+        """Returns what a call would make; notes the call.
+
+        Args:
+            constructs: Whether a class is called, rather than its ``__new__`` alone.
+        """
         args = args if isinstance(args, tuple) else (OTHER,)
         self._check_array()
         if isinstance(function, str) or _is_data(function):
@@ -98,6 +103,8 @@ class Machine:
             self.inventory.problems.add("calls what it computes")
             return OTHER
         self.inventory.called.add(function)
+        if constructs:
+            self.inventory.constructed.add(function)
         if function.module in CLOUDPICKLE:
             return self._by_value(function, args)
         if function == ("builtins", "getattr"):
@@ -106,9 +113,12 @@ class Machine:
             return self._encode(*args)
         if function == ("torch.storage", "_load_from_bytes") and args != (LOOKED_INTO,):
             self.inventory.problems.add("unpickles bytes that are not pickles, or not in it")
-        if args and (function.module == "copyreg" or function.name == "reduce"):
-            made = self.call(args[0], ())  # which these call
-            return made if function.module == "copyreg" else Value(function)
+        if args and function.module == "copyreg":  # which calls the constructor of a base
+            plain = function.name != "_reconstructor" or _is_builtin(args[1:2])
+            return self.call(args[0], (), constructs=not plain)
+        if args and function.name == "reduce":
+            self.call(args[0], ())
+            return Value(function)
         return Value(function, args)
 
     def push_made(self, made: Any) -> None:
@@ -141,6 +151,8 @@ class Machine:
             if not isinstance(first, str):
                 self.inventory.problems.add("imports a name that it computes")
                 return OTHER
+            if not is_name(first):
+                raise Unreadable(f"imports {first}, which is not a name")
             self.inventory.modules.add(first)
             return Module(first)
         if function.name in SETTERS:
@@ -186,6 +198,8 @@ class Machine:
         if not isinstance(made, Value):
             return None
         made.state = state if made.state is None else OTHER
+        if made.by.module.startswith("statsmodels.") and not is_plain_formula(state):
+            self.inventory.problems.add("evaluates a formula that calls more than arithmetic")
         if not (self.unread_array and made is self.unread_array[0]):
             return None
         self.unread_array, self.has_arrays = None, True
@@ -201,6 +215,10 @@ class Machine:
 def _can_be_imported(module: str) -> bool:
     """Whether a module may be there, so far as that is known without importing it."""
     return "." in module or find_spec(module) is not None
+
+
+def _is_builtin(values: tuple[Any, ...]) -> bool:
+    return all(isinstance(value, Name) and value.module == "builtins" for value in values)
 
 
 def _is_no_text(value: Any) -> bool:

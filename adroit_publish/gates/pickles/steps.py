@@ -14,7 +14,7 @@ from adroit_publish.gates.pickles.bytes_in import Unreadable
 from adroit_publish.gates.pickles.inventory import DATA, OTHER
 from adroit_publish.gates.pickles.machine import Machine
 
-_KEPT = 64
+_KEPT = 256
 _MOST_OPCODES = 500_000_000
 _OPCODES = {ord(op.code): op for op in pickletools.opcodes}
 
@@ -96,19 +96,24 @@ def _reduce(m: Machine, _: Any) -> None:
     m.push_made(m.call(function, args))
 
 
+def _new_object(m: Machine, _: Any) -> None:
+    args, function = m.stack.pop(), m.stack.pop()
+    m.push_made(m.call(function, args, constructs=False))
+
+
 def _new_object_with_names(m: Machine, _: Any) -> None:
     m.stack.pop()
-    _reduce(m, _)
+    _new_object(m, _)
 
 
 def _object(m: Machine, _: Any) -> None:
     function, *args = m.pop_mark()
-    m.push_made(m.call(function, tuple(args)))
+    m.push_made(m.call(function, tuple(args), constructs=bool(args)))
 
 
 def _instance(m: Machine, names: tuple[str, str]) -> None:
     args = m.pop_mark()
-    m.push_made(m.call(m.import_name(*names), tuple(args)))
+    m.push_made(m.call(m.import_name(*names), tuple(args), constructs=bool(args)))
 
 
 def _stack_global(m: Machine, _: Any) -> None:
@@ -181,7 +186,7 @@ STEPS: dict[str, Callable[[Machine, Any], None]] = {
     "GLOBAL": _pushes(lambda m, names: m.import_name(*names)),
     "STACK_GLOBAL": _stack_global,
     "REDUCE": _reduce,
-    "NEWOBJ": _reduce,
+    "NEWOBJ": _new_object,
     "NEWOBJ_EX": _new_object_with_names,
     "OBJ": _object,
     "INST": _instance,
