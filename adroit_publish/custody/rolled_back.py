@@ -24,7 +24,8 @@ def rolled_back(
 ) -> dict[str, LedgerEntry]:
     """Returns by version the entries that hold what rollovers of a model rolled back.
 
-    An entry that is damaged or not signed as demanded holds a version, and releases none.
+    An entry that is damaged or not signed as demanded holds a version, and releases none. One that
+    can no longer be read stops no publish, which makes nothing live; no rollover begins by it.
 
     Args:
         store: Where the ledger is.
@@ -36,7 +37,11 @@ def rolled_back(
     """
     told = look(store, model)
     for problem in told.problems:
-        warn(f"ledger: {problem.what} ({problem.where})")
+        warn(
+            f"ledger: {problem.what} ({problem.where}); "
+            "what cannot be read of it holds no version; "
+            f"next: python -m adroit_publish verify-ledger {model}"
+        )
     held: dict[str, LedgerEntry] = {}
     for entry in told.proven:
         if is_hold_of_rollback(entry):

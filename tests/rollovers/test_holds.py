@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 import pytest
 
 from adroit_publish.config.flavors import parse_flavors
+from adroit_publish.custody.rolled_back import rolled_back
 from adroit_publish.stores.bundle_store import BundleStore
 from adroit_publish.stores.directory import DirectoryObjects
 from adroit_publish.stores.ledger import append
 from tests.support.checkouts import git, make_checkout
-from tests.support.rolling import done, run
+from tests.support.rolling import check_typed, done, named_commands, run
 
 RUN = "0b5c5b2f6f0c4f6b9d0a3c1e2f4a5b6c"
 
@@ -94,3 +95,17 @@ def test_a_ledger_that_cannot_be_read_is_named_and_passed_over_where_a_flavor_is
     assert "verify-ledger another" in said
     code, said = run(clone, "unhold", "nope")
     assert (code, "the ledger of another cannot be read" in said) == (2, True), said
+
+
+def test_what_is_held_is_told_of_a_damaged_ledger_with_what_to_do_next(clone):
+    facts = {"flavor": "a", "version": "v1", "rollover": "0001", "why": "p99 is up"}
+    store = BundleStore(DirectoryObjects(clone / ".adroit/bundles"))
+    append(store, "doubler", "held", facts, key="k", who="ada", now=datetime.now(UTC))
+    (clone / ".adroit/bundles/ledger/doubler/00000002.json").write_text("{")
+    warnings: list[str] = []
+    assert rolled_back(store, "doubler", warnings.append).keys() == {"v1"}
+    (warning,) = warnings
+    assert "what cannot be read of it holds no version" in warning
+    (command,) = named_commands(warning)
+    check_typed(command)
+    assert command == "verify-ledger doubler"

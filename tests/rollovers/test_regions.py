@@ -604,7 +604,7 @@ def test_a_pointer_set_by_hand_goes_everywhere_but_where_it_cannot_and_says_so(s
     assert "whole" in done(sent, "verify-ledger", "doubler")
 
 
-def test_a_damaged_ledger_stops_no_pointer_that_is_set_by_hand(sent):
+def test_a_damaged_ledger_stops_no_pointer_set_by_hand_where_nothing_is_signed(sent):
     (sent / ".adroit/bundles/ledger/doubler/odd").write_text("?")
     code, said = run(sent, "sitevar", "set", "doubler", "new", "--why", "an emergency")
     assert (code, "is not an entry" in said) == (6, True), said
