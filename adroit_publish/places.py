@@ -98,7 +98,7 @@ STORES: dict[str, Callable[[Target], Objects]] = {
 def open_store(target: Target) -> BundleStore:
     """Returns the bundle store of ``target``; nothing is read or made yet."""
     objects = STORES[target.bundles.partition(":")[0]](target)
-    return BundleStore(objects, demand_of(target), target.signing_key)
+    return BundleStore(objects, demand_of(target), target.signing_key, target.name)
 
 
 def open_places(target: Target, model_name: str) -> Places:

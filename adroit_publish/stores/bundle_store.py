@@ -62,14 +62,20 @@ class BundleStore(BlobStore):
     Attributes:
         demand: What its target asks of signatures; None: nothing.
         signing_key: The address of what signs the entries of ledgers; None: nothing does.
+        target: The name of its target, which signed entries are for; empty: not known.
     """
 
     def __init__(
-        self, objects: Objects, demand: Demand | None = None, signing_key: str | None = None
+        self,
+        objects: Objects,
+        demand: Demand | None = None,
+        signing_key: str | None = None,
+        target: str = "",
     ) -> None:
         super().__init__(objects)
         self.demand = demand
         self.signing_key = signing_key
+        self.target = target or (demand.target if demand else "")
 
     # Writing, in the order of a publish.
 

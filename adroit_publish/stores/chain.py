@@ -3,8 +3,9 @@
     ledger/<model>/<number>.json     canonical JSON: the entry's fields, and beside them
                                      {"schema": 2, "number": 7, "previous": "sha256:...",
                                       "digest": "sha256:..."}
-                                     and with a signing key "signature", a DSSE envelope, its
-                                     payload left out: the entry without "signature" and "digest"
+                                     and with a signing key "target", the name of the target that
+                                     it is for, and "signature", a DSSE envelope, its payload left
+                                     out: the entry without "signature" and "digest"
 
 An entry is created under the next number and nothing else, so the store decides the order of two
 writers, and nobody's clock. ``previous`` is the ``digest`` of the entry before; ``digest`` is that
@@ -96,6 +97,7 @@ class Chain:
         signer = _next_signer(self)
         if signer is None:
             return dict(link)
+        link = {**link, "target": self.store.target}
         envelope = sign(canonical_json(link), signer, ENTRY_PAYLOAD_TYPE)
         signature = parse_json_object(envelope, "an envelope") | {"payload": ""}
         return {**link, "signature": signature}
@@ -187,18 +189,19 @@ def unsigned_tip(chain: Chain) -> VerificationError | None:
     if demand is None or not chain.links or _is_signed(chain.links[-1], demand):
         return None
     last = chain.links[-1]
+    by_others = f"another signature, or one for another target: {last.fields.get('target')}"
     return VerificationError(
         "The ledger's last entry is not signed as its target demands.",
         where=last.where,
-        got="another signature" if "signature" in last.fields else "no signature",
-        wanted=f"one by: {', '.join(demand.addresses)}",
+        got=by_others if "signature" in last.fields else "no signature",
+        wanted=f"one for {demand.target} by: {', '.join(demand.addresses)}",
         next_step="find out who wrote it; where it is right, enter the next one by `signing_key` "
         "alone, without `require_signature`",
     )
 
 
 def _is_signed(link: Link, demand: Demand) -> bool:
-    if "signature" not in link.fields:
+    if "signature" not in link.fields or link.fields.get("target") != demand.target:
         return False
     entry = {name: value for name, value in link.fields.items() if name != "signature"}
     payload, signature = canonical_json(entry), canonical_json(link.fields["signature"])

@@ -108,11 +108,23 @@ def test_the_signed_ledger_of_another_model_is_refused(ledgers):
         entries(ledgers.team, "m")
 
 
+@pytest.mark.parametrize("demands", [True, False])
+def test_the_ledger_of_another_target_with_the_same_key_is_refused(ledgers, tmp_path, demands):
+    key, objects = ledgers.team.signing_key, DirectoryObjects(tmp_path / "eng")
+    eng = BundleStore(objects, Demand("eng", (key,)) if demands else None, key, "eng")
+    ledgers.point(eng, "evil", "first")
+    if demands:
+        assert unsigned_tip(read_chain(eng, "m")) is None
+    ledgers.clear()
+    ledgers.entry(1).write_bytes((tmp_path / "eng/ledger/m/00000001.json").read_bytes())
+    refused(ledgers, "for another target: eng")
+
+
 def test_entries_from_before_signatures_are_covered_by_the_first_signed_one(ledgers):
     ledgers.clear()
     ledgers.point(ledgers.writer, "a", "first")
     refused(ledgers, "by `signing_key` alone")
-    signing = BundleStore(ledgers.objects, None, ledgers.team.signing_key)
+    signing = BundleStore(ledgers.objects, None, ledgers.team.signing_key, "prod")
     ledgers.point(signing, "b", "second")
     assert pointed_to(entries(ledgers.team, "m")) == {"b": 100.0}
 
@@ -171,7 +183,7 @@ def test_an_unsigned_hold_holds_and_an_unsigned_release_does_not(ledgers):
     enter(ledgers.writer, "held", HELD, "hold")
     assert list(rolled_back(ledgers.team, "m", warnings.append)) == ["v"]
     assert "not signed" in warnings[0]
-    signing = BundleStore(ledgers.objects, None, ledgers.team.signing_key)
+    signing = BundleStore(ledgers.objects, None, ledgers.team.signing_key, "prod")
     enter(signing, "held", HELD, "hold again")
     enter(ledgers.writer, "unheld", HELD, "release")
     assert list(rolled_back(ledgers.team, "m")) == ["v"]
