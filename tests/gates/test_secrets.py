@@ -19,6 +19,7 @@ from adroit_publish.bundle.digest import Digest
 from adroit_publish.config.file_names import is_generated, is_never_packed, secret_kind
 from adroit_publish.errors import RefusedError
 from adroit_publish.gates.secrets.check import TEXT_BYTES, check_secrets
+from adroit_publish.gates.secrets.kinds import secrets_in
 
 RANDOM = random.Random(15)
 ALNUM, HEX, B64 = string.ascii_letters + string.digits, "0123456789abcdef", string.ascii_letters
@@ -136,6 +137,48 @@ def test_of_sixty_planted_secrets_hardly_one_is_missed():
         except RefusedError:
             continue
     assert len(missed) <= 0.05 * len(PLANTED), missed
+
+
+URL_SAFE = ALNUM + "-_"
+DRAWN = {
+    "gitlab.py": lambda some: f'T = "glpat-{some(20)}"',
+    "vault.py": lambda some: f'"hvs.{some(95)}"',
+    "anthropic.py": lambda some: f'K = "sk-ant-api03-{some(93)}AA"',
+    "google.py": lambda some: f'K = "AIza{some(34)}Z"',
+    "goo.py": lambda some: f'"GOCSPX-{some(28)}"',
+    "docker.sh": lambda some: f"export T=dckr_pat_{some(27)}",
+    "openai.py": lambda some: f'K = "sk-proj-{some(48)}"',
+    "pypi.toml": lambda some: f"password = pypi-AgEIcHlwaS5vcmc{some(90)}",
+    "request.py": lambda some: f'h = {{"Authorization": "Bearer {some(40)}"}}',
+    "terraform.py": lambda some: f'T = "{some(14)}.atlasv1.{some(60)}1"',
+    "database.py": lambda some: f'"postgresql://app:{some(14)}9z@db.prod.io/x"',
+}  # fmt: skip
+"""Files that each hold a token of random characters, as its issuer draws them."""
+
+
+@pytest.mark.parametrize("path", DRAWN)
+def test_of_random_tokens_of_a_kind_one_in_a_hundred_is_missed_at_most(path):
+    chance = random.Random(11)
+    texts = [DRAWN[path](lambda n: "".join(chance.choices(URL_SAFE, k=n))) for _ in range(600)]
+    missed = [text for text in texts if not list(secrets_in(text + "\n", path))]
+    assert len(missed) <= 6, missed
+
+
+@pytest.mark.parametrize("text", [
+    "password: Tr0ub4dor-3x\n", "password: gH7#kLm2pQ9x-v2\n",
+    "x: sk-ant-api03-k3J9dPq2LmZx8VbN4tRw-AA\n",
+    "api_key: k3J9dPq2LmZx8VbN4tRw.01\n", "url: https://u:gH7kLm2pQ9x_12@db.prod.io/\n",
+])  # fmt: skip
+def test_a_short_last_part_makes_no_token_a_placeholder(text):
+    assert list(secrets_in(text, "a.yaml"))
+
+
+@pytest.mark.parametrize("text", [
+    'T = "glpat-aaaaaaaaaaaaaaaaaaaa"', 'T = "hvs.xxxxxxxxxxxxxxxxxxxxxxxxxxxx"',
+    'K = "sk-ant-api03-0101010101010101010101010101"', "password: abc_0101",
+])  # fmt: skip
+def test_a_token_that_shows_its_form_alone_is_a_placeholder(text):
+    assert not list(secrets_in(text + "\n", "a.yaml"))
 
 
 def lines_of_code(number: int) -> str:

@@ -98,6 +98,8 @@ _PLACEHOLDER = re.compile(
     r"password|passwd|^secret|sample|default|fake|mock|unused|foo|bar\b|^test|none|null|undefined"
 )
 _EXPRESSION = re.compile(r"^[${<%@&/.#]|[(){}<>|\[\]]|\$\{|%\(|%s|://|\\[dws]|^arn:|\.\.\.|^--")
+_PREFIX = re.compile(r"^(?:[A-Za-z]{1,8}\d{0,2}[_.-]){1,3}")
+_WORD = re.compile(r"(?=.*[aeiouyAEIOUY])(?:[a-z]{4,}|[A-Z][a-z]{3,}|[A-Z]{4,})", re.ASCII)
 _IN_CODE = re.compile(r".*\.(py|pyi|js|ts|tsx|go|java|rs|rb|scala|c|cc|cpp|h|hpp|pyx)", re.S)
 
 Hit = tuple[int, str]
@@ -172,8 +174,9 @@ def _plugins() -> tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...]
 
 def _is_made_up(token: str) -> bool:
     """Whether a token of the right form was written by hand, to show the form."""
-    tail = re.split(r"[_.-]", token)[-1] or token
-    return bool(re.search(r"EXAMPLE|(?i:x{6})|(.)\1{7}", token)) or len(set(tail)) < 4
+    own = _PREFIX.sub("", token)
+    drawn = own if len(own) >= 8 else token
+    return bool(re.search(r"EXAMPLE|(?i:x{6})|(.)\1{7}", token)) or len(set(drawn)) < 4
 
 
 def _is_url_password(password: str, host: str) -> bool:
@@ -188,7 +191,7 @@ def _is_secret_value(name: str, value: str) -> bool:
     classes = (r"[a-z]", r"[A-Z]", r"\d", r"[^\w]")
     mixed = sum(bool(re.search(each, value)) for each in classes)
     parts = re.split(r"[-_./:,]|(?<=[a-z])(?=[A-Z])", value)
-    words = sum(len(part) for part in parts if part.isalpha() and len(part) > 3) >= len(value) / 2
+    words = sum(len(part) for part in parts if _WORD.fullmatch(part)) >= len(value) / 2
     if _PASSWORD.search(name):
         return mixed >= 3 and not words
     has_both = re.search(r"\d", value) and re.search(r"[A-Za-z]", value)
