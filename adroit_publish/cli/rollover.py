@@ -71,11 +71,10 @@ def start(
     old_urls: tuple[str, ...],
     replicas: int | None,
     traffic: tuple[str, ...],
-    by_region: bool | None,
     **told: Any,
 ) -> None:
     """Begin a rollover; begun already, it is found again."""
-    asked = Asked(urls, replicas, traffic, given(told), old_urls, bool(by_region))
+    asked = Asked(urls, replicas, traffic, given(told), old_urls)
     rolling = _rolling(context)
     begun = begin(rolling, old, new, model, asked)
     standing = rolling_over.status(rolling, begun.rollover.model)

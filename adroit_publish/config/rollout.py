@@ -9,6 +9,7 @@ rollout:
   latency_margin: 1.0             # how much longer p50 and p99 may be: 1.0 is twice as long
   approve_at: [50]                # shares that wait for a person
   checks: ["queue: max(queue_length) <= 5"]
+  by_region: true                 # of a target with several: one region after the other
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from adroit_publish.config.yaml.values import Section
 
 KEYS = (
     *("steps", "min_requests", "bake", "quiet", "margin", "latency_margin"),
-    *("approve_at", "checks"),
+    *("approve_at", "checks", "by_region"),
 )
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
@@ -44,6 +45,7 @@ class Rollout:
         latency_margin: How much longer its p50 and p99 may be, as a part of the old ones.
         approve_at: Shares that wait for a person.
         checks: Checks of the user's own, as ``read_check`` takes them.
+        by_region: Whether steps go region by region, rather than everywhere at once.
     """
 
     steps: tuple[float, ...] = (100.0,)
@@ -54,6 +56,7 @@ class Rollout:
     latency_margin: float = 1.0
     approve_at: tuple[float, ...] = ()
     checks: tuple[str, ...] = ()
+    by_region: bool = False
 
 
 def read_rollout(section: Section) -> Rollout:
@@ -77,6 +80,7 @@ def read_rollout(section: Section) -> Rollout:
         take("latency_margin", _from_zero, usual.latency_margin),
         take("approve_at", _percents, usual.approve_at),
         take("checks", _checks, usual.checks),
+        take("by_region", _flag, usual.by_region),
     )
 
 
@@ -118,6 +122,12 @@ def read_check(text: str) -> tuple[str, str, float | None, float | None]:
         raise ValueError("a check is 'NAME: QUESTION <= NUMBER', or with >=")
     least, most = (bound, None) if match[3] == ">=" else (None, bound)
     return match[1].strip(), match[2].strip(), least, most
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("it is true or false")
+    return value
 
 
 def _percents(value: Any) -> tuple[float, ...]:

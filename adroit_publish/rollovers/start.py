@@ -42,7 +42,6 @@ class Asked:
         traffic: Where it is counted, as ``evidence.sources`` has it: ``SCHEME:URL``.
         told: What was told of how it goes, by the names of ``Rollout``; config.yaml says the rest.
         old_urls: Servers of the old version: the way back.
-        by_region: Whether steps go region by region.
     """
 
     urls: tuple[str, ...]
@@ -50,7 +49,6 @@ class Asked:
     traffic: tuple[str, ...]
     told: Mapping[str, Any]
     old_urls: tuple[str, ...] = ()
-    by_region: bool = False
 
 
 def start(
@@ -137,7 +135,7 @@ def _checks(asked: Asked, rollout: Rollout, rtol: float) -> Checks:
         latency_margin=rollout.latency_margin,
         bounds=tuple(Bound(*read_check(text)) for text in rollout.checks),
         approve_at=rollout.approve_at,
-        by_region=asked.by_region,
+        by_region=rollout.by_region,
     )
 
 

@@ -571,6 +571,16 @@ def test_by_region_needs_regions(tmp_path, trained):
     places = ("--url", "http://127.0.0.1:1", "--metrics", "http://127.0.0.1:1")
     code, said = run(root, *begin, *places)
     assert (code, "several sitevars" in said) == (2, True), said
+    config = root / "projects/doubler/config.yaml"
+    before = config.read_text()
+    config.write_text(before + "rollout:\n  by_region: true\n")
+    code, said = run(root, *begin[:-1], *places)
+    assert (code, "several sitevars" in said) == (2, True), said
+    config.write_text(before + "rollout:\n  by_region: soon\n")
+    code, said = run(root, *begin[:-1], *places)
+    assert (code, "'by_region' is 'soon'; it is true or false" in said) == (2, True), said
+    config.write_text(before + "rollout:\n  by_region: true\n")
+    done(root, *begin[:-1], "--everywhere", *places)
 
 
 @pytest.fixture
