@@ -206,9 +206,11 @@ def test_bytes_that_are_unpickled_later_are_read_first(kind):
     refused(UNREAD[kind])
 
 
+@pytest.mark.parametrize("elements", [1, 46, 128, 130, 131, 132, 149])
 @pytest.mark.parametrize("protocol", [2, 4])
-def test_what_torch_pickles_of_a_storage_passes(protocol):
+def test_what_torch_pickles_of_a_storage_passes(protocol, elements):
     payload = b"".join(pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {}))
+    payload += struct.pack("<Q", elements) + bytes(4 * elements)
     data = pickletools.optimize(pickle.dumps(payload, protocol))[2:-1]
     call = b"ctorch.storage\n_load_from_bytes\n" + data + b"\x85R."
     assert imports(b"\x80" + bytes([protocol]) + call)

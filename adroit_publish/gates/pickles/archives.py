@@ -200,7 +200,7 @@ class _Looker:
                     raise
                 # Whatever an unpickler has called by then, it has called.
                 calls = inventory.called or any(map(is_never_allowed, inventory.named))
-                if calls or (inventory.problems and (certain or inventory.named)):
+                if calls or (inventory.problems and ((first and certain) or inventory.named)):
                     raise Hostile(f"behind its calls, {error}") from error
                 return has_arrays
             if first and not (named or certain or inventory.named):
