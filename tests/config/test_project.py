@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from adroit_publish.config.project import DEFAULT_EXCLUDES, excluded, parse_project
+from adroit_publish.config.rollout import Rollout
 from adroit_publish.errors import ConfigError
 
 FILE = "projects/m/config.yaml"
@@ -250,3 +251,28 @@ def test_what_serve_says_of_processes_is_kept_with_the_rest():
     assert (serve["workers"], serve["thread_safe"]) == (4, True)
     assert serve["batch"] == {"max_rows": 64, "max_wait_ms": 0.5}
     assert serve["resources"] == {"cpu": 2, "memory": "4Gi", "gpu": 0}
+
+
+def test_how_a_rollover_goes_has_defaults_that_are_a_sample() -> None:
+    rollout = parse_project(LEAST.encode(), FILE, "m").rollout
+    assert (rollout.min_requests, rollout.bake_s, rollout.quiet_s) == (500, 600.0, 3600.0)
+    assert (rollout.steps, rollout.margin, rollout.latency_margin) == ((100.0,), 0.01, 1.0)
+
+
+def test_how_a_rollover_goes_is_read() -> None:
+    text = (
+        LEAST + "rollout: {steps: [1, 50, 100], min_requests: 60, bake: 30m, quiet: 1d, "
+        "margin: 0.02, latency_margin: 0.5, approve_at: [50], by_region: true}\n"
+    )
+    assert parse_project(text.encode(), FILE, "m").rollout == Rollout(
+        (1.0, 50.0, 100.0), 60, 1800.0, 86400.0, 0.02, 0.5, (50.0,), (), True
+    )
+
+
+@pytest.mark.parametrize(
+    "rollout",
+    ["{bake: soon}", "{min_requests: -1}", "{steps: [50, 10]}", "{margin: 2}", "{paces: 3}"],
+)
+def test_what_no_rollover_can_go_by_is_named(rollout: str) -> None:
+    (problem,) = problems_of(f"{LEAST}rollout: {rollout}\n")
+    assert rollout.strip("{").partition(":")[0] in problem

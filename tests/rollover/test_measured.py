@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adroit_publish.rollover.checks import Bound, Checks
-from adroit_publish.rollover.evidence import Counts, Evidence, FlavorsRead, PointerRead, TrafficRead
+from adroit_publish.rollover.evidence import (
+    Counts,
+    EndpointsRead,
+    Evidence,
+    FlavorsRead,
+    PointerRead,
+    Publication,
+    TrafficRead,
+)
 from adroit_publish.rollover.health import UNBOUNDED_S
 from adroit_publish.rollover.measured import Unhealthy, baseline, health, remembered
 from adroit_publish.rollover.rules import Advance, Missing, next_step
@@ -119,11 +127,12 @@ def test_a_reading_of_before_the_switch_or_of_nothing_proves_nothing():
     assert health(pointed(good), short) == "b was watched for 20 of 300 s; a hole"
 
 
-def step(rollover, reading, now_s=NOW_S):
+def step(rollover, reading, now_s=NOW_S, **facts):
     evidence = Evidence(
         flavors=FlavorsRead(now_s, "v-old", "v-new", None),
         pointer=PointerRead(now_s, rollover.weights(rollover.shares[0])),
         traffic=reading,
+        **facts,
     )
     return next_step(rollover, evidence, now_s, who="me")
 
@@ -143,6 +152,42 @@ def test_a_reading_from_the_future_is_none():
     assert isinstance(found, Missing)
     assert "a clock is wrong" in found.lacks[0].found
     assert isinstance(step(pointed(Counts(9000, 0)), read(Counts(0, 0), Counts(600, 0))), Advance)
+
+
+def draining(**facts):
+    return pointed(state="draining", checks=replace(CHECKS, quiet_s=3600.0), **facts)
+
+
+@pytest.mark.parametrize(
+    ("old", "window_s", "why"),
+    [
+        (0, 3599.0, "a is quiet for 3599 of 3600 s"),
+        (0, 0.0, "nothing is proven"),
+        (1, 9000.0, "1 request"),
+    ],
+)
+def test_it_has_drained_only_after_all_of_the_quiet_time(old, window_s, why):
+    """Whatever is not watched for that long is not quiet: `finish` deletes after it."""
+    reading = read(Counts(old, 0), Counts(600, 0), window_s)
+    found = step(draining(moved_s=NOW_S - 9000, sample_s=NOW_S - 9000), reading)
+    assert isinstance(found, Missing)
+    assert why in str(found)
+
+
+def test_after_all_of_the_quiet_time_it_has_drained():
+    reading = read(Counts(0, 0), Counts(600, 0), 3600.0)
+    found = step(draining(moved_s=NOW_S - 9000, sample_s=NOW_S - 9000), reading)
+    assert isinstance(found, Advance)
+    assert found.rollover.state == "drained"
+
+
+def test_the_errors_of_before_the_switch_are_kept_at_the_switch():
+    reading = read(Counts(9000, 45), Counts(600, 0))
+    answers = EndpointsRead(NOW_S, True, True)
+    proven = Publication(NOW_S, (), ())
+    found = step(pointed(share=10.0), reading, endpoints=answers, published=proven)
+    assert isinstance(found, Advance), found
+    assert (found.rollover.state, found.rollover.baseline) == ("pointing", baseline(reading))
 
 
 def test_the_old_version_is_counted_before_the_first_switch():
