@@ -312,6 +312,7 @@ def test_one_server_that_is_away_is_a_problem_and_counts_on_when_it_is_back(root
         assert away in reading.problems[0]
         assert old_id not in reading.by_bundle  # no evidence, not zero
         assert list(reading.by_bundle) == [new_id]
+        assert reading.window_s == 0  # nothing was watched of all of them
         send(old, good=2)
         again = MetricsTraffic([old, new], without.state, clock=clock)
         back = again.read([old_id], 120)

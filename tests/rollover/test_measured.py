@@ -22,6 +22,7 @@ from adroit_publish.rollover.health import UNBOUNDED_S
 from adroit_publish.rollover.measured import Unhealthy, baseline, health, remembered
 from adroit_publish.rollover.rules import Advance, Missing, next_step
 from adroit_publish.rollover.state import Approval, Rollover, Side, Transition
+from adroit_publish.rollovers.book import pointed_step
 
 NOW_S = 1_000_000.0
 CHECKS = Checks(
@@ -179,6 +180,14 @@ def test_after_all_of_the_quiet_time_it_has_drained():
     found = step(draining(moved_s=NOW_S - 9000, sample_s=NOW_S - 9000), reading)
     assert isinstance(found, Advance)
     assert found.rollover.state == "drained"
+
+
+def test_the_ledger_names_the_rollovers_versions_and_their_shares():
+    entry = pointed_step(pointed(share=10.0), "pointed", 1, "me", "a reason")
+    assert entry.facts["live"] == [
+        {"flavor": "a", "version": "v-old", "weight": 90.0},
+        {"flavor": "b", "version": "v-new", "weight": 10.0},
+    ]
 
 
 def test_the_errors_of_before_the_switch_are_kept_at_the_switch():
