@@ -25,7 +25,7 @@ from adroit_publish.publish.release import (
 )
 from tests.rollovers.test_way_back import published, rolling, root  # noqa: F401
 from tests.support.checkouts import FLOW, commit
-from tests.support.rolling import done
+from tests.support.rolling import done, run
 
 
 @pytest.fixture
@@ -117,3 +117,14 @@ def test_a_new_flavor_that_would_be_the_old_one_again_is_refused(root):  # noqa:
     assert failure.error.exit_code == 4
     assert "next would be old again" in failure.error.what
     assert "commit" in str(failure.error.next_step)
+
+
+def test_one_command_moves_every_live_rollover_and_ends_with_the_worst_code(root):  # noqa: F811
+    assert run(root, "rollover", "advance", "--all")[0] == 0
+    rolling(root, "pointed", share=10.0)
+    code, output = run(root, "rollover", "advance", "--all")
+    assert (code, "doubler" in output) == (10, True), output
+    done(root, "sitevar", "set", "doubler", "old=60", "new=40", "--why", "by hand")
+    code, output = run(root, "rollover", "advance", "--all")
+    assert (code, "held" in output) == (4, True), output
+    assert run(root, "rollover", "advance", "doubler", "--all")[0] == 2
