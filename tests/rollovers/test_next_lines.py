@@ -63,8 +63,8 @@ def test_a_way_back_that_would_be_refused_is_not_offered_and_not_called_progress
     rolling(root, "pointed", share=10.0, old_urls=[f"http://127.0.0.1:{port}"])
     said = done(root, "rollover", "status", "doubler")
     assert [line for line in said.splitlines() if line.startswith("next: ")] == [
-        "next: python -m adroit_publish rollover abandon doubler --why TEXT",
         "next: python -m adroit_publish rollover advance doubler",
+        "next: python -m adroit_publish rollover abandon doubler --why TEXT",
     ]
     code, said = run(root, "rollover", "rollback", "doubler", "--why", "x")
     assert code == 4

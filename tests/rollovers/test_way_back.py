@@ -161,7 +161,7 @@ def test_every_command_that_status_names_can_be_typed(root):
     rolling(root, "held", share=10.0)
     lines = done(root, "rollover", "status", "doubler").splitlines()
     named = [line.split("adroit_publish ")[1] for line in lines if line.startswith("next:")]
-    assert [line.split()[1] for line in named] == ["abandon", "advance", "rollback"]
+    assert [line.split()[1] for line in named] == ["advance", "rollback", "abandon"]
     for line in reversed(named):
         assert run(root, *line.split())[0] != 2, line
         shutil.rmtree(root / ".adroit/bundles/rollovers")
