@@ -18,7 +18,9 @@ checked := adroit adroit_publish metaflow_extensions  # flows are thin, and Meta
 covered := tests/bundle tests/edge tests/rollover tests/git tests/test_decide.py tests/test_checkout.py \
     tests/evidence/test_kept_sitevars.py tests/stores/test_directory.py tests/gates/test_closure.py \
     tests/gates/test_env_contract.py tests/gates/test_replay.py tests/stores/test_ledger.py \
-    tests/stores/test_changes.py tests/mlflow/test_mlmodel.py tests/serving/test_frames.py
+    tests/stores/test_changes.py tests/mlflow/test_mlmodel.py tests/serving/test_frames.py \
+    tests/serving/test_reference.py tests/gates/test_secrets.py tests/gates/test_pickles_hostile.py \
+    tests/gates/test_pickles_constructors.py tests/attestations/test_keys.py tests/cli/test_progress.py
 
 # The kinds that `make test` skips. PyPI has no build of torch for the CPU alone: name one to have it.
 zoo_kinds := catboost onnx prophet statsmodels xgboost$(if $(TORCH), torch)
